@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: ISC
+#
+# omerta.  `make demo` and `make test` set up everything on a fresh Debian 12 machine (as root).
+#
+#   make            build everything          make unit T=pattern   some unit tests
+#   make CC=clang   with clang                make SAN=asan|tsan    with a sanitizer
+#
+# A folder is a layer and a static library; a unit test is linked against its own layer and those
+# below, so an upward call does not link.  Objects live in build/<variant>/.
+
+CC	?= gcc
+ifeq ($(origin CC),default)
+CC	:= gcc
+endif
+SAN	?=
+BUILD	:= build/$(CC)$(if $(SAN),-$(SAN))
+PREFIX	?= /usr/local
+DESTDIR	?=
+VERSION	:= 0.1.0
+
+PKGS	:= libzmq msgpack libvirt sqlite3 libmnl libnftnl
+WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	   -Wpointer-arith -Wwrite-strings -Wundef -Wvla
+HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC
+OPT	:= -O2 -g
+ifeq ($(SAN),asan)
+SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else ifeq ($(SAN),tsan)
+SANFLAGS := -fsanitize=thread -fno-omit-frame-pointer
+else
+HARDEN	+= -D_FORTIFY_SOURCE=2
+endif
+CPPFLAGS += -I. -D_GNU_SOURCE -DOM_VERSION='"$(VERSION)"'
+CFLAGS	:= -std=gnu11 $(OPT) $(WARN) $(HARDEN) $(SANFLAGS) $(EXTRA_CFLAGS)
+LDFLAGS	:= -pie -Wl,-z,relro,-z,now $(SANFLAGS)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LDLIBS	:= $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lck -lpthread -lm
+
+# --- layers: what a folder's tests and programs link, top first ----------------------------------
+LAYERS	:= base runtime msg vm net store actors daemon client
+LINK_base    := base
+LINK_runtime := runtime base
+LINK_msg     := msg runtime base
+LINK_vm      := vm base
+LINK_net     := net base
+LINK_store   := store base
+LINK_actors  := actors msg runtime vm net store base
+LINK_daemon  := daemon actors msg runtime vm net store base
+LINK_client  := client msg runtime base
+
+# A main() lives in a file of its own and is no part of its folder's library.
+MAINS	:= daemon/main.c client/cli_main.c
+SRC	= $(filter-out $(MAINS),$(wildcard $(1)/*.c))
+LIB	= $(BUILD)/lib/libom_$(1).a
+LIBS	= $(foreach l,$(LINK_$(1)),$(call LIB,$(l)))
+
+TESTS	:= $(sort $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*_test.c)))
+TESTBINS := $(addprefix $(BUILD)/unit/,$(TESTS))
+SIMS	:= $(sort $(patsubst tests/sim/%.c,%,$(wildcard tests/sim/*_sim.c)))
+SIMBINS	:= $(addprefix $(BUILD)/sim/,$(SIMS))
+STRESS	:= $(sort $(patsubst tests/stress/%.c,%,$(wildcard tests/stress/*_stress.c)))
+STRESSBINS := $(addprefix $(BUILD)/stress/,$(STRESS))
+T	?=
+
+.PHONY: all libs setup demo test unit sim stress system lint headers format asan ubsan tsan bench \
+	bench-quick install clean image
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BUILD)/omertad $(BUILD)/omerta $(BUILD)/omerta-agent
+libs: $(foreach l,$(LAYERS),$(call LIB,$(l)))
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+define LIBRULE
+$(call LIB,$(1)): $(patsubst %.c,$(BUILD)/obj/%.o,$(call SRC,$(1)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach l,$(LAYERS),$(eval $(call LIBRULE,$(l))))
+
+$(BUILD)/omertad: $(BUILD)/obj/daemon/main.o $(call LIBS,daemon)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/omerta: $(BUILD)/obj/client/cli_main.o $(call LIBS,client)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# The guest agent: static, no sanitizer, nothing of the host but base/.
+AGENT_SRC := $(wildcard vm/guest/*.c) base/mp.c base/buf.c base/err.c base/parse.c
+$(BUILD)/omerta-agent: $(AGENT_SRC) $(wildcard vm/guest/*.h base/*.h vm/guest_proto.h) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=gnu11 -Os -g0 -static $(WARN) -fstack-protector-strong -o $@ $(AGENT_SRC)
+
+# --- tests -----------------------------------------------------------------------------------------
+layer	= $(word 1,$(subst _, ,$(1)))
+define TESTRULE
+$(BUILD)/$(1)/$(2): $(BUILD)/obj/tests/$(1)/$(2).o $(call LIBS,$(call layer,$(2)))
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS) -lcmocka
+endef
+$(foreach t,$(TESTS),$(eval $(call TESTRULE,unit,$(t))))
+$(foreach t,$(SIMS),$(eval $(call TESTRULE,sim,$(t))))
+$(foreach t,$(STRESS),$(eval $(call TESTRULE,stress,$(t))))
+
+unit: $(if $(T),$(filter $(BUILD)/unit/%$(T)%,$(TESTBINS)),$(TESTBINS))
+	tests/run.sh unit $^
+sim: $(SIMBINS)
+	tests/run.sh sim $^
+stress: $(STRESSBINS)
+	tests/run.sh stress $^
+system: all
+	tests/system/run.sh
+
+asan:
+	$(MAKE) SAN=asan unit sim
+ubsan: asan
+tsan:
+	$(MAKE) SAN=tsan unit sim stress
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+clean:
+	rm -rf build

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_BASE_MP_H
+#define OM_BASE_MP_H
+
+/*
+ * msgpack, bounded.  Writing goes through msgpack-c's packer into an om_buf.  Reading is a cursor
+ * over bytes that are there: msgpack-c's unpacker allocates by *declared* length (5 bytes make it
+ * ask for 96 GiB), so input from outside never reaches it.  The cursor allocates nothing, strings
+ * and binaries are views into the input, and a container's count is checked against the bytes that
+ * remain before anyone loops over it.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+
+#define OM_MP_DEPTH_MAX 16 /* nesting that om_mp_skip and om_mp_check accept */
+
+enum om_mp_kind {
+	OM_MP_NIL,
+	OM_MP_BOOL,
+	OM_MP_UINT, /* any non-negative integer */
+	OM_MP_INT,  /* a negative integer */
+	OM_MP_FLOAT,
+	OM_MP_STR,
+	OM_MP_BIN,
+	OM_MP_ARRAY,
+	OM_MP_MAP,
+	OM_MP_EXT,
+	OM_MP_BAD, /* truncated or reserved byte */
+};
+
+struct om_mp {
+	const uint8_t *at;
+	const uint8_t *end;
+};
+
+/* All: owner thread.  On error the cursor has not moved. */
+void om_mp_init(struct om_mp *mp, const void *data, size_t len);
+bool om_mp_done(const struct om_mp *mp);
+enum om_mp_kind om_mp_peek(const struct om_mp *mp);
+enum om_err om_mp_u64(struct om_mp *mp, uint64_t *out) OM_MUST_CHECK;
+enum om_err om_mp_i64(struct om_mp *mp, int64_t *out) OM_MUST_CHECK;
+enum om_err om_mp_f64(struct om_mp *mp, double *out) OM_MUST_CHECK; /* accepts integers too */
+enum om_err om_mp_bool(struct om_mp *mp, bool *out) OM_MUST_CHECK;
+enum om_err om_mp_nil(struct om_mp *mp) OM_MUST_CHECK;
+enum om_err om_mp_str(struct om_mp *mp, struct om_str *out) OM_MUST_CHECK; /* UTF-8 is checked */
+enum om_err om_mp_bin(struct om_mp *mp, struct om_bin *out) OM_MUST_CHECK; /* str accepted too */
+enum om_err om_mp_array(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
+enum om_err om_mp_map(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
+/* Steps over one value of any kind; iterative, bounded by OM_MP_DEPTH_MAX. */
+enum om_err om_mp_skip(struct om_mp *mp) OM_MUST_CHECK;
+
+/* Owner thread.  Writers append; a failure shows in buf->failed. */
+void om_mp_put_nil(struct om_buf *buf);
+void om_mp_put_bool(struct om_buf *buf, bool v);
+void om_mp_put_u64(struct om_buf *buf, uint64_t v);
+void om_mp_put_i64(struct om_buf *buf, int64_t v);
+void om_mp_put_f64(struct om_buf *buf, double v);
+void om_mp_put_str(struct om_buf *buf, struct om_str s);
+void om_mp_put_cstr(struct om_buf *buf, const char *s);
+void om_mp_put_bin(struct om_buf *buf, struct om_bin b);
+void om_mp_put_array(struct om_buf *buf, size_t count);
+void om_mp_put_map(struct om_buf *buf, size_t count);
+
+#endif /* OM_BASE_MP_H */
