@@ -49,6 +49,8 @@ enum om_err om_mp_array(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
 enum om_err om_mp_map(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
 /* Steps over one value of any kind; iterative, bounded by OM_MP_DEPTH_MAX. */
 enum om_err om_mp_skip(struct om_mp *mp) OM_MUST_CHECK;
+/* Exactly one well-formed value and nothing behind it.  TOO_BIG: nested too deeply. */
+enum om_err om_mp_check(const void *data, size_t len) OM_MUST_CHECK;
 
 /* Owner thread.  Writers append; a failure shows in buf->failed. */
 void om_mp_put_nil(struct om_buf *buf);

@@ -12,7 +12,7 @@
  */
 enum om_err om_parse_u64(struct om_str s, uint64_t min, uint64_t max, uint64_t *out) OM_MUST_CHECK;
 enum om_err om_parse_bool(struct om_str s, bool *out) OM_MUST_CHECK; /* yes no true false on off 1 0 */
-/* "512M" "16G" "1048576K" "512" (MiB when no suffix) to MiB. */
+/* "512M" "16G" "1048576K" "512" (MiB when no suffix) to MiB; must be a whole number of MiB. */
 enum om_err om_parse_mib(struct om_str s, uint64_t *out) OM_MUST_CHECK;
 /* "90s" "10m" "2h" "1d" "500ms" "90" (seconds when no suffix) to milliseconds. */
 enum om_err om_parse_ms(struct om_str s, uint64_t *out) OM_MUST_CHECK;
@@ -24,10 +24,13 @@ bool om_utf8_valid(struct om_str s);
 
 /* Edit distance (Levenshtein) for "did you mean"; strings over 64 bytes count as far away. */
 unsigned om_edit_distance(const char *a, const char *b);
-/* The nearest of names[] within distance 3, NULL if none. */
+/* The nearest of names[] within distance 3 and closer than the word's length, NULL if none. */
 const char *om_nearest(const char *word, const char *const *names, size_t count);
 
-/* Trims blanks at both ends.  Next piece before `sep`; false at the end. */
+/*
+ * Trims blanks at both ends.  Next piece before `sep`; false at the end.  N separators make N+1
+ * pieces, empty ones included ("a,,b", and one empty piece of ""); the absent view has none.
+ */
 struct om_str om_str_trim(struct om_str s);
 bool om_str_next(struct om_str *rest, char sep, struct om_str *piece);
 
