@@ -17,4 +17,10 @@ _Noreturn void om_assert_fail(const char *what, const char *file, int line);
  */
 int om_crash_hook(void (*hook)(int fd));
 
+/*
+ * Any thread, also from a signal handler (SIGSEGV and the like).  Prints `what` and a backtrace on
+ * stderr and runs the hooks, once per process: later calls do nothing.
+ */
+void om_crash_report(const char *what);
+
 #endif /* OM_BASE_ASSERT_H */
