@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_NET_HEALTH_H
+#define OM_NET_HEALTH_H
+
+/*
+ * Is a tunnel dead?  Plain logic: the caller reads the counters and the clock.
+ *
+ * WireGuard is silent when nothing is sent, and makes a new handshake only when a session is 120 s
+ * old *and* there is something to send; a session ends after 180 s (whitepaper, section 6.1).  So
+ * silence is health, and only these two are death:
+ *
+ *   no_reply      bytes went out for no_reply_ms and none came back.  Default 90 s: the time for
+ *                 which WireGuard itself repeats a handshake before it gives up.
+ *   no_handshake  the last handshake is older than handshake_max_ms (180 s) and bytes have been
+ *                 going out for handshake_retry_ms since, without a new one.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/clock.h"
+
+struct om_health_limits {
+	int64_t no_reply_ms;
+	int64_t handshake_max_ms;
+	int64_t handshake_retry_ms;
+};
+#define OM_HEALTH_LIMITS_DEFAULT                                                              \
+	{                                                                                     \
+		.no_reply_ms = 90000, .handshake_max_ms = 180000, .handshake_retry_ms = 20000 \
+	}
+
+/* One reading of a tunnel's counters. */
+struct om_health_sample {
+	uint64_t tx_bytes;
+	uint64_t rx_bytes;
+	int64_t handshake_age_ms; /* -1: there was none yet */
+};
+
+enum om_health_verdict {
+	OM_HEALTH_OK,
+	OM_HEALTH_NO_REPLY,
+	OM_HEALTH_NO_HANDSHAKE,
+};
+
+struct om_health {
+	struct om_health_limits limits;
+	struct om_health_sample last;
+	bool has_sample;
+	bool waiting; /* bytes went out and none came back since unanswered_from */
+	bool stale; /* bytes went out on a session that is too old since stale_from */
+	struct om_mono unanswered_from;
+	struct om_mono stale_from;
+	enum om_health_verdict verdict; /* the first death is kept */
+};
+
+/* Owner thread.  limits NULL: the defaults. */
+void om_health_init(struct om_health *h, const struct om_health_limits *limits);
+
+/* Owner thread.  Takes one reading; the verdict never goes back to OK. */
+enum om_health_verdict om_health_feed(struct om_health *h, struct om_mono now,
+				      const struct om_health_sample *sample);
+
+/* Any thread.  "ok", "no_reply", "no_handshake". */
+const char *om_health_name(enum om_health_verdict verdict);
+
+#endif /* OM_NET_HEALTH_H */
