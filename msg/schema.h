@@ -109,6 +109,7 @@ enum om_who {
 
 struct om_field_info {
 	const char *name;
+	size_t name_len;
 	enum om_kind kind;
 	size_t offset;
 	uint64_t limit;

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The tables that msg/schema.tbl makes, and the look-up of wire names.
+ *
+ * Names hash into an open table that is at most a quarter full, built once; a look-up compares one
+ * or two names however many messages there are.
+ */
+#include "msg/schema.h"
+
+#include <pthread.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+#define NEED_REQ true
+#define NEED_OPT false
+
+/* Only OBJ and OBJS have a sub; for the others the argument is empty. */
+#define SUB_U64(sub)  OM_BODY_empty
+#define SUB_I64(sub)  OM_BODY_empty
+#define SUB_F64(sub)  OM_BODY_empty
+#define SUB_BOOL(sub) OM_BODY_empty
+#define SUB_STR(sub)  OM_BODY_empty
+#define SUB_BIN(sub)  OM_BODY_empty
+#define SUB_RAW(sub)  OM_BODY_empty
+#define SUB_STRS(sub) OM_BODY_empty
+#define SUB_MAP(sub)  OM_BODY_empty
+#define SUB_OBJ(sub)  OM_BODY_##sub
+#define SUB_OBJS(sub) OM_BODY_##sub
+
+/* Each ends with an empty row, so that a body without fields is a valid array. */
+#define OM_BODY(body) static const struct om_field_info fields_##body[] = {
+#define OM_F(body, kind_, field, sub_, need, limit_, doc_) \
+	{ .name = #field,                                  \
+	  .name_len = sizeof(#field) - 1,                  \
+	  .kind = OM_KIND_##kind_,                         \
+	  .offset = offsetof(struct om_##body, field),     \
+	  .limit = limit_,                                 \
+	  .required = NEED_##need,                         \
+	  .sub = SUB_##kind_(sub_),                        \
+	  .doc = doc_ },
+#define OM_BODY_END(body)    \
+	{                    \
+		.name = NULL \
+	}                    \
+	}                    \
+	;                    \
+	_Static_assert(OM_FIELD_##body##_COUNT <= 64, "`has` has 64 bits");
+#include "msg/schema.tbl"
+
+static const struct om_body_info bodies[OM_BODY_COUNT] = {
+#define OM_BODY(body) \
+	[OM_BODY_##   \
+	    body] = { #body, sizeof(struct om_##body), fields_##body, OM_FIELD_##body##_COUNT },
+#include "msg/schema.tbl"
+};
+
+/* Services are named in lower case; the table writes them as the rest of its columns. */
+#define ROUTE_NONE            ""
+#define ROUTE_CONTROL         "control"
+#define ROUTE_PROVIDER        "provider"
+#define ROUTE_LEDGER          "ledger"
+#define ROUTE_JOB_QUEUE       "job_queue"
+#define ROUTE_FILTER_MANAGER  "filter_manager"
+#define ROUTE_ACTIVITY_LOGGER "activity_logger"
+
+static const struct om_msg_info messages[OM_MSG_COUNT] = {
+#define OM_MSG(wire, NAME, body_, who_, route_, answer_, doc_) \
+	[OM_MSG_##NAME] = { .name = wire,                      \
+			    .body = OM_BODY_##body_,           \
+			    .who = OM_WHO_##who_,              \
+			    .route = ROUTE_##route_,           \
+			    .answer = OM_MSG_##answer_,        \
+			    .doc = doc_ },
+#include "msg/schema.tbl"
+};
+
+const struct om_msg_info *
+om_msg_info(enum om_msg_type type)
+{
+	OM_ASSERT(type > OM_MSG_NONE && type < OM_MSG_COUNT);
+	return &messages[type];
+}
+
+const struct om_body_info *
+om_body_info(enum om_body_type body)
+{
+	OM_ASSERT(body < OM_BODY_COUNT);
+	return &bodies[body];
+}
+
+/* --- wire names ------------------------------------------------------------------------------- */
+
+#define NAME_SLOTS 1024u
+_Static_assert(OM_MSG_COUNT * 4 <= NAME_SLOTS, "the table of names must stay sparse");
+
+struct name_slot {
+	const char *name;
+	size_t len;
+	enum om_msg_type type;
+};
+
+static struct name_slot names[NAME_SLOTS];
+static pthread_once_t names_once = PTHREAD_ONCE_INIT;
+
+/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
+static uint32_t
+name_hash(const char *name, size_t len)
+{
+	uint32_t h = 2166136261u;
+
+	for (size_t i = 0; i < len; i++) {
+		h = (h ^ (unsigned char)name[i]) * 16777619u;
+	}
+	return h ^ h >> 16;
+}
+
+/* The slot that holds the name, or the free one where it belongs. */
+static struct name_slot *
+name_slot(const char *name, size_t len)
+{
+	uint32_t i = name_hash(name, len) % NAME_SLOTS;
+
+	while (names[i].name != NULL &&
+	       (names[i].len != len || memcmp(names[i].name, name, len) != 0)) {
+		i = (i + 1) % NAME_SLOTS;
+	}
+	return &names[i];
+}
+
+static void
+names_build(void)
+{
+	for (int type = OM_MSG_NONE + 1; type < OM_MSG_COUNT; type++) {
+		const char *name = messages[type].name;
+		size_t len = strlen(name);
+		struct name_slot *slot = name_slot(name, len);
+
+		OM_ASSERT(slot->name == NULL); /* two messages of one name */
+		*slot = (struct name_slot){ name, len, (enum om_msg_type)type };
+	}
+}
+
+enum om_msg_type
+om_msg_type_find(struct om_str wire_name)
+{
+	(void)pthread_once(&names_once, names_build);
+	if (wire_name.len == 0) {
+		return OM_MSG_NONE;
+	}
+	return name_slot(wire_name.ptr, wire_name.len)->type;
+}
