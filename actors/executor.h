@@ -15,16 +15,17 @@
 #include "vm/driver.h"
 #include "vm/image.h"
 
-#define OM_EXECUTOR_NAME	   "executor"
-#define OM_EXEC_BOOT_TIMEOUT_MS	   60000
-#define OM_EXEC_STOP_GRACE_MS	   2000 /* a timed-out job gets SIGTERM and this long */
-#define OM_EXEC_JOBS_MAX	   4096 /* running at one time */
+#define OM_EXECUTOR_NAME        "executor"
+#define OM_EXEC_BOOT_TIMEOUT_MS 60000
+#define OM_EXEC_STOP_GRACE_MS   2000 /* a timed-out job gets SIGTERM and this long */
+#define OM_EXEC_JOBS_MAX        4096 /* running at one time */
 
 /* Borrowed for the executor's life. */
 struct om_executor_conf {
-	const struct om_vm_driver *driver; /* NULL: the null executor of the benches, runs nothing */
+	const struct om_vm_driver
+	    *driver; /* NULL: the null executor of the benches, runs nothing */
 	const struct om_vm_image *image;
-	const char *run_dir;	  /* sockets and scratch disks, a directory a job; mode 0711 */
+	const char *run_dir; /* sockets and scratch disks, a directory a job; mode 0711 */
 	bool use_kvm;
 	uint64_t boot_timeout_ms; /* 0: OM_EXEC_BOOT_TIMEOUT_MS */
 };

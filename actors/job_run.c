@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The life of one running job: a list of steps walked forward, then back.
+ *
+ * 1. steps[0..done-1] are done; exactly one step or undo is under way while `busy`.  If broken: an
+ *    undo runs twice, or a resource is left.
+ * 2. The way back starts when `ended` is set and nothing is busy, never earlier: an answer that is
+ *    still to come finds the state it was asked in.
+ * 3. The first end wins (run_end); a cancel that meets a timeout does not rewrite history.
+ *
+ * The order of the list is the order of the way back: the VM is killed first, then its network is
+ * taken away (the last counters come from there), its files are removed, the end is recorded, and
+ * only then do we wait for the hypervisor to have tidied up; so a requester does not wait for that.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "actors/job_run_impl.h"
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/secret.h"
+#include "msg/codec.h"
+
+struct run_step {
+	const char *name;
+	void (*enter)(struct om_ctx *cx, struct run *run);
+	void (*undo)(struct om_ctx *cx, struct run *run);
+};
+
+static void enter_spec(struct om_ctx *cx, struct run *run);
+static void undo_spec(struct om_ctx *cx, struct run *run);
+static void enter_nothing(struct om_ctx *cx, struct run *run);
+static void undo_nothing(struct om_ctx *cx, struct run *run);
+static void enter_record(struct om_ctx *cx, struct run *run);
+static void undo_record(struct om_ctx *cx, struct run *run);
+
+static const struct run_step steps[] = {
+	{ "spec", enter_spec, undo_spec },          { "teardown", enter_nothing, undo_teardown },
+	{ "record", enter_record, undo_record },    { "files", enter_files, undo_files },
+	{ "network", enter_network, undo_network }, { "vm", enter_vm, undo_vm },
+	{ "watch", enter_watch, undo_watch },       { "boot", enter_boot, undo_boot },
+	{ "run", enter_run, undo_nothing },
+};
+#define STEP_RUN (OM_COUNT(steps) - 1)
+
+static void
+run_finish(struct om_ctx *cx, struct run *run)
+{
+	struct om_jr_done *done = malloc(sizeof(*done));
+	struct om_msg *msg = NULL;
+
+	if (done != NULL) {
+		*done = (struct om_jr_done){ .job = run->job, .state = run->state };
+		msg = om_msg_new_owner(cx, OM_JR_DONE, done, free);
+	}
+	/* The executor monitors us: should this not arrive, our end does. */
+	if (msg == NULL || om_send_urgent(cx, run->executor, &msg) != OM_OK) {
+		om_msg_free(cx, msg);
+	}
+	om_exit(cx);
+}
+
+static void
+run_go(struct om_ctx *cx, struct run *run)
+{
+	while (!run->busy) {
+		if (run->ended && !run->unwinding) {
+			run->unwinding = true;
+		}
+		if (run->unwinding && run->done == 0) {
+			run_finish(cx, run);
+			return;
+		}
+		run->busy = true;
+		if (run->unwinding) {
+			steps[run->done - 1].undo(cx, run);
+		} else {
+			OM_ASSERT(run->done < OM_COUNT(steps));
+			steps[run->done].enter(cx, run);
+		}
+	}
+}
+
+/*
+ * enter and undo may end at once, from inside run_go's loop, or later from a handler: only the
+ * latter has to start the loop.  `busy` alone cannot tell, so both call run_go; inside the loop the
+ * nested call walks on and the outer one finds nothing left to do.  Depth: at most twice the list.
+ */
+void
+run_entered(struct om_ctx *cx, struct run *run, enum om_err err, const struct om_why *why)
+{
+	OM_ASSERT(run->busy && !run->unwinding);
+	run->busy = false;
+	if (err == OM_OK) {
+		run->done++;
+		if (run->done == OM_COUNT(steps)) {
+			OM_ASSERT(run->ended);
+		}
+	} else if (!run->ended) {
+		const char *text =
+		    why != NULL && why->text[0] != '\0' ? why->text : om_err_text(err);
+
+		run_end(cx, run, OM_JOB_FAILED, om_err_code(err), 0, "%s: %s",
+			steps[run->done].name, text);
+	}
+	run_go(cx, run);
+}
+
+void
+run_undone(struct om_ctx *cx, struct run *run)
+{
+	OM_ASSERT(run->busy && run->unwinding && run->done > 0);
+	run->busy = false;
+	run->done--;
+	run_go(cx, run);
+}
+
+void
+run_end(struct om_ctx *cx, struct run *run, enum om_job_state state, const char *reason,
+	uint32_t grace_ms, const char *fmt, ...)
+{
+	va_list va;
+
+	if (run->ended) {
+		return;
+	}
+	run->ended = true;
+	run->state = state;
+	(void)snprintf(run->reason, sizeof(run->reason), "%s", reason);
+	va_start(va, fmt);
+	(void)vsnprintf(run->text, sizeof(run->text), fmt, va);
+	va_end(va);
+
+	if (!run->busy) {
+		return;
+	}
+	if (run->done == STEP_RUN && !run->guest_done) {
+		/* The guest runs: let it say how it ended, or kill it. */
+		run_stop_guest(cx, run, grace_ms);
+	} else if (steps[run->done].enter == enter_boot) {
+		run_kill_vm(run);
+		run_entered(cx, run, OM_ERR_CANCELLED, NULL);
+	}
+	/* Any other step ends by itself within its own limit, and the way back begins then. */
+}
+
+void
+run_over(struct om_ctx *cx, struct run *run)
+{
+	OM_ASSERT(run->ended);
+	if (run->busy && !run->unwinding && run->done == STEP_RUN) {
+		run_entered(cx, run, OM_OK, NULL);
+	}
+}
+
+static void
+enter_nothing(struct om_ctx *cx, struct run *run)
+{
+	run_entered(cx, run, OM_OK, NULL);
+}
+
+static void
+undo_nothing(struct om_ctx *cx, struct run *run)
+{
+	run_undone(cx, run);
+}
+
+/* --- the job's body -------------------------------------------------------------------------- */
+
+static enum om_err
+spec_take(struct run *run, const struct om_jr_relayed *a, struct om_why *why)
+{
+	struct om_ledger_spec *m;
+	enum om_err err;
+
+	m = om_arena_alloc(&run->arena, sizeof(*m));
+	run->submit = om_arena_alloc(&run->arena, sizeof(*run->submit));
+	if (m == NULL || run->submit == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	om_buf_add(&run->spec_raw, a->body.data, a->body.len);
+	if (run->spec_raw.failed) {
+		return OM_ERR_NOMEM;
+	}
+	err = om_body_decode(OM_BODY_ledger_spec,
+			     (struct om_bin){ run->spec_raw.data, run->spec_raw.len }, m,
+			     &run->arena, why);
+	if (err == OM_OK) {
+		err = om_body_decode(OM_BODY_job_submit, m->spec, run->submit, &run->arena, why);
+	}
+	if (err == OM_OK) {
+		err = om_job_spec_from(run->submit, &run->arena, &run->spec, why);
+	}
+	return err;
+}
+
+static void
+on_spec(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	struct om_why why = { "" };
+	enum om_err err = a->err;
+
+	if (err == OM_ERR_DISK || err == OM_ERR_TIMEOUT || err == OM_ERR_FULL) {
+		run->retry_timer = 0;
+		if (!run->ended &&
+		    om_timer_start(cx, RUN_RETRY_MS, 0, TIMER_RETRY, &run->retry_timer) == OM_OK) {
+			return;
+		}
+	}
+	if (err == OM_OK) {
+		err = spec_take(run, a, &why);
+	} else {
+		why = a->why;
+	}
+	run_entered(cx, run, err, &why);
+}
+
+static void
+enter_spec(struct om_ctx *cx, struct run *run)
+{
+	struct om_job_ref ref = { 0 };
+	enum om_err err;
+
+	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
+	err = run_relay(cx, run, "ledger", OM_MSG_LEDGER_SPEC_GET, &ref, RUN_LEDGER_MS, on_spec);
+	if (err != OM_OK) {
+		run_entered(cx, run, err, NULL);
+	}
+}
+
+static void
+undo_spec(struct om_ctx *cx, struct run *run)
+{
+	/* The tunnel's private key may be in it. */
+	if (run->spec_raw.data != NULL) {
+		om_secret_wipe(run->spec_raw.data, run->spec_raw.cap);
+	}
+	run_undone(cx, run);
+}
+
+/* --- the record ------------------------------------------------------------------------------ */
+
+static void
+enter_record(struct om_ctx *cx, struct run *run)
+{
+	run->provisioning_at = om_now(cx);
+	run_write_state(cx, run, OM_JOB_PROVISIONING);
+	run_entered(cx, run, OM_OK, NULL);
+}
+
+static void
+undo_record(struct om_ctx *cx, struct run *run)
+{
+	run_write_final(cx, run);
+}
+
+void
+run_final_written(struct om_ctx *cx, struct run *run)
+{
+	run_undone(cx, run);
+}
+
+/* --- the actor ------------------------------------------------------------------------------- */
+
+static enum om_err
+run_start(struct om_ctx *cx, void *state, const void *arg)
+{
+	struct run *run = state;
+	struct om_job_run_arg *a = (struct om_job_run_arg *)(uintptr_t)arg;
+
+	run->magic = RUN_MAGIC;
+	run->conf = a->conf;
+	run->executor = a->executor;
+	run->job = a->job;
+	run->channel_fd = -1;
+	run->writes_tail = &run->writes;
+	om_vm_handle_init(&run->vm);
+	free(a);
+	(void)snprintf(run->vm_name, sizeof(run->vm_name), OM_VM_PREFIX "%s", run->job.text);
+	if ((size_t)snprintf(run->dir, sizeof(run->dir), "%s/%s", run->conf->run_dir,
+			     run->job.text) >= sizeof(run->dir)) {
+		return OM_ERR_TOO_BIG;
+	}
+	run_go(cx, run);
+	return OM_OK;
+}
+
+static void
+run_stop(struct om_ctx *cx, void *state, enum om_err why)
+{
+	struct run *run = state;
+
+	(void)cx;
+	(void)why;
+	run_kill_vm(run);
+	om_vm_handle_fini(&run->vm);
+	om_guest_channel_free(run->channel);
+	if (run->channel_fd >= 0) {
+		(void)close(run->channel_fd);
+	}
+	run_writes_fini(run);
+	om_buf_fini(&run->output[0]);
+	om_buf_fini(&run->output[1]);
+	om_buf_fini(&run->evidence);
+	om_buf_fini(&run->net_raw);
+	if (run->spec_raw.data != NULL) {
+		om_secret_wipe(run->spec_raw.data, run->spec_raw.cap);
+	}
+	om_buf_fini(&run->spec_raw);
+	om_arena_fini(&run->arena);
+}
+
+static enum om_err
+run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct run *run = state;
+	const struct om_timer_fired *t = (const void *)msg->payload;
+
+	switch ((enum run_timer)t->cookie) {
+	case TIMER_BOOT:
+		run->boot_timer = 0;
+		run_end(cx, run, OM_JOB_FAILED, "boot_timeout", 0,
+			"the guest was silent for %llu ms after its start",
+			(unsigned long long)(run->conf->boot_timeout_ms));
+		break;
+	case TIMER_RUNTIME:
+		run->runtime_timer = 0;
+		run_end(cx, run, OM_JOB_TIMED_OUT, "runtime_limit", OM_EXEC_STOP_GRACE_MS,
+			"over its limit of %llu s", (unsigned long long)run->spec.runtime_s);
+		break;
+	case TIMER_STOP:
+		run->stop_timer = 0;
+		run_kill_vm(run);
+		run_over(cx, run);
+		break;
+	case TIMER_RETRY:
+		run->retry_timer = 0;
+		if (run->done == 0 && run->busy && !run->unwinding) {
+			enter_spec(cx, run);
+		} else {
+			run_retry(cx, run);
+		}
+		break;
+	}
+	return OM_OK;
+}
+
+static enum om_err
+run_on_io(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct run *run = state;
+	const struct om_io_ready *io = (const void *)msg->payload;
+
+	if (io->cookie == WATCH_CHANNEL) {
+		run_on_channel(cx, run, io->events);
+	} else if (io->cookie == WATCH_PIDFD) {
+		/* Read what the guest said last before we call it dead. */
+		om_io_unwatch(cx, run->pidfd_watch);
+		run->pidfd_watch = 0;
+		if (run->channel_fd >= 0) {
+			run_on_channel(cx, run, OM_IO_READ | OM_IO_ERROR);
+		}
+		run_end(cx, run, OM_JOB_FAILED, "vm_ended", 0, "the VM ended before the job did");
+		run_over(cx, run);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+run_on_end(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct run *run = state;
+	struct om_jr_end *end = om_msg_obj(msg);
+
+	if (!run->ended) {
+		(void)snprintf(run->by, sizeof(run->by), "%s", end->by);
+		om_buf_add(&run->evidence, end->evidence.data, end->evidence.len);
+	}
+	run_end(cx, run, end->state, end->reason, end->grace_ms, "%s", end->text);
+	return OM_OK;
+}
+
+static enum om_err
+run_on_vm_event(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct run *run = state;
+	const struct om_jr_vm_event *ev = om_msg_obj(msg);
+
+	/* With a pidfd we hear of the end there, after the guest's last words. */
+	if (run->pidfd_watch == 0 && run->vm.pidfd < 0) {
+		run_end(cx, run, OM_JOB_FAILED, "vm_ended", 0, "the VM ended: %s", ev->reason);
+		run_over(cx, run);
+	} else if (ev->kind == OM_VM_EVENT_CRASHED) {
+		om_debug("job.vm_event", "%s: %s", run->job.text, ev->reason);
+	}
+	return OM_OK;
+}
+
+static const struct om_handler run_handlers[] = {
+	{ OM_SYS_TIMER, run_on_timer },
+	{ OM_SYS_IO, run_on_io },
+	{ OM_JR_END, run_on_end },
+	{ OM_JR_VM_EVENT, run_on_vm_event },
+};
+
+const struct om_actor_def om_job_run_def = {
+	.name = "job_run",
+	.state_size = sizeof(struct run),
+	.start = run_start,
+	.stop = run_stop,
+	.handlers = run_handlers,
+	.handler_count = OM_COUNT(run_handlers),
+	.mailbox_slots = 256,
+	.restart = OM_RESTART_NEVER,
+};

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_ACTORS_JOB_RUN_IMPL_H
+#define OM_ACTORS_JOB_RUN_IMPL_H
+
+/*
+ * Shared by the files of job_run: job_run.c (steps, ends), job_run_vm.c (files, VM, network),
+ * job_run_guest.c (channel, output), job_run_ledger.c (ordered writes, relay).
+ */
+#include "actors/job_run.h"
+#include "actors/job_spec.h"
+
+#define RUN_MAGIC         0x6a6f6272u
+#define RUN_WRITES_MAX    (UINT64_C(1) << 20) /* bytes waiting for the ledger before we stop reading */
+#define RUN_OUTPUT_CHUNK  65536 /* bytes of output in one ledger.output */
+#define RUN_RETRY_MS      1000 /* the ledger's disk is full: ask again */
+#define RUN_LEDGER_MS     30000
+#define RUN_NETWORK_MS    30000
+#define RUN_STOP_SLACK_MS 3000 /* after the grace: the agent has this long to say how it ended */
+#define RUN_PATH_MAX      OM_VM_PATH_MAX
+
+enum run_timer { TIMER_BOOT = 1, TIMER_RUNTIME, TIMER_STOP, TIMER_RETRY };
+enum run_watch { WATCH_CHANNEL = 1, WATCH_PIDFD };
+
+/* One message to the ledger; they are sent one after the other, in order. */
+struct run_write {
+	struct run_write *next;
+	enum om_msg_type type;
+	struct om_buf body;
+	bool is_final; /* the record of the end: undo_record waits for it */
+};
+
+struct run {
+	uint32_t magic;
+	const struct om_executor_conf *conf;
+	struct om_actor_id executor;
+	struct om_job_id job;
+
+	/* Where it is on its list of steps.  0..done-1 are done and have their undo ahead. */
+	size_t done;
+	bool busy; /* a step or an undo waits for an answer */
+	bool unwinding; /* on the way back */
+
+	/* How it ends; the first reason wins. */
+	bool ended;
+	enum om_job_state state;
+	char reason[32];
+	char text[OM_WHY_MAX];
+	char by[OM_PEER_MAX + 1];
+	struct om_buf evidence;
+
+	/* The job. */
+	struct om_buf spec_raw;
+	struct om_arena arena;
+	struct om_job_submit *submit;
+	struct om_job_spec spec;
+
+	/* The machine. */
+	char dir[RUN_PATH_MAX];
+	char vm_name[OM_VM_NAME_MAX + 1];
+	struct om_vm_handle vm;
+	bool destroying; /* destroy is under way on the offload pool */
+	bool teardown_waits; /* undo_teardown waits for it */
+	struct om_buf net_raw; /* the vpn.ready body; net points into it and the arena */
+	struct om_vpn_ready *net;
+	uint64_t rx_bytes, tx_bytes;
+	bool has_traffic;
+
+	/* The guest. */
+	int channel_fd;
+	struct om_guest_channel *channel;
+	uint64_t channel_watch, pidfd_watch;
+	bool reading_stopped; /* the ledger is behind */
+	bool started, exited, guest_done;
+	struct om_guest_exit exit;
+	struct om_buf output[2]; /* not yet handed to the ledger: stdout, stderr */
+	uint64_t boot_timer, runtime_timer, stop_timer, retry_timer;
+	struct om_mono provisioning_at, started_at, exited_at;
+
+	/* What waits for the ledger. */
+	struct run_write *writes, **writes_tail;
+	uint64_t write_bytes;
+	bool write_in_flight;
+};
+
+/* job_run.c.  A step's enter ends in run_entered, an undo in run_undone, now or later. */
+void run_entered(struct om_ctx *cx, struct run *run, enum om_err err, const struct om_why *why);
+void run_undone(struct om_ctx *cx, struct run *run);
+/* Sets how the job ends, if that is not decided yet, and sees to it. */
+void run_end(struct om_ctx *cx, struct run *run, enum om_job_state state, const char *reason,
+	     uint32_t grace_ms, const char *fmt, ...) OM_PRINTF(6, 7);
+/* The run step is over: the guest has told everything, or there is no guest any more. */
+void run_over(struct om_ctx *cx, struct run *run);
+
+/* job_run_ledger.c */
+typedef void (*run_relayed_fn)(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a);
+enum om_err run_relay(struct om_ctx *cx, struct run *run, const char *to, enum om_msg_type type,
+		      const void *body, uint64_t timeout_ms, run_relayed_fn fn) OM_MUST_CHECK;
+void run_write(struct om_ctx *cx, struct run *run, enum om_msg_type type, const void *body,
+	       bool is_final);
+void run_write_state(struct om_ctx *cx, struct run *run, enum om_job_state state);
+void run_write_final(struct om_ctx *cx, struct run *run);
+void run_retry(struct om_ctx *cx, struct run *run);
+void run_writes_fini(struct run *run);
+void run_final_written(struct om_ctx *cx, struct run *run); /* job_run.c */
+
+/* job_run_vm.c: the steps that touch files, hypervisor and network. */
+void enter_files(struct om_ctx *cx, struct run *run);
+void undo_files(struct om_ctx *cx, struct run *run);
+void enter_network(struct om_ctx *cx, struct run *run);
+void undo_network(struct om_ctx *cx, struct run *run);
+void enter_vm(struct om_ctx *cx, struct run *run);
+void undo_vm(struct om_ctx *cx, struct run *run);
+void enter_watch(struct om_ctx *cx, struct run *run);
+void undo_watch(struct om_ctx *cx, struct run *run);
+void undo_teardown(struct om_ctx *cx, struct run *run);
+/* Kills qemu now; destroy follows in the undo list. */
+void run_kill_vm(struct run *run);
+
+/* job_run_guest.c: the channel. */
+void enter_boot(struct om_ctx *cx, struct run *run);
+void undo_boot(struct om_ctx *cx, struct run *run);
+void enter_run(struct om_ctx *cx, struct run *run);
+void run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms);
+void run_on_channel(struct om_ctx *cx, struct run *run, uint32_t events);
+void run_flush_output(struct om_ctx *cx, struct run *run);
+void run_resume_reading(struct om_ctx *cx, struct run *run);
+
+#endif /* OM_ACTORS_JOB_RUN_IMPL_H */

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: ISC */
+#include "actors/job_spec.h"
+#include "vm/driver.h"
+
+static uint64_t
+or_default(bool has, uint64_t value, uint64_t otherwise)
+{
+	return has ? value : otherwise;
+}
+
+static enum om_err
+check_range(const char *field, uint64_t value, uint64_t min, uint64_t max, struct om_why *why)
+{
+	if (value < min || value > max) {
+		return om_why_set(why, OM_ERR_INVALID, "%s: %llu is outside %llu to %llu", field,
+				  (unsigned long long)value, (unsigned long long)min,
+				  (unsigned long long)max);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+spec_resources(const struct om_job_submit *m, struct om_job_spec *out, struct om_why *why)
+{
+	enum om_err err;
+
+	out->cores = or_default(OM_HAS(m, job_submit, cores), m->cores, OM_JOB_CORES_DEFAULT);
+	out->mem_mib =
+	    or_default(OM_HAS(m, job_submit, mem_mib), m->mem_mib, OM_JOB_MEM_MIB_DEFAULT);
+	out->disk_mib =
+	    or_default(OM_HAS(m, job_submit, disk_mib), m->disk_mib, OM_JOB_DISK_MIB_DEFAULT);
+	out->runtime_s =
+	    or_default(OM_HAS(m, job_submit, runtime_s), m->runtime_s, OM_JOB_RUNTIME_S_DEFAULT);
+
+	err = check_range("cores", out->cores, 1, OM_VM_CORES_MAX, why);
+	if (err == OM_OK) {
+		err =
+		    check_range("mem_mib", out->mem_mib, OM_VM_MEM_MIN_MIB, OM_VM_MEM_MAX_MIB, why);
+	}
+	if (err == OM_OK) {
+		err = check_range("disk_mib", out->disk_mib, OM_VM_DISK_MIN_MIB, OM_VM_DISK_MAX_MIB,
+				  why);
+	}
+	if (err == OM_OK) {
+		err = check_range("runtime_s", out->runtime_s, 1, 31536000, why);
+	}
+	return err;
+}
+
+static enum om_err
+spec_network(const struct om_job_submit *m, struct om_job_spec *out, struct om_why *why)
+{
+	bool has_vpn = OM_HAS(m, job_submit, vpn) && m->vpn != NULL;
+
+	if (!OM_HAS(m, job_submit, network) || om_str_is(m->network, "tunnel")) {
+		out->tunnel = true;
+	} else if (om_str_is(m->network, "none")) {
+		out->tunnel = false;
+	} else {
+		return om_why_set(why, OM_ERR_INVALID,
+				  "network: \"%.*s\" is neither tunnel nor none",
+				  OM_STR_ARG(m->network));
+	}
+	if (out->tunnel && !has_vpn) {
+		return om_why_set(
+		    why, OM_ERR_INVALID,
+		    "vpn: required unless network is \"none\" (the VM then has no network card)");
+	}
+	if (!out->tunnel && has_vpn) {
+		return om_why_set(why, OM_ERR_INVALID, "vpn: given together with network \"none\"");
+	}
+	return OM_OK;
+}
+
+static enum om_err
+spec_guest(const struct om_job_submit *m, struct om_arena *arena, struct om_job_spec *out,
+	   struct om_why *why)
+{
+	struct om_guest_job *g = &out->guest;
+	struct om_guest_env *env;
+	struct om_guest_file_in *files;
+	size_t i;
+
+	env = om_arena_alloc(arena, (m->env.n + 1) * sizeof(*env));
+	files = om_arena_alloc(arena, (m->files.n + 1) * sizeof(*files));
+	if (env == NULL || files == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "job: out of memory");
+	}
+	for (i = 0; i < m->env.n; i++) {
+		env[i].name = m->env.v[i].key;
+		env[i].value = m->env.v[i].value;
+	}
+	for (i = 0; i < m->files.n; i++) {
+		const struct om_file *f = &m->files.v[i];
+
+		files[i].path = f->name;
+		files[i].mode = OM_HAS(f, file, mode) ? (uint32_t)f->mode : 0644;
+		files[i].data = f->data;
+	}
+	*g = (struct om_guest_job){
+		.interpreter = m->lang,
+		.script = m->script,
+		.args = m->args.v,
+		.arg_count = m->args.n,
+		.env = env,
+		.env_count = m->env.n,
+		.stdin_data = m->stdin,
+		.files_in = files,
+		.file_in_count = m->files.n,
+		.files_out = m->outputs.v,
+		.file_out_count = m->outputs.n,
+		.output_max = OM_HAS(m, job_submit, output_max) ? m->output_max : 0,
+		.files_out_max = OM_JOB_FILES_OUT_MAX,
+	};
+	return om_guest_job_check(g, why);
+}
+
+enum om_err
+om_job_spec_from(const struct om_job_submit *m, struct om_arena *arena, struct om_job_spec *out,
+		 struct om_why *why)
+{
+	enum om_err err;
+
+	*out = (struct om_job_spec){ 0 };
+	err = spec_resources(m, out, why);
+	if (err == OM_OK) {
+		err = spec_network(m, out, why);
+	}
+	if (err == OM_OK) {
+		err = spec_guest(m, arena, out, why);
+	}
+	return err;
+}

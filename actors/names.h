@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_ACTORS_NAMES_H
+#define OM_ACTORS_NAMES_H
+
+/*
+ * Names of the services on the bus.  Start order (and supervision rest_for_one in this order):
+ * ledger, filter_manager, activity_logger, executor, job_queue, provider, control.  The queue and
+ * the provider keep in memory what they can read again from the ledger, so when one of them
+ * restarts, those after it restart too and the provider recovers.
+ */
+#define OM_LEDGER          "ledger"
+#define OM_FILTER_MANAGER  "filter_manager"
+#define OM_ACTIVITY_LOGGER "activity_logger"
+#define OM_EXECUTOR        "executor"
+#define OM_JOB_QUEUE       "job_queue"
+#define OM_PROVIDER        "provider"
+#define OM_CONTROL         "control"
+
+#endif /* OM_ACTORS_NAMES_H */

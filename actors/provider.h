@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_ACTORS_PROVIDER_H
+#define OM_ACTORS_PROVIDER_H
+
+/*
+ * The provider coordinates: one job id everywhere, a decision from the filter, a durable row before
+ * anything is acknowledged, then the queue.  It answers job.submit, wait, cancel, approve, deny,
+ * hold and release; it lets held jobs expire; at start it recovers what the ledger has.
+ *
+ * For the control service:
+ *   - `ping` is answered when recovery has finished: ask it before the daemon says that it is ready.
+ *   - `daemon.stop` starts the drain: submissions are refused with shutting_down, no job is started,
+ *     and the answer comes when none runs any more (or is `timeout` after timeout_ms).  With
+ *     `now`, running jobs are cancelled first.  Queued and held jobs stay in the ledger.
+ *   - every job.event is passed on to `control`, which publishes it.
+ */
+#include "base/clock.h"
+#include "msg/bus.h"
+
+#define OM_PROVIDER_HOLD_EXPIRY_MS (UINT64_C(24) * 3600 * 1000)
+#define OM_PROVIDER_JOBS_MAX       UINT64_C(1000000)
+
+/* Start arg; borrowed for the life of the system. */
+struct om_provider_conf {
+	const char *owner_peer; /* peer id for the operator's own jobs; NULL or "": the caller's */
+	bool vpn_required; /* a job has a tunnel's configuration or says network = none */
+	bool gpu_offered; /* else a job that needs one is refused */
+	uint64_t hold_expiry_ms; /* a held job expires after this; 0: OM_PROVIDER_HOLD_EXPIRY_MS */
+	uint64_t jobs_max; /* unfinished jobs in all; 0: OM_PROVIDER_JOBS_MAX */
+	uint64_t peer_jobs_max; /* unfinished jobs of one requester (not the owner); 0: no limit */
+	uint64_t cores_total; /* what the queue lends: a larger job is refused; 0: no limit */
+	uint64_t mem_mib_total; /* the same for memory */
+	struct om_wall (*wall)(void); /* NULL: om_wall_now; tests inject theirs */
+};
+
+extern const struct om_service_def om_provider_service;
+
+#endif /* OM_ACTORS_PROVIDER_H */
