@@ -18,7 +18,7 @@ PREFIX	?= /usr/local
 DESTDIR	?=
 VERSION	:= 0.1.0
 
-PKGS	:= libzmq msgpack libvirt sqlite3 libmnl libnftnl
+PKGS	:= libzmq libsodium msgpack libvirt sqlite3 libmnl libnftnl
 WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wundef -Wvla
 HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC
@@ -105,7 +105,7 @@ $(foreach t,$(TESTS),$(eval $(call TESTRULE,unit,$(t))))
 $(foreach t,$(SIMS),$(eval $(call TESTRULE,sim,$(t))))
 $(foreach t,$(STRESS),$(eval $(call TESTRULE,stress,$(t))))
 
-unit: $(if $(T),$(filter $(BUILD)/unit/%$(T)%,$(TESTBINS)),$(TESTBINS))
+unit: $(if $(T),$(foreach t,$(TESTBINS),$(if $(findstring $(T),$(t)),$(t))),$(TESTBINS))
 	tests/run.sh unit $^
 sim: $(SIMBINS)
 	tests/run.sh sim $^

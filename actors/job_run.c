@@ -61,16 +61,25 @@ run_finish(struct om_ctx *cx, struct run *run)
 	om_exit(cx);
 }
 
+/* Walks until something has to be waited for.  A step that ends at once, inside the walk, only
+ * clears `busy` and lets the loop go on. */
 static void
 run_go(struct om_ctx *cx, struct run *run)
 {
+	if (run->walking) {
+		return;
+	}
+	run->walking = true;
 	while (!run->busy) {
 		if (run->ended && !run->unwinding) {
 			run->unwinding = true;
+			if (!run->exited) {
+				run->exited_at = om_now(cx);
+			}
 		}
 		if (run->unwinding && run->done == 0) {
 			run_finish(cx, run);
-			return;
+			break;
 		}
 		run->busy = true;
 		if (run->unwinding) {
@@ -80,13 +89,9 @@ run_go(struct om_ctx *cx, struct run *run)
 			steps[run->done].enter(cx, run);
 		}
 	}
+	run->walking = false;
 }
 
-/*
- * enter and undo may end at once, from inside run_go's loop, or later from a handler: only the
- * latter has to start the loop.  `busy` alone cannot tell, so both call run_go; inside the loop the
- * nested call walks on and the outer one finds nothing left to do.  Depth: at most twice the list.
- */
 void
 run_entered(struct om_ctx *cx, struct run *run, enum om_err err, const struct om_why *why)
 {
@@ -94,9 +99,7 @@ run_entered(struct om_ctx *cx, struct run *run, enum om_err err, const struct om
 	run->busy = false;
 	if (err == OM_OK) {
 		run->done++;
-		if (run->done == OM_COUNT(steps)) {
-			OM_ASSERT(run->ended);
-		}
+		OM_ASSERT(run->done < OM_COUNT(steps) || run->ended);
 	} else if (!run->ended) {
 		const char *text =
 		    why != NULL && why->text[0] != '\0' ? why->text : om_err_text(err);

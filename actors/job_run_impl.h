@@ -39,6 +39,7 @@ struct run {
 	size_t done;
 	bool busy; /* a step or an undo waits for an answer */
 	bool unwinding; /* on the way back */
+	bool walking; /* run_go is on the stack */
 
 	/* How it ends; the first reason wins. */
 	bool ended;

@@ -5,10 +5,8 @@
  * A write that the ledger cannot take now (its disk is full) is tried again for as long as it
  * takes: the guest is read no further meanwhile, so a job stalls rather than lose output.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include "actors/job_run_impl.h"
 #include "base/assert.h"
 #include "base/log.h"
@@ -230,11 +228,10 @@ result_fill(struct run *run, struct om_job_info *r)
 	OM_SET(r, job_info, job, om_str_of(run->job.text));
 	OM_SET(r, job_info, state, om_str_of(om_job_state_text(run->state)));
 	if (run->started) {
-		struct om_mono until = run->exited ? run->exited_at : run->started_at;
-
 		OM_SET(r, job_info, boot_ms,
 		       (uint64_t)om_mono_ms_between(run->provisioning_at, run->started_at));
-		OM_SET(r, job_info, wall_ms, (uint64_t)om_mono_ms_between(run->started_at, until));
+		OM_SET(r, job_info, wall_ms,
+		       (uint64_t)om_mono_ms_between(run->started_at, run->exited_at));
 	}
 	if (run->exited) {
 		const struct om_guest_exit *e = &run->exit;

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The steps of a job_run that touch files, the hypervisor and the network.  All that blocks is
+ * offloaded; a piece of work owns copies of what it needs, because the actor may be gone when the
+ * work ends (a shutdown): then drop() undoes what the work had done.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "actors/job_run_impl.h"
+#include "base/assert.h"
+#include "base/log.h"
+#include "msg/codec.h"
+
+struct vm_work {
+	struct om_vm_driver driver;
+	char name[OM_VM_NAME_MAX + 1];
+	char dir[RUN_PATH_MAX];
+	struct om_why why;
+	/* create */
+	const struct om_vm_image *image;
+	char scratch[RUN_PATH_MAX + 16];
+	char channel[RUN_PATH_MAX + 16];
+	char tap[16];
+	char mac[20];
+	unsigned mtu;
+	unsigned cores;
+	uint64_t mem_mib, scratch_mib;
+	bool use_kvm, has_nic;
+	bool created;
+	struct om_vm_handle vm;
+};
+
+static struct vm_work *
+work_new(const struct run *run)
+{
+	struct vm_work *w = calloc(1, sizeof(*w));
+
+	if (w != NULL) {
+		w->driver = *run->conf->driver;
+		memcpy(w->name, run->vm_name, sizeof(w->name));
+		memcpy(w->dir, run->dir, sizeof(w->dir));
+		om_vm_handle_init(&w->vm);
+	}
+	return w;
+}
+
+static void
+work_free(void *arg)
+{
+	struct vm_work *w = arg;
+
+	om_vm_handle_fini(&w->vm);
+	free(w);
+}
+
+/* --- files ----------------------------------------------------------------------------------- */
+
+static enum om_err
+work_make_dir(void *arg)
+{
+	struct vm_work *w = arg;
+
+	if (mkdir(w->dir, 0711) != 0 && errno != EEXIST) {
+		return om_why_errno(&w->why, om_err_from_errno(errno), "make %s", w->dir);
+	}
+	/* umask may have taken bits that the hypervisor's user needs. */
+	if (chmod(w->dir, 0711) != 0) {
+		return om_why_errno(&w->why, OM_ERR_IO, "chmod %s", w->dir);
+	}
+	return OM_OK;
+}
+
+/* One flat directory of plain files; nothing a job controls has a name here. */
+static enum om_err
+work_remove_dir(void *arg)
+{
+	struct vm_work *w = arg;
+	struct dirent *entry;
+	DIR *dir;
+
+	dir = opendir(w->dir);
+	if (dir == NULL) {
+		return errno == ENOENT ? OM_OK
+				       : om_why_errno(&w->why, OM_ERR_IO, "open %s", w->dir);
+	}
+	while ((entry = readdir(dir)) != NULL) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+			(void)unlinkat(dirfd(dir), entry->d_name, 0);
+		}
+	}
+	(void)closedir(dir);
+	if (rmdir(w->dir) != 0 && errno != ENOENT) {
+		return om_why_errno(&w->why, OM_ERR_IO, "remove %s", w->dir);
+	}
+	return OM_OK;
+}
+
+static void
+drop_dir(void *arg)
+{
+	(void)work_remove_dir(arg);
+	work_free(arg);
+}
+
+static void
+on_dir_made(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	struct vm_work *w = arg;
+	struct om_why why = w->why;
+
+	work_free(w);
+	run_entered(cx, state, result, &why);
+}
+
+void
+enter_files(struct om_ctx *cx, struct run *run)
+{
+	struct vm_work *w = work_new(run);
+
+	if (w == NULL || om_offload(cx, work_make_dir, w, on_dir_made, drop_dir) != OM_OK) {
+		free(w);
+		run_entered(cx, run, OM_ERR_NOMEM, NULL);
+	}
+}
+
+static void
+on_dir_removed(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	struct vm_work *w = arg;
+
+	if (result != OM_OK) {
+		om_warn("job.files_left", "%s",
+			w->why.text); /* the sweep at the next start finds it */
+	}
+	work_free(w);
+	run_undone(cx, state);
+}
+
+void
+undo_files(struct om_ctx *cx, struct run *run)
+{
+	struct vm_work *w = work_new(run);
+
+	if (w == NULL || om_offload(cx, work_remove_dir, w, on_dir_removed, drop_dir) != OM_OK) {
+		free(w);
+		om_warn("job.files_left", "%s: out of memory", run->dir);
+		run_undone(cx, run);
+	}
+}
+
+/* --- the job's network ----------------------------------------------------------------------- */
+
+static void
+on_network_up(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	struct om_why why = a->why;
+	enum om_err err = a->err;
+
+	if (err == OM_OK) {
+		run->net = om_arena_alloc(&run->arena, sizeof(*run->net));
+		om_buf_add(&run->net_raw, a->body.data, a->body.len);
+		if (run->net == NULL || run->net_raw.failed) {
+			err = OM_ERR_NOMEM;
+		} else {
+			err = om_body_decode(OM_BODY_vpn_ready,
+					     (struct om_bin){ run->net_raw.data, run->net_raw.len },
+					     run->net, &run->arena, &why);
+		}
+	}
+	run_entered(cx, run, err, &why);
+}
+
+void
+enter_network(struct om_ctx *cx, struct run *run)
+{
+	struct om_vpn_up up = { 0 };
+	enum om_err err;
+
+	if (!run->spec.tunnel) {
+		run_entered(cx, run, OM_OK, NULL);
+		return;
+	}
+	OM_SET(&up, vpn_up, job, om_str_of(run->job.text));
+	OM_SET(&up, vpn_up, vpn, run->submit->vpn);
+	OM_SET(&up, vpn_up, bandwidth_kbit, run->submit->bandwidth_kbit);
+	err = run_relay(cx, run, "vpn_manager", OM_MSG_VPN_UP, &up, RUN_NETWORK_MS, on_network_up);
+	if (err != OM_OK) {
+		run_entered(cx, run, err, NULL);
+	}
+}
+
+static void
+on_network_down(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	struct om_arena arena = { 0 };
+	struct om_vpn_stats stats = { 0 };
+	struct om_why why;
+
+	if (a->err == OM_OK &&
+	    om_body_decode(OM_BODY_vpn_stats, (struct om_bin){ a->body.data, a->body.len }, &stats,
+			   &arena, &why) == OM_OK) {
+		run->rx_bytes = stats.rx_bytes;
+		run->tx_bytes = stats.tx_bytes;
+		run->has_traffic = true;
+	} else {
+		om_warn("job.network_left", "%s: %s", run->job.text, a->why.text);
+	}
+	om_arena_fini(&arena);
+	run_undone(cx, run);
+}
+
+void
+undo_network(struct om_ctx *cx, struct run *run)
+{
+	struct om_job_ref ref = { 0 };
+
+	if (!run->spec.tunnel) {
+		run_undone(cx, run);
+		return;
+	}
+	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
+	if (run_relay(cx, run, "vpn_manager", OM_MSG_VPN_DOWN, &ref, RUN_NETWORK_MS,
+		      on_network_down) != OM_OK) {
+		om_warn("job.network_left", "%s: no answer", run->job.text);
+		run_undone(cx, run);
+	}
+}
+
+/* --- the VM ---------------------------------------------------------------------------------- */
+
+static enum om_err
+work_create(void *arg)
+{
+	struct vm_work *w = arg;
+	struct om_vm_nic nic = { .tap = w->tap, .mac = w->mac, .mtu = w->mtu };
+	struct om_vm_spec spec = {
+		.name = w->name,
+		.cores = w->cores,
+		.mem_mib = w->mem_mib,
+		.kernel = w->image->kernel,
+		.initrd = w->image->initrd,
+		.root = w->image->root,
+		.scratch_path = w->scratch,
+		.scratch_mib = w->scratch_mib,
+		.channel_path = w->channel,
+		.nic = w->has_nic ? &nic : NULL,
+		.start_paused = w->has_nic,
+		.use_kvm = w->use_kvm,
+	};
+	enum om_err err;
+
+	err = w->driver.ops->create(w->driver.state, &spec, &w->vm, &w->why);
+	w->created = err == OM_OK;
+	return err;
+}
+
+static enum om_err
+work_destroy(void *arg)
+{
+	struct vm_work *w = arg;
+
+	return w->driver.ops->destroy(w->driver.state, w->name, &w->why);
+}
+
+static enum om_err
+work_resume(void *arg)
+{
+	struct vm_work *w = arg;
+
+	return w->driver.ops->resume(w->driver.state, w->name, &w->why);
+}
+
+static void
+drop_create(void *arg)
+{
+	struct vm_work *w = arg;
+
+	if (w->created) {
+		(void)work_destroy(w);
+	}
+	drop_dir(w);
+}
+
+static void
+on_created(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	struct vm_work *w = arg;
+	struct om_why why = w->why;
+	struct run *run = state;
+
+	if (result == OM_OK) {
+		run->vm = w->vm;
+		om_vm_handle_init(&w->vm); /* the pidfd is the run's now */
+		if (run->vm.pidfd >= 0 && om_io_watch(cx, run->vm.pidfd, OM_IO_READ, WATCH_PIDFD,
+						      &run->pidfd_watch) != OM_OK) {
+			run->pidfd_watch = 0; /* the driver's events tell the same, later */
+		}
+	}
+	work_free(w);
+	run_entered(cx, run, result, &why);
+}
+
+void
+enter_vm(struct om_ctx *cx, struct run *run)
+{
+	struct vm_work *w = work_new(run);
+
+	if (w == NULL) {
+		run_entered(cx, run, OM_ERR_NOMEM, NULL);
+		return;
+	}
+	w->image = run->conf->image;
+	w->use_kvm = run->conf->use_kvm;
+	w->cores = (unsigned)run->spec.cores;
+	w->mem_mib = run->spec.mem_mib;
+	w->scratch_mib = run->spec.disk_mib;
+	(void)snprintf(w->scratch, sizeof(w->scratch), "%s/scratch.img", run->dir);
+	(void)snprintf(w->channel, sizeof(w->channel), "%s/agent.sock", run->dir);
+	if (run->net != NULL) {
+		w->has_nic = true;
+		w->mtu = (unsigned)run->net->mtu;
+		if (om_str_copy(run->net->tap, w->tap, sizeof(w->tap)) != OM_OK ||
+		    om_str_copy(run->net->mac, w->mac, sizeof(w->mac)) != OM_OK) {
+			work_free(w);
+			run_entered(cx, run, OM_ERR_INTERNAL, NULL);
+			return;
+		}
+	}
+	if (om_offload(cx, work_create, w, on_created, drop_create) != OM_OK) {
+		work_free(w);
+		run_entered(cx, run, OM_ERR_NOMEM, NULL);
+	}
+}
+
+void
+run_kill_vm(struct run *run)
+{
+	if (run->vm.pid > 0 && run->conf->driver != NULL) {
+		(void)run->conf->driver->ops->kill(run->conf->driver->state, &run->vm);
+	}
+}
+
+static void
+on_destroyed(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	struct vm_work *w = arg;
+	struct run *run = state;
+
+	if (result != OM_OK) {
+		om_warn("job.vm_left", "%s: %s", w->name, w->why.text);
+	}
+	work_free(w);
+	run->destroying = false;
+	if (run->teardown_waits) {
+		run->teardown_waits = false;
+		run_undone(cx, run);
+	}
+}
+
+static void
+drop_destroy(void *arg)
+{
+	(void)work_destroy(arg);
+	work_free(arg);
+}
+
+/* The guest runs no more instruction when this returns; libvirt tidies up behind our back. */
+void
+undo_vm(struct om_ctx *cx, struct run *run)
+{
+	struct vm_work *w = work_new(run);
+
+	if (run->pidfd_watch != 0) {
+		om_io_unwatch(cx, run->pidfd_watch);
+		run->pidfd_watch = 0;
+	}
+	run_kill_vm(run);
+	if (w == NULL || om_offload(cx, work_destroy, w, on_destroyed, drop_destroy) != OM_OK) {
+		free(w);
+		om_warn("job.vm_left", "%s: out of memory", run->vm_name);
+	} else {
+		run->destroying = true;
+	}
+	run_undone(cx, run);
+}
+
+void
+undo_teardown(struct om_ctx *cx, struct run *run)
+{
+	if (run->destroying) {
+		run->teardown_waits = true;
+		return;
+	}
+	run_undone(cx, run);
+}
+
+/* --- the walls around it --------------------------------------------------------------------- */
+
+static void
+on_resumed(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	struct vm_work *w = arg;
+	struct om_why why = w->why;
+
+	work_free(w);
+	run_entered(cx, state, result, &why);
+}
+
+static void
+on_watched(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	struct vm_work *w;
+
+	if (a->err != OM_OK) {
+		run_entered(cx, run, a->err, &a->why);
+		return;
+	}
+	w = work_new(run);
+	if (w == NULL || om_offload(cx, work_resume, w, on_resumed, work_free) != OM_OK) {
+		free(w);
+		run_entered(cx, run, OM_ERR_NOMEM, NULL);
+	}
+}
+
+static void
+on_attached(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	struct om_rogue_watch m = { 0 };
+	enum om_err err = a->err;
+
+	if (err == OM_OK) {
+		OM_SET(&m, rogue_watch, job, om_str_of(run->job.text));
+		OM_SET(&m, rogue_watch, netns, run->net->netns);
+		OM_SET(&m, rogue_watch, qemu_pid, (uint64_t)run->vm.pid);
+		err = run_relay(cx, run, "rogue_connection_detector", OM_MSG_ROGUE_WATCH, &m,
+				RUN_NETWORK_MS, on_watched);
+		if (err == OM_OK) {
+			return;
+		}
+	}
+	run_entered(cx, run, err, &a->why);
+}
+
+/* The VM is paused until the tap is behind the walls and someone watches them. */
+void
+enter_watch(struct om_ctx *cx, struct run *run)
+{
+	struct om_job_ref ref = { 0 };
+	enum om_err err;
+
+	if (run->net == NULL) {
+		run_entered(cx, run, OM_OK, NULL);
+		return;
+	}
+	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
+	err =
+	    run_relay(cx, run, "vpn_manager", OM_MSG_VPN_ATTACH, &ref, RUN_NETWORK_MS, on_attached);
+	if (err != OM_OK) {
+		run_entered(cx, run, err, NULL);
+	}
+}
+
+static void
+on_unwatched(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	(void)a; /* it forgets a job also by itself when the namespace goes */
+	run_undone(cx, run);
+}
+
+void
+undo_watch(struct om_ctx *cx, struct run *run)
+{
+	struct om_job_ref ref = { 0 };
+
+	/* First the VM, then its watch: there is no moment with a guest that nobody watches. */
+	run_kill_vm(run);
+	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
+	if (run->net == NULL ||
+	    run_relay(cx, run, "rogue_connection_detector", OM_MSG_ROGUE_UNWATCH, &ref,
+		      RUN_NETWORK_MS, on_unwatched) != OM_OK) {
+		run_undone(cx, run);
+	}
+}
