@@ -93,7 +93,8 @@ struct om_guest_exit {
 	int exit_code; /* 0 to 255, or -1 when a signal ended the job */
 	int signal; /* 0 when it exited by itself */
 	uint64_t cpu_us; /* user and system time of the job, all its processes */
-	uint64_t peak_kib; /* the most memory that it had */
+	uint64_t peak_kib; /* resident memory of the largest process */
+	uint64_t group_peak_kib; /* all processes, with file cache and kernel memory */
 	uint64_t dropped_out; /* bytes of stdout over the output limit, guest and host together */
 	uint64_t dropped_err;
 	uint64_t oom_kills; /* processes of the job that the guest killed for memory */

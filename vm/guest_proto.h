@@ -51,7 +51,8 @@ enum om_guest_msg {
 	OM_GUEST_STARTED = 68, /* [68] the job's process runs */
 	OM_GUEST_OUTPUT = 69, /* [69, 1 or 2, bytes] stdout or stderr */
 	OM_GUEST_CREDIT = 70, /* [70, n] n more bytes of stdin have gone to the job */
-	OM_GUEST_EXIT = 71, /* [71, exit status, signal, cpu us, peak KiB, dropped out, dropped err,
+	OM_GUEST_EXIT =
+	    71, /* [71, exit status, signal, cpu us, peak KiB, group peak KiB, dropped out, dropped err,
 				  oom kills, refused forks, stopped by us] */
 	OM_GUEST_FILE =
 	    72, /* [72, index, mode, size, error text] a file out; size 0 with an error */
