@@ -15,7 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 #include "actors/job_run_impl.h"
 #include "base/assert.h"
 #include "base/log.h"
@@ -76,6 +76,7 @@ run_go(struct om_ctx *cx, struct run *run)
 			if (!run->exited) {
 				run->exited_at = om_now(cx);
 			}
+			run_flush_rest(cx, run);
 		}
 		if (run->unwinding && run->done == 0) {
 			run_finish(cx, run);
@@ -142,8 +143,7 @@ run_end(struct om_ctx *cx, struct run *run, enum om_job_state state, const char 
 		/* The guest runs: let it say how it ended, or kill it. */
 		run_stop_guest(cx, run, grace_ms);
 	} else if (steps[run->done].enter == enter_boot) {
-		run_kill_vm(run);
-		run_entered(cx, run, OM_ERR_CANCELLED, NULL);
+		run_abort_boot(cx, run);
 	}
 	/* Any other step ends by itself within its own limit, and the way back begins then. */
 }
@@ -325,7 +325,7 @@ run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		run->boot_timer = 0;
 		run_end(cx, run, OM_JOB_FAILED, "boot_timeout", 0,
 			"the guest was silent for %llu ms after its start",
-			(unsigned long long)(run->conf->boot_timeout_ms));
+			(unsigned long long)run_boot_timeout_ms(run));
 		break;
 	case TIMER_RUNTIME:
 		run->runtime_timer = 0;
@@ -361,9 +361,8 @@ run_on_io(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		/* Read what the guest said last before we call it dead. */
 		om_io_unwatch(cx, run->pidfd_watch);
 		run->pidfd_watch = 0;
-		if (run->channel_fd >= 0) {
-			run_on_channel(cx, run, OM_IO_READ | OM_IO_ERROR);
-		}
+		run->reading_stopped = false;
+		run_on_channel(cx, run, OM_IO_READ | OM_IO_ERROR);
 		run_end(cx, run, OM_JOB_FAILED, "vm_ended", 0, "the VM ended before the job did");
 		run_over(cx, run);
 	}

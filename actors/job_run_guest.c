@@ -87,12 +87,12 @@ enter_boot(struct om_ctx *cx, struct run *run)
 		run_entered(cx, run, err, &why);
 		return;
 	}
-	timer_restart(cx, &run->boot_timer, run->conf->boot_timeout_ms, TIMER_BOOT);
+	timer_restart(cx, &run->boot_timer, run_boot_timeout_ms(run), TIMER_BOOT);
 	channel_write(cx, run); /* SETUP waits in the channel from its birth */
 }
 
-void
-undo_boot(struct om_ctx *cx, struct run *run)
+static void
+boot_close(struct om_ctx *cx, struct run *run)
 {
 	timer_off(cx, &run->boot_timer);
 	timer_off(cx, &run->runtime_timer);
@@ -105,7 +105,29 @@ undo_boot(struct om_ctx *cx, struct run *run)
 		(void)close(run->channel_fd);
 		run->channel_fd = -1;
 	}
+}
+
+void
+undo_boot(struct om_ctx *cx, struct run *run)
+{
+	boot_close(cx, run);
 	run_undone(cx, run);
+}
+
+/* The boot step waits for a hello that nobody wants any more. */
+void
+run_abort_boot(struct om_ctx *cx, struct run *run)
+{
+	run_kill_vm(run);
+	boot_close(cx, run);
+	run_entered(cx, run, OM_ERR_CANCELLED, NULL);
+}
+
+uint64_t
+run_boot_timeout_ms(const struct run *run)
+{
+	return run->conf->boot_timeout_ms != 0 ? run->conf->boot_timeout_ms
+					       : OM_EXEC_BOOT_TIMEOUT_MS;
 }
 
 static void
@@ -198,8 +220,19 @@ run_flush_output(struct om_ctx *cx, struct run *run)
 	for (stream = 1; stream <= 2; stream++) {
 		size_t waiting = run->output[stream - 1].len;
 
-		if (waiting >= RUN_OUTPUT_CHUNK || (waiting > 0 && run->writes == NULL) ||
-		    (waiting > 0 && run->exited)) {
+		if (waiting >= RUN_OUTPUT_CHUNK || (waiting > 0 && run->writes == NULL)) {
+			flush_stream(cx, run, stream);
+		}
+	}
+}
+
+void
+run_flush_rest(struct om_ctx *cx, struct run *run)
+{
+	int stream;
+
+	for (stream = 1; stream <= 2; stream++) {
+		if (run->output[stream - 1].len > 0) {
 			flush_stream(cx, run, stream);
 		}
 	}
@@ -256,9 +289,8 @@ on_exited(struct om_ctx *cx, struct run *run, const struct om_guest_exit *exit)
 	run->exited_at = om_now(cx);
 	run->exit = *exit;
 	timer_off(cx, &run->runtime_timer);
-	run_flush_output(cx, run);
 	/* Files are still to come, bounded in time like a stop. */
-	timer_restart(cx, &run->stop_timer, run->conf->boot_timeout_ms, TIMER_STOP);
+	timer_restart(cx, &run->stop_timer, run_boot_timeout_ms(run), TIMER_STOP);
 }
 
 static void

@@ -12,6 +12,7 @@
 #define RUN_MAGIC         0x6a6f6272u
 #define RUN_WRITES_MAX    (UINT64_C(1) << 20) /* bytes waiting for the ledger before we stop reading */
 #define RUN_OUTPUT_CHUNK  65536 /* bytes of output in one ledger.output */
+#define RUN_FILE_CHUNK    524288 /* bytes of a file in one ledger.output */
 #define RUN_RETRY_MS      1000 /* the ledger's disk is full: ask again */
 #define RUN_LEDGER_MS     30000
 #define RUN_NETWORK_MS    30000
@@ -124,6 +125,9 @@ void enter_run(struct om_ctx *cx, struct run *run);
 void run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms);
 void run_on_channel(struct om_ctx *cx, struct run *run, uint32_t events);
 void run_flush_output(struct om_ctx *cx, struct run *run);
+void run_flush_rest(struct om_ctx *cx, struct run *run); /* before the end is recorded */
+void run_abort_boot(struct om_ctx *cx, struct run *run);
+uint64_t run_boot_timeout_ms(const struct run *run);
 void run_resume_reading(struct om_ctx *cx, struct run *run);
 
 #endif /* OM_ACTORS_JOB_RUN_IMPL_H */

@@ -157,6 +157,26 @@ undo_files(struct om_ctx *cx, struct run *run)
 /* --- the job's network ----------------------------------------------------------------------- */
 
 static void
+on_forgotten(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	(void)cx;
+	(void)run;
+	(void)a;
+}
+
+/* A step that failed half-way or too late: what its service may still hold is let go there. */
+static void
+forget(struct om_ctx *cx, struct run *run, const char *service, enum om_msg_type type)
+{
+	struct om_job_ref ref = { 0 };
+
+	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
+	if (run_relay(cx, run, service, type, &ref, RUN_NETWORK_MS, on_forgotten) != OM_OK) {
+		om_warn("job.network_left", "%s: %s was not told", run->job.text, service);
+	}
+}
+
+static void
 on_network_up(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 {
 	struct om_why why = a->why;
@@ -172,6 +192,9 @@ on_network_up(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 					     (struct om_bin){ run->net_raw.data, run->net_raw.len },
 					     run->net, &run->arena, &why);
 		}
+	}
+	if (err != OM_OK && err != OM_ERR_NOT_FOUND) {
+		forget(cx, run, "vpn_manager", OM_MSG_VPN_DOWN);
 	}
 	run_entered(cx, run, err, &why);
 }
@@ -409,6 +432,9 @@ on_resumed(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 	struct om_why why = w->why;
 
 	work_free(w);
+	if (result != OM_OK) {
+		forget(cx, state, "rogue_connection_detector", OM_MSG_ROGUE_UNWATCH);
+	}
 	run_entered(cx, state, result, &why);
 }
 
