@@ -371,20 +371,6 @@ mp_write(void *buf, const char *data, size_t len)
 	return ((struct om_buf *)buf)->failed ? -1 : 0;
 }
 
-/*
- * One value is one append: a head that was written without its body would be a damaged message
- * that `failed` alone tells apart, so lengths are reserved first.
- */
-static bool
-mp_room(struct om_buf *buf, size_t body)
-{
-	if (body > UINT32_MAX) {
-		buf->failed = true;
-		return false;
-	}
-	return !buf->failed && om_buf_reserve(buf, body) == OM_OK;
-}
-
 static msgpack_packer
 mp_packer(struct om_buf *buf)
 {
@@ -431,14 +417,33 @@ om_mp_put_f64(struct om_buf *buf, double v)
 	(void)msgpack_pack_double(&pk, v);
 }
 
+/*
+ * The body behind a head that was just written at `from`.  Without room for it the head goes too:
+ * a failed append leaves the buffer as it was.
+ */
+static void
+mp_put_body(struct om_buf *buf, size_t from, const void *body, size_t len)
+{
+	if (!buf->failed) {
+		om_buf_add(buf, body, len);
+	}
+	if (buf->failed) {
+		buf->len = from;
+	}
+}
+
 void
 om_mp_put_str(struct om_buf *buf, struct om_str s)
 {
 	msgpack_packer pk = mp_packer(buf);
+	size_t from = buf->len;
 
-	if (mp_room(buf, s.len) && msgpack_pack_str(&pk, s.len) == 0) {
-		om_buf_add(buf, s.ptr, s.len);
+	if (s.len > UINT32_MAX) {
+		buf->failed = true;
+		return;
 	}
+	(void)msgpack_pack_str(&pk, s.len);
+	mp_put_body(buf, from, s.ptr, s.len);
 }
 
 void
@@ -451,10 +456,14 @@ void
 om_mp_put_bin(struct om_buf *buf, struct om_bin b)
 {
 	msgpack_packer pk = mp_packer(buf);
+	size_t from = buf->len;
 
-	if (mp_room(buf, b.len) && msgpack_pack_bin(&pk, b.len) == 0) {
-		om_buf_add(buf, b.ptr, b.len);
+	if (b.len > UINT32_MAX) {
+		buf->failed = true;
+		return;
 	}
+	(void)msgpack_pack_bin(&pk, b.len);
+	mp_put_body(buf, from, b.ptr, b.len);
 }
 
 void
