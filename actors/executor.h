@@ -15,7 +15,6 @@
 #include "vm/driver.h"
 #include "vm/image.h"
 
-#define OM_EXECUTOR_NAME        "executor"
 #define OM_EXEC_BOOT_TIMEOUT_MS 60000
 #define OM_EXEC_STOP_GRACE_MS   2000 /* a timed-out job gets SIGTERM and this long */
 #define OM_EXEC_JOBS_MAX        4096 /* running at one time */

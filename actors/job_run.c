@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "actors/job_run_impl.h"
+#include "actors/names.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/secret.h"
@@ -226,7 +227,7 @@ enter_spec(struct om_ctx *cx, struct run *run)
 	enum om_err err;
 
 	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
-	err = run_relay(cx, run, "ledger", OM_MSG_LEDGER_SPEC_GET, &ref, RUN_LEDGER_MS, on_spec);
+	err = run_relay(cx, run, OM_LEDGER, OM_MSG_LEDGER_SPEC_GET, &ref, RUN_LEDGER_MS, on_spec);
 	if (err != OM_OK) {
 		run_entered(cx, run, err, NULL);
 	}

@@ -61,6 +61,12 @@ struct om_jr_done {
 	enum om_job_state state;
 };
 
+/*
+ * Any thread; blocks.  Removes a job's directory below run_dir: flat, plain files, and no name in
+ * it that a job controls.  One that is gone already is a success.
+ */
+enum om_err om_job_dir_remove(const char *path, struct om_why *why) OM_MUST_CHECK;
+
 void om_jr_relay_free(void *relay);
 void om_jr_relayed_free(void *relayed);
 void om_jr_end_free(void *end);

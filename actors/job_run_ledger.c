@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "actors/job_run_impl.h"
+#include "actors/names.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "msg/codec.h"
@@ -184,7 +185,7 @@ run_retry(struct om_ctx *cx, struct run *run)
 	}
 	om_buf_add(&copy, w->body.data, w->body.len);
 	if (copy.failed ||
-	    relay_raw(cx, run, "ledger", w->type, &copy, RUN_LEDGER_MS, on_written) != OM_OK) {
+	    relay_raw(cx, run, OM_LEDGER, w->type, &copy, RUN_LEDGER_MS, on_written) != OM_OK) {
 		om_buf_fini(&copy);
 		write_retry_later(cx, run);
 		return;

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "actors/job_run_impl.h"
+#include "actors/names.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "msg/codec.h"
@@ -76,18 +77,15 @@ work_make_dir(void *arg)
 	return OM_OK;
 }
 
-/* One flat directory of plain files; nothing a job controls has a name here. */
-static enum om_err
-work_remove_dir(void *arg)
+enum om_err
+om_job_dir_remove(const char *path, struct om_why *why)
 {
-	struct vm_work *w = arg;
 	struct dirent *entry;
 	DIR *dir;
 
-	dir = opendir(w->dir);
+	dir = opendir(path);
 	if (dir == NULL) {
-		return errno == ENOENT ? OM_OK
-				       : om_why_errno(&w->why, OM_ERR_IO, "open %s", w->dir);
+		return errno == ENOENT ? OM_OK : om_why_errno(why, OM_ERR_IO, "open %s", path);
 	}
 	while ((entry = readdir(dir)) != NULL) {
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
@@ -95,10 +93,18 @@ work_remove_dir(void *arg)
 		}
 	}
 	(void)closedir(dir);
-	if (rmdir(w->dir) != 0 && errno != ENOENT) {
-		return om_why_errno(&w->why, OM_ERR_IO, "remove %s", w->dir);
+	if (rmdir(path) != 0 && errno != ENOENT) {
+		return om_why_errno(why, OM_ERR_IO, "remove %s", path);
 	}
 	return OM_OK;
+}
+
+static enum om_err
+work_remove_dir(void *arg)
+{
+	struct vm_work *w = arg;
+
+	return om_job_dir_remove(w->dir, &w->why);
 }
 
 static void
@@ -194,7 +200,7 @@ on_network_up(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 		}
 	}
 	if (err != OM_OK && err != OM_ERR_NOT_FOUND) {
-		forget(cx, run, "vpn_manager", OM_MSG_VPN_DOWN);
+		forget(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_DOWN);
 	}
 	run_entered(cx, run, err, &why);
 }
@@ -212,7 +218,7 @@ enter_network(struct om_ctx *cx, struct run *run)
 	OM_SET(&up, vpn_up, job, om_str_of(run->job.text));
 	OM_SET(&up, vpn_up, vpn, run->submit->vpn);
 	OM_SET(&up, vpn_up, bandwidth_kbit, run->submit->bandwidth_kbit);
-	err = run_relay(cx, run, "vpn_manager", OM_MSG_VPN_UP, &up, RUN_NETWORK_MS, on_network_up);
+	err = run_relay(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_UP, &up, RUN_NETWORK_MS, on_network_up);
 	if (err != OM_OK) {
 		run_entered(cx, run, err, NULL);
 	}
@@ -248,7 +254,7 @@ undo_network(struct om_ctx *cx, struct run *run)
 		return;
 	}
 	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
-	if (run_relay(cx, run, "vpn_manager", OM_MSG_VPN_DOWN, &ref, RUN_NETWORK_MS,
+	if (run_relay(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_DOWN, &ref, RUN_NETWORK_MS,
 		      on_network_down) != OM_OK) {
 		om_warn("job.network_left", "%s: no answer", run->job.text);
 		run_undone(cx, run);
@@ -433,7 +439,7 @@ on_resumed(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 
 	work_free(w);
 	if (result != OM_OK) {
-		forget(cx, state, "rogue_connection_detector", OM_MSG_ROGUE_UNWATCH);
+		forget(cx, state, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH);
 	}
 	run_entered(cx, state, result, &why);
 }
@@ -464,7 +470,7 @@ on_attached(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 		OM_SET(&m, rogue_watch, job, om_str_of(run->job.text));
 		OM_SET(&m, rogue_watch, netns, run->net->netns);
 		OM_SET(&m, rogue_watch, qemu_pid, (uint64_t)run->vm.pid);
-		err = run_relay(cx, run, "rogue_connection_detector", OM_MSG_ROGUE_WATCH, &m,
+		err = run_relay(cx, run, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &m,
 				RUN_NETWORK_MS, on_watched);
 		if (err == OM_OK) {
 			return;
@@ -485,8 +491,8 @@ enter_watch(struct om_ctx *cx, struct run *run)
 		return;
 	}
 	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
-	err =
-	    run_relay(cx, run, "vpn_manager", OM_MSG_VPN_ATTACH, &ref, RUN_NETWORK_MS, on_attached);
+	err = run_relay(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_ATTACH, &ref, RUN_NETWORK_MS,
+			on_attached);
 	if (err != OM_OK) {
 		run_entered(cx, run, err, NULL);
 	}
@@ -508,7 +514,7 @@ undo_watch(struct om_ctx *cx, struct run *run)
 	run_kill_vm(run);
 	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
 	if (run->net == NULL ||
-	    run_relay(cx, run, "rogue_connection_detector", OM_MSG_ROGUE_UNWATCH, &ref,
+	    run_relay(cx, run, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &ref,
 		      RUN_NETWORK_MS, on_unwatched) != OM_OK) {
 		run_undone(cx, run);
 	}

@@ -12,6 +12,8 @@
 #define OM_FILTER_MANAGER  "filter_manager"
 #define OM_ACTIVITY_LOGGER "activity_logger"
 #define OM_EXECUTOR        "executor"
+#define OM_VPN_MANAGER     "vpn_manager"
+#define OM_ROGUE_CONNECTION_DETECTOR "rogue_connection_detector"
 #define OM_JOB_QUEUE       "job_queue"
 #define OM_PROVIDER        "provider"
 #define OM_CONTROL         "control"

@@ -100,6 +100,12 @@ enum om_err om_service_spawn(struct om_bus *bus, const struct om_service_arg *ar
 
 struct om_ctx *om_service_cx(struct om_service *sv);
 struct om_bus *om_service_bus(struct om_service *sv);
+/*
+ * Continuations of the runtime (om_offload's done, om_ask's answer) get the actor's state, and the
+ * actor's state of a service is its struct om_service: convert it with om_service_of_actor.
+ */
+struct om_service *om_service_of_actor(void *actor_state);
+void *om_service_state(struct om_service *sv); /* what the service's own functions get */
 
 /* Sends without an answer.  body is the struct of the type.  FULL, NOT_FOUND (no such service). */
 enum om_err om_service_send(struct om_service *sv, const char *to, enum om_msg_type type,

@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The executor: a child actor per running job, and their way to the bus.
+ *
+ * 1. Every job in `jobs` ends in exactly one exec.done: on the child's last word (OM_JR_DONE), or
+ *    when the child itself failed (OM_SYS_DOWN), after its VM and files were removed in its place.
+ *    If broken: job_queue counts a slot as taken for ever.
+ * 2. A relay request is answered by the bus's one answer.  If broken: a job_run waits until its
+ *    own timeout.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "actors/executor.h"
+#include "actors/job_run.h"
+#include "actors/name_table.h"
+#include "actors/names.h"
+#include "base/assert.h"
+#include "base/log.h"
+
+#define EXEC_MAGIC     0x65786563u
+#define EXEC_LEDGER_MS 30000
+
+struct exec_job {
+	struct om_name_node node;
+	struct om_job_id id;
+	struct om_actor_id actor;
+	uint64_t monitor;
+	enum om_job_state state; /* the final one, once known */
+};
+
+struct exec_drain {
+	struct exec_drain *next;
+	struct om_bus_request rq;
+};
+
+struct executor {
+	uint32_t magic;
+	const struct om_executor_conf *conf;
+	struct om_name_table jobs;
+	struct exec_drain *drains;
+};
+
+static struct exec_job *
+job_of(struct om_name_node *node)
+{
+	return (struct exec_job *)(void *)((char *)node - offsetof(struct exec_job, node));
+}
+
+static struct om_str
+job_name_of(const struct om_name_node *node)
+{
+	const struct exec_job *job =
+	    (const void *)((const char *)node - offsetof(struct exec_job, node));
+
+	return om_str_of(job->id.text);
+}
+
+static struct exec_job *
+job_find(const struct executor *ex, struct om_str id)
+{
+	struct om_name_node *node = om_name_table_find(&ex->jobs, id);
+
+	return node != NULL ? job_of(node) : NULL;
+}
+
+static struct exec_job *
+job_of_actor(const struct executor *ex, struct om_actor_id actor)
+{
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	while ((node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
+		if (om_actor_id_eq(job_of(node)->actor, actor)) {
+			return job_of(node);
+		}
+	}
+	return NULL;
+}
+
+/* Frees the slot in the queue and forgets the job. */
+static void
+job_done(struct om_service *sv, struct executor *ex, struct exec_job *job)
+{
+	struct om_exec_done done = { 0 };
+
+	OM_SET(&done, exec_done, job, om_str_of(job->id.text));
+	OM_SET(&done, exec_done, state, om_str_of(om_job_state_text(job->state)));
+	if (om_service_send(sv, OM_JOB_QUEUE, OM_MSG_EXEC_DONE, &done) != OM_OK) {
+		om_error("exec.done_lost", "%s: the queue does not listen", job->id.text);
+	}
+	om_name_table_remove(&ex->jobs, &job->node);
+	free(job);
+	while (ex->jobs.count == 0 && ex->drains != NULL) {
+		struct exec_drain *d = ex->drains;
+		struct om_empty empty = { 0 };
+
+		ex->drains = d->next;
+		om_service_reply_to(sv, &d->rq, OM_MSG_OK, &empty);
+		free(d);
+	}
+}
+
+/* --- a child that failed ----------------------------------------------------------------------- */
+
+struct cleanup {
+	struct om_vm_driver driver;
+	struct om_job_id id;
+	char dir[OM_VM_PATH_MAX];
+};
+
+/* Offload thread.  What the child's undo list would have done for VM and files. */
+static enum om_err
+cleanup_work(void *arg)
+{
+	struct cleanup *c = arg;
+	char name[OM_VM_NAME_MAX + 1];
+	struct om_why why;
+
+	(void)snprintf(name, sizeof(name), OM_VM_PREFIX "%s", c->id.text);
+	if (c->driver.ops->destroy(c->driver.state, name, &why) != OM_OK) {
+		om_error("exec.cleanup", "%s: %s", name, why.text);
+	}
+	if (om_job_dir_remove(c->dir, &why) != OM_OK) {
+		om_error("exec.cleanup", "%s", why.text);
+	}
+	return OM_OK;
+}
+
+static void
+on_failed_recorded(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct executor *ex = state;
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	if (answer->err != OM_OK) {
+		om_error("exec.record_failed", "%s", answer->text);
+	}
+	while ((node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
+		if (job_of(node)->monitor == answer->cookie) {
+			job_done(sv, ex, job_of(node));
+			return;
+		}
+	}
+}
+
+static void
+on_cleaned(struct om_ctx *cx, void *actor_state, void *arg, enum om_err result)
+{
+	struct om_service *sv = om_service_of_actor(actor_state);
+	struct cleanup *c = arg;
+	struct executor *ex = om_service_state(sv);
+	struct exec_job *job = job_find(ex, om_str_of(c->id.text));
+	struct om_ledger_move m = { 0 };
+	struct om_job_ref ref = { 0 };
+
+	(void)cx;
+	(void)result;
+	OM_ASSERT(job != NULL);
+	OM_SET(&ref, job_ref, job, om_str_of(job->id.text));
+	if (om_service_send(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &ref) !=
+		OM_OK ||
+	    om_service_send(sv, OM_VPN_MANAGER, OM_MSG_VPN_DOWN, &ref) != OM_OK) {
+		om_warn("exec.cleanup", "%s: its network was not let go", job->id.text);
+	}
+	job->state = OM_JOB_FAILED;
+	OM_SET(&m, ledger_move, job, om_str_of(job->id.text));
+	OM_SET(&m, ledger_move, state, om_str_of("failed"));
+	OM_SET(&m, ledger_move, reason, om_str_of("internal"));
+	OM_SET(&m, ledger_move, text, om_str_of("the provider failed while it ran the job"));
+	if (om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &m, NULL, EXEC_LEDGER_MS,
+			   on_failed_recorded, job->monitor) != OM_OK) {
+		job_done(sv, ex, job); /* the next start finds it provisioning: lost */
+	}
+	free(c);
+}
+
+static void
+job_failed(struct om_service *sv, struct executor *ex, struct exec_job *job, enum om_err why)
+{
+	struct cleanup *c = calloc(1, sizeof(*c));
+
+	om_error("exec.job_failed", "%s: its actor ended: %s", job->id.text, om_err_text(why));
+	if (c == NULL) {
+		job_done(sv, ex, job);
+		return;
+	}
+	c->driver = *ex->conf->driver;
+	c->id = job->id;
+	(void)snprintf(c->dir, sizeof(c->dir), "%s/%s", ex->conf->run_dir, job->id.text);
+	if (om_offload(om_service_cx(sv), cleanup_work, c, on_cleaned, free) != OM_OK) {
+		free(c);
+		job_done(sv, ex, job);
+	}
+}
+
+/* --- the relay ----------------------------------------------------------------------------------- */
+
+struct relay_wait {
+	struct om_request rq;
+};
+
+static void
+relay_answer(struct om_ctx *cx, struct om_request *rq, enum om_err err, const char *text,
+	     enum om_msg_type type, struct om_bin raw)
+{
+	struct om_jr_relayed *a = calloc(1, sizeof(*a));
+	struct om_msg *msg = NULL;
+
+	if (a != NULL) {
+		a->err = err;
+		(void)om_why_set(&a->why, err, "%s", text);
+		a->type = type;
+		om_buf_add(&a->body, raw.ptr, raw.len);
+		if (!a->body.failed) {
+			msg = om_msg_new_owner(cx, OM_JR_RELAYED, a, om_jr_relayed_free);
+		}
+	}
+	if (msg == NULL) {
+		om_jr_relayed_free(a);
+		om_reply_err_to(cx, rq, OM_ERR_NOMEM);
+		return;
+	}
+	if (om_reply_to(cx, rq, &msg) != OM_OK) {
+		om_msg_free(cx, msg); /* the job_run has ended */
+	}
+}
+
+static void
+on_relay_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct relay_wait *wait = (struct relay_wait *)(uintptr_t)answer->cookie;
+
+	(void)state;
+	relay_answer(om_service_cx(sv), &wait->rq, answer->err, answer->text, answer->type,
+		     answer->raw);
+	free(wait);
+}
+
+static enum om_err
+exec_on_relay(struct om_service *sv, const struct om_msg *msg)
+{
+	const struct om_jr_relay *r = om_msg_obj(msg);
+	struct relay_wait *wait = calloc(1, sizeof(*wait));
+	struct om_ctx *cx = om_service_cx(sv);
+	struct om_bin none = { NULL, 0 };
+	enum om_err err = OM_ERR_NOMEM;
+
+	if (wait == NULL) {
+		return err;
+	}
+	wait->rq = om_later(cx, msg);
+	err = om_service_ask_raw(sv, r->to, r->type, (struct om_bin){ r->body.data, r->body.len },
+				 NULL, r->timeout_ms, on_relay_answer, (uint64_t)(uintptr_t)wait);
+	if (err != OM_OK) {
+		char text[OM_WHY_MAX];
+
+		(void)snprintf(text, sizeof(text), "%s: %s", r->to, om_err_text(err));
+		relay_answer(cx, &wait->rq, err, text, OM_MSG_NONE, none);
+		free(wait);
+	}
+	return OM_OK;
+}
+
+/* --- starting and ending ------------------------------------------------------------------------- */
+
+static void
+on_null_recorded(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct exec_job *job = (struct exec_job *)(uintptr_t)answer->cookie;
+
+	if (answer->err != OM_OK) {
+		om_error("exec.record_failed", "%s: %s", job->id.text, answer->text);
+	}
+	job_done(sv, state, job);
+}
+
+/* The null executor: every state is recorded as for a real job, nothing runs. */
+static enum om_err
+null_run(struct om_service *sv, struct executor *ex, struct exec_job *job)
+{
+	static const enum om_job_state way[] = { OM_JOB_PROVISIONING, OM_JOB_RUNNING };
+	struct om_job_info result = { 0 };
+	struct om_ledger_move m = { 0 };
+	enum om_err err = OM_OK;
+	size_t i;
+
+	(void)ex;
+	OM_SET(&m, ledger_move, job, om_str_of(job->id.text));
+	for (i = 0; i < OM_COUNT(way) && err == OM_OK; i++) {
+		OM_SET(&m, ledger_move, state, om_str_of(om_job_state_text(way[i])));
+		err = om_service_send(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &m);
+	}
+	job->state = OM_JOB_COMPLETED;
+	OM_SET(&result, job_info, job, om_str_of(job->id.text));
+	OM_SET(&result, job_info, state, om_str_of("completed"));
+	OM_SET(&result, job_info, exit_code, 0);
+	OM_SET(&m, ledger_move, state, om_str_of("completed"));
+	OM_SET(&m, ledger_move, reason, om_str_of("null_executor"));
+	OM_SET(&m, ledger_move, result, &result);
+	if (err == OM_OK) {
+		err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &m, NULL, EXEC_LEDGER_MS,
+				     on_null_recorded, (uint64_t)(uintptr_t)job);
+	}
+	return err;
+}
+
+static enum om_err
+child_start(struct om_service *sv, struct executor *ex, struct exec_job *job)
+{
+	struct om_ctx *cx = om_service_cx(sv);
+	struct om_job_run_arg *arg = calloc(1, sizeof(*arg));
+	enum om_err err;
+
+	if (arg == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	*arg = (struct om_job_run_arg){
+		.executor = om_self(cx),
+		.conf = ex->conf,
+		.job = job->id,
+	};
+	err = om_spawn(cx, &om_job_run_def, arg, &job->actor);
+	if (err != OM_OK) {
+		free(arg);
+		return err;
+	}
+	err = om_monitor(cx, job->actor, &job->monitor);
+	if (err != OM_OK) {
+		om_kill(cx, job->actor);
+	}
+	return err;
+}
+
+static enum om_err
+exec_on_start(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct executor *ex = state;
+	const struct om_exec_start *m = in->body;
+	struct exec_job *job;
+	enum om_err err;
+
+	if (job_find(ex, m->job) != NULL) {
+		return OM_ERR_EXISTS;
+	}
+	if (ex->jobs.count >= OM_EXEC_JOBS_MAX) {
+		return OM_ERR_FULL;
+	}
+	job = calloc(1, sizeof(*job));
+	if (job == NULL) {
+		return OM_ERR_FULL; /* the queue keeps it and asks again */
+	}
+	err = om_job_id_parse(m->job.ptr, m->job.len, &job->id);
+	if (err == OM_OK) {
+		err = om_name_table_add(&ex->jobs, &job->node);
+	}
+	if (err != OM_OK) {
+		free(job);
+		return err;
+	}
+	err = ex->conf->driver == NULL ? null_run(sv, ex, job) : child_start(sv, ex, job);
+	if (err != OM_OK) {
+		om_name_table_remove(&ex->jobs, &job->node);
+		free(job);
+		return err;
+	}
+	return om_service_reply_ok(sv, in);
+}
+
+/* Takes *end. */
+static enum om_err
+job_end(struct om_service *sv, const struct exec_job *job, struct om_jr_end *end)
+{
+	struct om_ctx *cx = om_service_cx(sv);
+	struct om_msg *msg = om_msg_new_owner(cx, OM_JR_END, end, om_jr_end_free);
+	enum om_err err;
+
+	if (msg == NULL) {
+		om_jr_end_free(end);
+		return OM_ERR_NOMEM;
+	}
+	err = om_send_urgent(cx, job->actor, &msg);
+	om_msg_free(cx, msg);
+	return err == OM_ERR_STALE ? OM_OK : err; /* it ends already */
+}
+
+static enum om_err
+job_cancel(struct om_service *sv, const struct exec_job *job, const struct om_queue_cancel *m)
+{
+	struct om_jr_end *end = calloc(1, sizeof(*end));
+
+	if (end == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	end->state = OM_JOB_CANCELLED;
+	end->grace_ms = (uint32_t)m->grace_ms;
+	(void)snprintf(end->reason, sizeof(end->reason), "cancelled");
+	(void)snprintf(end->text, sizeof(end->text), "%.*s",
+		       OM_STR_ARG(m->reason.len > 0 ? m->reason : OM_STR("cancelled")));
+	(void)snprintf(end->by, sizeof(end->by), "%.*s", OM_STR_ARG(m->by));
+	return job_end(sv, job, end);
+}
+
+static enum om_err
+exec_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct executor *ex = state;
+	const struct om_queue_cancel *m = in->body;
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+	enum om_err err = OM_OK;
+
+	if (om_str_is(m->job, "*")) {
+		while (ex->conf->driver != NULL && err == OM_OK &&
+		       (node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
+			err = job_cancel(sv, job_of(node), m);
+		}
+	} else {
+		struct exec_job *job = job_find(ex, m->job);
+
+		if (job == NULL) {
+			return OM_ERR_NOT_FOUND;
+		}
+		if (ex->conf->driver != NULL) {
+			err = job_cancel(sv, job, m);
+		}
+	}
+	return err != OM_OK ? err : om_service_reply_ok(sv, in);
+}
+
+static enum om_err
+exec_on_drain(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct executor *ex = state;
+	struct exec_drain *d;
+
+	if (ex->jobs.count == 0) {
+		return om_service_reply_ok(sv, in);
+	}
+	d = calloc(1, sizeof(*d));
+	if (d == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	d->rq = om_service_later(sv, in);
+	d->next = ex->drains;
+	ex->drains = d;
+	return OM_OK;
+}
+
+static enum om_err
+exec_on_rogue(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct executor *ex = state;
+	const struct om_rogue_caught *m = in->body;
+	struct exec_job *job = job_find(ex, m->job);
+	struct om_jr_end *end;
+
+	if (job == NULL) {
+		return OM_OK; /* it ended by itself in the same moment */
+	}
+	end = calloc(1, sizeof(*end));
+	if (end == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	if (om_job_state_parse(m->state.ptr, m->state.len, &end->state) != OM_OK ||
+	    !om_job_is_failure(end->state)) {
+		end->state = OM_JOB_FAILED;
+	}
+	(void)snprintf(end->reason, sizeof(end->reason), "%.*s", OM_STR_ARG(m->reason));
+	(void)snprintf(end->text, sizeof(end->text), "%.*s", OM_STR_ARG(m->text));
+	om_buf_add(&end->evidence, in->raw.ptr, in->raw.len);
+	return job_end(sv, job, end);
+}
+
+/* --- mailbox ------------------------------------------------------------------------------------- */
+
+static enum om_err
+exec_on_down(struct om_service *sv, struct executor *ex, const struct om_msg *msg)
+{
+	const struct om_down *down = (const void *)msg->payload;
+	struct exec_job *job = job_of_actor(ex, down->who);
+
+	if (job != NULL) {
+		job_failed(sv, ex, job, down->why);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+exec_on_done(struct om_service *sv, struct executor *ex, const struct om_msg *msg)
+{
+	const struct om_jr_done *done = om_msg_obj(msg);
+	struct exec_job *job = job_find(ex, om_str_of(done->job.text));
+
+	if (job != NULL) {
+		om_demonitor(om_service_cx(sv), job->monitor);
+		job->state = done->state;
+		job_done(sv, ex, job);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+exec_on_vm_event(struct om_service *sv, struct executor *ex, const struct om_msg *msg)
+{
+	const struct om_jr_vm_event *ev = om_msg_obj(msg);
+	struct exec_job *job = job_find(ex, om_str_of(ev->job.text));
+
+	if (ev->kind == OM_VM_EVENT_DRIVER_DOWN) {
+		om_error("vm.driver_down", "%s", ev->reason);
+	} else if (ev->kind == OM_VM_EVENT_DRIVER_UP) {
+		om_info("vm.driver_up", "%s", ev->reason);
+	} else if (job != NULL) {
+		return om_forward(om_service_cx(sv), job->actor, msg) == OM_ERR_NOMEM ? OM_ERR_NOMEM
+										      : OM_OK;
+	}
+	return OM_OK;
+}
+
+static enum om_err
+exec_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
+{
+	struct executor *ex = state;
+
+	OM_ASSERT(ex->magic == EXEC_MAGIC);
+	switch (msg->type) {
+	case OM_JR_RELAY:
+		return exec_on_relay(sv, msg);
+	case OM_JR_DONE:
+		return exec_on_done(sv, ex, msg);
+	case OM_JR_VM_EVENT:
+		return exec_on_vm_event(sv, ex, msg);
+	case OM_SYS_DOWN:
+		return exec_on_down(sv, ex, msg);
+	default:
+		return OM_ERR_UNKNOWN_TYPE;
+	}
+}
+
+void
+om_executor_vm_event(void *system, const struct om_vm_event *event)
+{
+	struct om_system *sys = system;
+	struct om_jr_vm_event *ev = calloc(1, sizeof(*ev));
+	struct om_msg *msg;
+	const char *id = event->name;
+
+	if (ev == NULL) {
+		return; /* the pidfd tells the same */
+	}
+	if (strncmp(id, OM_VM_PREFIX, sizeof(OM_VM_PREFIX) - 1) == 0) {
+		id += sizeof(OM_VM_PREFIX) - 1;
+	}
+	ev->kind = event->kind;
+	(void)snprintf(ev->job.text, sizeof(ev->job.text), "%s", id);
+	(void)snprintf(ev->reason, sizeof(ev->reason), "%s", event->reason);
+	msg = om_system_msg_new_owner(sys, OM_JR_VM_EVENT, ev, free);
+	if (msg == NULL) {
+		free(ev);
+		return;
+	}
+	if (om_system_send(sys, om_whereis(sys, OM_EXECUTOR), &msg) != OM_OK) {
+		om_msg_free(NULL, msg); /* no executor yet, or no more: nobody to tell */
+	}
+}
+
+/* --- the service --------------------------------------------------------------------------------- */
+
+static enum om_err
+exec_start(struct om_service *sv, void *state, const void *arg)
+{
+	struct executor *ex = state;
+
+	(void)sv;
+	ex->magic = EXEC_MAGIC;
+	ex->conf = arg;
+	om_name_table_init(&ex->jobs, job_name_of);
+	return OM_OK;
+}
+
+static void
+exec_stop(struct om_service *sv, void *state, enum om_err why)
+{
+	struct executor *ex = state;
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	(void)why;
+	while (ex->drains != NULL) {
+		struct exec_drain *d = ex->drains;
+
+		ex->drains = d->next;
+		om_service_reply_err_to(sv, &d->rq, OM_ERR_SHUTDOWN, "the executor ends");
+		free(d);
+	}
+	while ((node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
+		/* Its stop() kills the VM; the ledger calls the job lost at the next start. */
+		om_kill(om_service_cx(sv), job_of(node)->actor);
+		om_name_table_remove(&ex->jobs, node);
+		free(job_of(node));
+	}
+	om_name_table_fini(&ex->jobs);
+}
+
+static const struct om_service_handler exec_handlers[] = {
+	{ OM_MSG_EXEC_START, exec_on_start },
+	{ OM_MSG_EXEC_CANCEL, exec_on_cancel },
+	{ OM_MSG_EXEC_DRAIN, exec_on_drain },
+	{ OM_MSG_ROGUE_CAUGHT, exec_on_rogue },
+};
+
+const struct om_service_def om_executor_service = {
+	.name = OM_EXECUTOR,
+	.state_size = sizeof(struct executor),
+	.start = exec_start,
+	.stop = exec_stop,
+	.on = exec_handlers,
+	.on_count = OM_COUNT(exec_handlers),
+	.on_msg = exec_on_msg,
+	.restart = OM_RESTART_ON_FAILURE,
+};
