@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Where a job is, and the list or heap that holds it:
+ *
+ *   READY    in its level's line          DELAYED  in the heap, until not_before
+ *   HELD     in no list                   RUNNING  in the list of running jobs
+ *
+ * 1. A job is in exactly the place that its `where` names; place_leave and place_enter are the only
+ *    functions that change it.  If broken: a job starts twice or never.
+ * 2. cores_used and mem_used are the sums over RUNNING.  If broken: the machine is over-committed
+ *    or a job waits for room that is there.
+ * 3. `passed` counts the jobs that started while this one was the first that did not fit; it is in the
+ *    job, so the next first job starts at zero and the wait of each is bounded.
+ */
+#include "actors/job_order.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "actors/name_table.h"
+#include "actors/time_heap.h"
+#include "base/assert.h"
+#include "base/id.h"
+
+enum where { READY, DELAYED, HELD, RUNNING, PLACES };
+
+struct job {
+	struct om_name_node by_id; /* first */
+	TAILQ_ENTRY(job) link; /* READY, RUNNING */
+	struct om_time_node due; /* DELAYED */
+	int64_t not_before_ns;
+	int64_t ready_ns; /* when it came into its line, for ageing */
+	uint32_t cores, mem_mib;
+	uint32_t passed; /* jobs that started while this one was the first that did not fit */
+	uint8_t level, where;
+	bool cancelled; /* RUNNING: a put-back is its end */
+	uint8_t id_len;
+	char id[];
+};
+
+TAILQ_HEAD(line, job);
+
+struct om_job_order {
+	struct om_order_limits limits;
+	struct om_name_table by_id;
+	struct line ready[OM_LEVELS];
+	uint64_t ready_count[OM_LEVELS];
+	struct line running;
+	struct om_time_heap delayed;
+	uint64_t in[PLACES];
+	uint64_t cores_used, mem_used;
+	uint64_t total_queued, total_completed, total_failed, total_cancelled;
+	bool paused;
+	char pause_reason[OM_ORDER_TEXT_MAX + 1];
+};
+
+static struct om_str
+job_id(const struct om_name_node *node)
+{
+	const struct job *job = (const struct job *)node;
+
+	return (struct om_str){ job->id, job->id_len };
+}
+
+static struct job *
+job_find(const struct om_job_order *o, struct om_str id)
+{
+	return (struct job *)om_name_table_find(&o->by_id, id);
+}
+
+static struct job *
+job_of_due(struct om_time_node *node)
+{
+	return (struct job *)((char *)node - offsetof(struct job, due));
+}
+
+enum om_err
+om_job_order_new(const struct om_order_limits *limits, struct om_job_order **out)
+{
+	struct om_job_order *o;
+
+	if (limits->max_jobs == 0) {
+		return OM_ERR_INVALID;
+	}
+	o = calloc(1, sizeof(*o));
+	if (o == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	o->limits = *limits;
+	om_name_table_init(&o->by_id, job_id);
+	for (unsigned i = 0; i < OM_LEVELS; i++) {
+		TAILQ_INIT(&o->ready[i]);
+	}
+	TAILQ_INIT(&o->running);
+	*out = o;
+	return OM_OK;
+}
+
+void
+om_job_order_free(struct om_job_order *o)
+{
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	if (o == NULL) {
+		return;
+	}
+	while ((node = om_name_table_next(&o->by_id, &walk)) != NULL) {
+		free(node);
+	}
+	om_name_table_fini(&o->by_id);
+	om_time_heap_fini(&o->delayed);
+	free(o);
+}
+
+/* --- places ----------------------------------------------------------------------------------- */
+
+static void
+place_leave(struct om_job_order *o, struct job *job)
+{
+	switch ((enum where)job->where) {
+	case READY:
+		TAILQ_REMOVE(&o->ready[job->level], job, link);
+		o->ready_count[job->level]--;
+		break;
+	case DELAYED:
+		om_time_heap_remove(&o->delayed, &job->due);
+		break;
+	case RUNNING:
+		TAILQ_REMOVE(&o->running, job, link);
+		o->cores_used -= job->cores;
+		o->mem_used -= job->mem_mib;
+		break;
+	case HELD:
+	case PLACES:
+		break;
+	}
+	o->in[job->where]--;
+	job->where = PLACES;
+}
+
+/* Only DELAYED can fail (NOMEM); the job is then in no place. */
+static enum om_err
+place_enter(struct om_job_order *o, struct job *job, enum where where, bool first)
+{
+	OM_ASSERT(job->where == PLACES);
+	switch (where) {
+	case READY:
+		if (first) {
+			TAILQ_INSERT_HEAD(&o->ready[job->level], job, link);
+		} else {
+			TAILQ_INSERT_TAIL(&o->ready[job->level], job, link);
+		}
+		o->ready_count[job->level]++;
+		break;
+	case DELAYED:
+		if (om_time_heap_add(&o->delayed, &job->due, job->not_before_ns) != OM_OK) {
+			return OM_ERR_NOMEM;
+		}
+		break;
+	case RUNNING:
+		TAILQ_INSERT_TAIL(&o->running, job, link);
+		o->cores_used += job->cores;
+		o->mem_used += job->mem_mib;
+		break;
+	case HELD:
+	case PLACES:
+		break;
+	}
+	job->where = (uint8_t)where;
+	o->in[where]++;
+	return OM_OK;
+}
+
+/* To where a job that is not held belongs now. */
+static enum om_err
+place_queue(struct om_job_order *o, struct job *job, struct om_wall now)
+{
+	if (job->not_before_ns > now.ns) {
+		return place_enter(o, job, DELAYED, false);
+	}
+	job->ready_ns = now.ns;
+	return place_enter(o, job, READY, false);
+}
+
+static void
+job_forget(struct om_job_order *o, struct job *job)
+{
+	place_leave(o, job);
+	om_name_table_remove(&o->by_id, &job->by_id);
+	free(job);
+}
+
+/* --- adding ----------------------------------------------------------------------------------- */
+
+static enum om_err
+fits_ever(const struct om_job_order *o, const struct om_order_job *job, struct om_why *why)
+{
+	const struct om_order_limits *l = &o->limits;
+
+	if (l->cores_total != 0 && job->cores > l->cores_total) {
+		return om_why_set(why, OM_ERR_LIMIT, "it wants %u cores and %llu are lent in all",
+				  job->cores, (unsigned long long)l->cores_total);
+	}
+	if (l->mem_mib_total != 0 && job->mem_mib > l->mem_mib_total) {
+		return om_why_set(why, OM_ERR_LIMIT, "it wants %u MiB and %llu MiB are lent in all",
+				  job->mem_mib, (unsigned long long)l->mem_mib_total);
+	}
+	return OM_OK;
+}
+
+static uint64_t
+count_ahead(const struct om_job_order *o, const struct job *job)
+{
+	uint64_t ahead = 0;
+
+	for (unsigned level = 0; level <= job->level; level++) {
+		ahead += o->ready_count[level];
+	}
+	return ahead;
+}
+
+static struct job *
+job_make(const struct om_order_job *from)
+{
+	struct job *job = calloc(1, sizeof(*job) + from->id.len);
+
+	if (job != NULL) {
+		memcpy(job->id, from->id.ptr, from->id.len);
+		job->id_len = (uint8_t)from->id.len;
+		job->level = (uint8_t)from->level;
+		job->cores = from->cores;
+		job->mem_mib = from->mem_mib;
+		job->not_before_ns = from->not_before.ns;
+		job->where = PLACES;
+	}
+	return job;
+}
+
+enum om_err
+om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct om_wall now,
+		 uint64_t *ahead, struct om_why *why)
+{
+	struct job *job;
+	enum om_err err;
+
+	if (add->id.len == 0 || add->id.len > OM_JOB_ID_MAX || (unsigned)add->level >= OM_LEVELS) {
+		return om_why_set(why, OM_ERR_INVALID, "the job's id or level is not valid");
+	}
+	if (o->by_id.count >= o->limits.jobs_max) {
+		return om_why_set(why, OM_ERR_FULL, "the queue is full: %llu jobs",
+				  (unsigned long long)o->by_id.count);
+	}
+	err = fits_ever(o, add, why);
+	if (err != OM_OK) {
+		return err;
+	}
+	job = job_make(add);
+	if (job == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
+	}
+	err = om_name_table_add(&o->by_id, &job->by_id);
+	if (err != OM_OK) {
+		free(job);
+		return om_why_set(why, err, "job %.*s is in the queue already",
+				  OM_STR_ARG(add->id));
+	}
+	*ahead = count_ahead(o, job);
+	err = add->held ? place_enter(o, job, HELD, false) : place_queue(o, job, now);
+	if (err != OM_OK) {
+		om_name_table_remove(&o->by_id, &job->by_id);
+		free(job);
+		return om_why_set(why, err, "out of memory");
+	}
+	o->total_queued++;
+	return OM_OK;
+}
+
+/* --- picking ---------------------------------------------------------------------------------- */
+
+static void
+wake_delayed(struct om_job_order *o, struct om_wall now)
+{
+	struct om_time_node *due;
+
+	while ((due = om_time_heap_first(&o->delayed)) != NULL && due->at <= now.ns) {
+		struct job *job = job_of_due(due);
+
+		place_leave(o, job);
+		job->ready_ns = now.ns;
+		(void)place_enter(o, job, READY, false); /* only DELAYED can fail */
+	}
+}
+
+static bool
+fits_now(const struct om_job_order *o, const struct job *job)
+{
+	const struct om_order_limits *l = &o->limits;
+
+	return (l->cores_total == 0 || o->cores_used + job->cores <= l->cores_total) &&
+	       (l->mem_mib_total == 0 || o->mem_used + job->mem_mib <= l->mem_mib_total);
+}
+
+/* The level at which a line's first job competes now: its own, or higher by ageing. */
+static int64_t
+competes_at(const struct om_job_order *o, unsigned level, struct om_wall now)
+{
+	const struct job *job = TAILQ_FIRST(&o->ready[level]);
+	int64_t age_ns = (int64_t)o->limits.age_ms * OM_NS_PER_MS;
+
+	if (job == NULL || age_ns == 0 || now.ns <= job->ready_ns) {
+		return level;
+	}
+	return (int64_t)level - (now.ns - job->ready_ns) / age_ns;
+}
+
+/* Levels in the order in which their lines are looked at; equal: the higher level. */
+static void
+order_levels(const struct om_job_order *o, struct om_wall now, unsigned order[OM_LEVELS])
+{
+	for (unsigned level = 0; level < OM_LEVELS; level++) {
+		int64_t at = competes_at(o, level, now);
+		unsigned i = level;
+
+		while (i > 0 && competes_at(o, order[i - 1], now) > at) {
+			order[i] = order[i - 1];
+			i--;
+		}
+		order[i] = level;
+	}
+}
+
+static struct job *
+find_startable(struct om_job_order *o, struct om_wall now)
+{
+	unsigned order[OM_LEVELS];
+	struct job *blocked = NULL; /* the first that does not fit */
+	struct job *job;
+	unsigned looked = 0;
+
+	order_levels(o, now, order);
+	for (unsigned i = 0; i < OM_LEVELS; i++) {
+		TAILQ_FOREACH(job, &o->ready[order[i]], link)
+		{
+			if (fits_now(o, job)) {
+				if (blocked != NULL) {
+					blocked->passed++;
+				}
+				return job;
+			}
+			if (blocked == NULL) {
+				blocked = job;
+			}
+			if (blocked->passed >= OM_ORDER_PASS_MAX || ++looked == OM_ORDER_SCAN_MAX) {
+				return NULL;
+			}
+		}
+	}
+	return NULL;
+}
+
+static void
+job_tell(const struct job *job, struct om_order_job *out)
+{
+	*out = (struct om_order_job){
+		.id = job_id(&job->by_id),
+		.level = (enum om_job_level)job->level,
+		.cores = job->cores,
+		.mem_mib = job->mem_mib,
+		.not_before = { job->not_before_ns },
+	};
+}
+
+bool
+om_job_order_pick(struct om_job_order *o, struct om_wall now, struct om_order_job *out)
+{
+	struct job *job;
+
+	wake_delayed(o, now);
+	if (o->paused || o->in[RUNNING] >= o->limits.max_jobs) {
+		return false;
+	}
+	job = find_startable(o, now);
+	if (job == NULL) {
+		return false;
+	}
+	place_leave(o, job);
+	job->passed = 0;
+	(void)place_enter(o, job, RUNNING, false); /* only DELAYED can fail */
+	job_tell(job, out);
+	return true;
+}
+
+/* --- the ends of a job -------------------------------------------------------------------------- */
+
+static struct job *
+find_running(const struct om_job_order *o, struct om_str id)
+{
+	struct job *job = job_find(o, id);
+
+	return job != NULL && job->where == RUNNING ? job : NULL;
+}
+
+enum om_err
+om_job_order_put_back(struct om_job_order *o, struct om_str id)
+{
+	struct job *job = find_running(o, id);
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	if (job->cancelled) {
+		o->total_cancelled++;
+		job_forget(o, job);
+		return OM_ERR_CANCELLED;
+	}
+	place_leave(o, job);
+	return place_enter(o, job, READY, true);
+}
+
+enum om_err
+om_job_order_end(struct om_job_order *o, struct om_str id, enum om_order_end how)
+{
+	struct job *job = find_running(o, id);
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	switch (how) {
+	case OM_ORDER_COMPLETED:
+		o->total_completed++;
+		break;
+	case OM_ORDER_FAILED:
+		o->total_failed++;
+		break;
+	case OM_ORDER_CANCELLED:
+		o->total_cancelled++;
+		break;
+	}
+	job_forget(o, job);
+	return OM_OK;
+}
+
+enum om_err
+om_job_order_cancel(struct om_job_order *o, struct om_str id, bool *running)
+{
+	struct job *job = job_find(o, id);
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	*running = job->where == RUNNING;
+	if (*running) {
+		job->cancelled = true;
+		return OM_OK;
+	}
+	o->total_cancelled++;
+	job_forget(o, job);
+	return OM_OK;
+}
+
+enum om_err
+om_job_order_drop(struct om_job_order *o, struct om_str id)
+{
+	struct job *job = job_find(o, id);
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	if (job->where == RUNNING) {
+		return OM_ERR_STATE;
+	}
+	job_forget(o, job);
+	return OM_OK;
+}
+
+/* --- hold, pause, limits ------------------------------------------------------------------------ */
+
+enum om_err
+om_job_order_hold(struct om_job_order *o, struct om_str id)
+{
+	struct job *job = job_find(o, id);
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	if (job->where == RUNNING) {
+		return OM_ERR_STATE;
+	}
+	place_leave(o, job);
+	return place_enter(o, job, HELD, false);
+}
+
+enum om_err
+om_job_order_release(struct om_job_order *o, struct om_str id, struct om_wall now)
+{
+	struct job *job = job_find(o, id);
+	enum om_err err;
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	if (job->where == RUNNING) {
+		return OM_ERR_STATE;
+	}
+	if (job->where != HELD) {
+		return OM_OK;
+	}
+	place_leave(o, job);
+	err = place_queue(o, job, now);
+	if (err != OM_OK) {
+		(void)place_enter(o, job, HELD, false); /* only DELAYED can fail */
+	}
+	return err;
+}
+
+void
+om_job_order_pause(struct om_job_order *o, struct om_str reason)
+{
+	size_t len = reason.len < OM_ORDER_TEXT_MAX ? reason.len : OM_ORDER_TEXT_MAX;
+
+	o->paused = true;
+	if (len > 0) {
+		memcpy(o->pause_reason, reason.ptr, len);
+	}
+	o->pause_reason[len] = '\0';
+}
+
+void
+om_job_order_resume(struct om_job_order *o)
+{
+	o->paused = false;
+	o->pause_reason[0] = '\0';
+}
+
+bool
+om_job_order_paused(const struct om_job_order *o)
+{
+	return o->paused;
+}
+
+const char *
+om_job_order_pause_reason(const struct om_job_order *o)
+{
+	return o->pause_reason;
+}
+
+enum om_err
+om_job_order_set_max_jobs(struct om_job_order *o, uint64_t max_jobs)
+{
+	if (max_jobs == 0) {
+		return OM_ERR_INVALID;
+	}
+	o->limits.max_jobs = max_jobs;
+	return OM_OK;
+}
+
+/* --- what can be seen --------------------------------------------------------------------------- */
+
+void
+om_job_order_stats(const struct om_job_order *o, struct om_order_stats *out)
+{
+	uint64_t ended = o->total_completed + o->total_failed;
+
+	*out = (struct om_order_stats){
+		.queued = o->in[READY] + o->in[DELAYED] + o->in[HELD],
+		.held = o->in[HELD],
+		.delayed = o->in[DELAYED],
+		.running = o->in[RUNNING],
+		.cores_used = o->cores_used,
+		.mem_mib_used = o->mem_used,
+		.total_queued = o->total_queued,
+		.total_completed = o->total_completed,
+		.total_failed = o->total_failed,
+		.total_cancelled = o->total_cancelled,
+		.success_rate = ended == 0 ? 0.0 : (double)o->total_completed / (double)ended,
+	};
+}
+
+const struct om_order_limits *
+om_job_order_limits(const struct om_job_order *o)
+{
+	return &o->limits;
+}
+
+bool
+om_job_order_waiting(const struct om_job_order *o, enum om_job_level level, char *text,
+		     size_t text_size)
+{
+	const struct om_order_limits *l = &o->limits;
+	const struct job *job = TAILQ_FIRST(&o->ready[level]);
+	int len;
+
+	if (job == NULL) {
+		return false;
+	}
+	len = snprintf(text, text_size, "%s: job %.*s waits: ", om_job_level_text(level),
+		       OM_STR_ARG(job_id(&job->by_id)));
+	if (len < 0 || (size_t)len >= text_size) {
+		return true;
+	}
+	text += len;
+	text_size -= (size_t)len;
+	if (o->paused) {
+		(void)snprintf(text, text_size, "the queue is paused%s%s",
+			       o->pause_reason[0] != '\0' ? ": " : "", o->pause_reason);
+	} else if (o->in[RUNNING] >= l->max_jobs) {
+		(void)snprintf(text, text_size, "%llu of %llu jobs are running",
+			       (unsigned long long)o->in[RUNNING], (unsigned long long)l->max_jobs);
+	} else if (l->cores_total != 0 && o->cores_used + job->cores > l->cores_total) {
+		(void)snprintf(text, text_size, "it wants %u cores, %llu of %llu are free",
+			       job->cores, (unsigned long long)(l->cores_total - o->cores_used),
+			       (unsigned long long)l->cores_total);
+	} else if (!fits_now(o, job)) {
+		(void)snprintf(text, text_size, "it wants %u MiB, %llu of %llu are free",
+			       job->mem_mib, (unsigned long long)(l->mem_mib_total - o->mem_used),
+			       (unsigned long long)l->mem_mib_total);
+	} else {
+		(void)snprintf(text, text_size, "jobs before it have reserved the room");
+	}
+	return true;
+}
+
+struct om_wall
+om_job_order_due(const struct om_job_order *o)
+{
+	const struct om_time_node *due = om_time_heap_first(&o->delayed);
+
+	return (struct om_wall){ due == NULL ? 0 : due->at };
+}
+
+struct om_str
+om_job_order_running(const struct om_job_order *o, struct om_order_walk *walk)
+{
+	const struct job *job = walk->begun ? walk->next : TAILQ_FIRST(&o->running);
+
+	if (job == NULL) {
+		return (struct om_str){ NULL, 0 };
+	}
+	walk->begun = true;
+	walk->next = TAILQ_NEXT(job, link);
+	return job_id(&job->by_id);
+}
