@@ -1,0 +1,716 @@
+/* SPDX-License-Identifier: ISC */
+/* The settings: table, syntax, precedence, errors, live.conf, sample.  DaemonConfigTests of A.11. */
+#include "daemon/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/spawn.h"
+
+static char dir[64];
+
+static const char *
+path_of(const char *name)
+{
+	static char path[4][256];
+	static unsigned turn;
+	char *out = path[turn++ % 4];
+
+	snprintf(out, sizeof(path[0]), "%s/%s", dir, name);
+	return out;
+}
+
+static void
+put_file(const char *name, const char *text)
+{
+	FILE *f = fopen(path_of(name), "w");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+	assert_int_equal(fclose(f), 0);
+}
+
+static int
+make_dir(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof(dir), "/tmp/omerta-config-XXXXXX");
+	return mkdtemp(dir) == NULL ? -1 : 0;
+}
+
+static int
+drop_dir(void **state)
+{
+	const char *argv[] = { "/bin/rm", "-rf", dir, NULL };
+	const struct om_spawn how = { .argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = -1 };
+
+	(void)state;
+	return om_spawn_run(&how, 10000, NULL, NULL, NULL) == OM_OK ? 0 : -1;
+}
+
+static enum om_err
+load_with(const char *text, const struct om_conf_sources *more, struct om_config **out,
+	  struct om_buf *problems)
+{
+	struct om_conf_sources sources = { .file_must_exist = true };
+
+	if (more != NULL) {
+		sources = *more;
+	}
+	if (text != NULL) {
+		put_file("omertad.conf", text);
+		sources.file = path_of("omertad.conf");
+	}
+	return om_config_load(&sources, out, problems);
+}
+
+static struct om_config *
+load_good(const char *text)
+{
+	struct om_config *config = NULL;
+	struct om_buf problems = { 0 };
+	enum om_err err = load_with(text, NULL, &config, &problems);
+
+	if (err != OM_OK) {
+		fail_msg("%s", om_buf_cstr(&problems));
+	}
+	om_buf_fini(&problems);
+	return config;
+}
+
+/* The text is refused and one of the problems holds `want`. */
+static void
+refused(const char *text, const char *want)
+{
+	struct om_config *config = NULL;
+	struct om_buf problems = { 0 };
+
+	assert_int_equal(load_with(text, NULL, &config, &problems), OM_ERR_INVALID);
+	assert_null(config);
+	if (strstr(om_buf_cstr(&problems), want) == NULL) {
+		fail_msg("no '%s' in: %s", want, om_buf_cstr(&problems));
+	}
+	om_buf_fini(&problems);
+}
+
+/* A value of the item's kind that is not its default. */
+static const char *
+other_value(const struct om_conf_info *info, char *out, size_t size)
+{
+	const char *bar;
+
+	switch (info->kind) {
+	case OM_CONF_BOOL:
+		return strcmp(info->def, "yes") == 0 ? "no" : "yes";
+	case OM_CONF_CHOICE:
+		bar = strrchr(info->choices, '|');
+		assert_non_null(bar);
+		return bar + 1;
+	case OM_CONF_PATH:
+		return "/somewhere/else";
+	case OM_CONF_TEXT:
+		return "other";
+	case OM_CONF_LIST:
+		return "one, two";
+	case OM_CONF_MIB:
+		snprintf(out, size, "%lluM", (unsigned long long)info->most);
+		if (strcmp(out, info->def) == 0) {
+			snprintf(out, size, "%lluM", (unsigned long long)info->least);
+		}
+		return out;
+	case OM_CONF_MS:
+		snprintf(out, size, "%llums", (unsigned long long)info->most);
+		return out;
+	case OM_CONF_U64:
+		break;
+	}
+	snprintf(out, size, "%llu", (unsigned long long)info->most);
+	return out;
+}
+
+/* testAllPropertiesHaveParserCases: every row of the table is read, kept and printed. */
+static void
+test_all_properties_have_parser_cases(void **state)
+{
+	char text[256], value[64];
+
+	(void)state;
+	for (int i = 0; i < OM_CONF_COUNT; i++) {
+		const struct om_conf_info *info = om_conf_info((enum om_conf_item)i);
+		const char *want = other_value(info, value, sizeof(value));
+		struct om_config *defaults = load_good("");
+		struct om_config *config;
+		const char *a, *b;
+		size_t size;
+
+		snprintf(text, sizeof(text), "[%s]\n%s = %s\n", info->section, info->name, want);
+		config = load_good(text);
+		assert_string_equal(om_config_text(config, (enum om_conf_item)i), want);
+		assert_false(om_config_is_default(config, (enum om_conf_item)i));
+		assert_true(om_config_is_default(defaults, (enum om_conf_item)i));
+		a = (const char *)om_config_settings(config) + info->offset;
+		b = (const char *)om_config_settings(defaults) + info->offset;
+		size = info->kind == OM_CONF_BOOL     ? sizeof(bool)
+		       : info->kind == OM_CONF_CHOICE ? sizeof(unsigned)
+		       : info->kind == OM_CONF_LIST   ? sizeof(struct om_strs)
+						      : sizeof(uint64_t);
+		assert_memory_not_equal(a, b, size);
+		om_config_free(config);
+		om_config_free(defaults);
+	}
+}
+
+/* The table itself: a default that is in its range, a help text, a name that is found. */
+static void
+test_table_is_sound(void **state)
+{
+	enum om_conf_item found;
+
+	(void)state;
+	for (int i = 0; i < OM_CONF_COUNT; i++) {
+		const struct om_conf_info *info = om_conf_info((enum om_conf_item)i);
+		struct om_why why = { "" };
+
+		if (om_conf_check((enum om_conf_item)i, om_str_of(info->def), &why) != OM_OK) {
+			fail_msg("default of %s: %s", info->key, why.text);
+		}
+		assert_true(strlen(info->help) > 10);
+		assert_true(om_conf_find(om_str_of(info->key), &found));
+		assert_int_equal(found, i);
+		assert_int_equal(info->kind == OM_CONF_CHOICE, info->choices[0] != '\0');
+	}
+}
+
+static void
+test_parse_empty_config(void **state)
+{
+	struct om_config *config = load_good("");
+	const struct om_settings *s = om_config_settings(config);
+
+	(void)state;
+	assert_int_equal(s->jobs_max_jobs, 1);
+	assert_int_equal(s->control_port, 50051);
+	assert_string_equal(s->jobs_owner_peer, "");
+	assert_int_equal(s->jobs_trusted_networks.n, 0);
+	assert_string_equal(om_config_control_socket(config), "/run/omerta/control.sock");
+	assert_string_equal(om_config_server_key(config), "/var/lib/omertad/curve.key");
+	assert_string_equal(om_config_image_dir(config), "/var/cache/omertad/images");
+	assert_string_equal(om_config_origin(config, OM_CONF_jobs_max_jobs), "default");
+	om_config_free(config);
+}
+
+static void
+test_parse_key_variants(void **state)
+{
+	static const char *const variants[] = {
+		"[jobs]\nmax_jobs=7\n",    "[jobs]\nmax-jobs=7\n", "[jobs]\nmaxjobs=7\n",
+		"[Jobs]\nMaxJobs : 7\n",   "max-jobs=7\n",         "max_jobs=7\n",
+		"max-concurrent-jobs=7\n", "maxConcurrentJobs=7\n"
+	};
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(variants); i++) {
+		struct om_config *config = load_good(variants[i]);
+
+		assert_int_equal(om_config_settings(config)->jobs_max_jobs, 7);
+		om_config_free(config);
+	}
+}
+
+/* The reference's flat file. */
+static void
+test_old_names_of_the_reference(void **state)
+{
+	struct om_config *config = load_good("port = 50052\nowner-peer = alice\n"
+					     "trusted-networks = home, lab\n"
+					     "default-action = acceptTrustedOnly\n");
+	const struct om_settings *s = om_config_settings(config);
+
+	(void)state;
+	assert_int_equal(s->control_port, 50052);
+	assert_string_equal(s->jobs_owner_peer, "alice");
+	assert_int_equal(s->jobs_trusted_networks.n, 2);
+	assert_true(om_str_is(s->jobs_trusted_networks.v[1], "lab"));
+	assert_int_equal(s->jobs_default_action, OM_CONF_TRUSTED_ONLY);
+	om_config_free(config);
+}
+
+static void
+test_parse_boolean_values(void **state)
+{
+	static const struct {
+		const char *text;
+		bool value;
+	} cases[] = { { "yes", true },    { "true", true }, { "TRUE", true },
+		      { "1", true },      { "on", true },   { "no", false },
+		      { "False", false }, { "0", false },   { "off", false } };
+	char text[64];
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(cases); i++) {
+		struct om_config *config;
+
+		snprintf(text, sizeof(text), "[control]\nevents = %s\n", cases[i].text);
+		config = load_good(text);
+		assert_int_equal(om_config_settings(config)->control_events, cases[i].value);
+		om_config_free(config);
+	}
+	refused("[control]\nevents = maybe\n", ":2: control.events: 'maybe' is neither");
+	refused("[control]\nevents =\n", "neither yes nor no");
+}
+
+static void
+test_parse_quoted_values(void **state)
+{
+	struct om_config *config = load_good("[jobs]\nowner_peer = \"  a # b ; c \" # comment\n"
+					     "[libvirt]\nuri = \"\"\n");
+
+	(void)state;
+	assert_string_equal(om_config_settings(config)->jobs_owner_peer, "  a # b ; c ");
+	assert_string_equal(om_config_settings(config)->libvirt_uri, "");
+	om_config_free(config);
+	refused("[jobs]\nowner_peer = \"open\n", ":2: a quote is not closed");
+}
+
+static void
+test_parse_ignores_comments(void **state)
+{
+	struct om_config *config = load_good("# one\n; two\n\n  # three\n[jobs] # four\n"
+					     "max_jobs = 3 ; five\nowner_peer = a#b # six\n");
+
+	(void)state;
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 3);
+	assert_string_equal(om_config_settings(config)->jobs_owner_peer, "a#b");
+	om_config_free(config);
+}
+
+static void
+test_parse_handles_whitespace(void **state)
+{
+	struct om_config *config =
+	    load_good("\xef\xbb\xbf  [ jobs ]\t\r\n\t max_jobs \t=\t 4 \t\r\nowner_peer=x");
+
+	(void)state;
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 4);
+	assert_string_equal(om_config_settings(config)->jobs_owner_peer, "x");
+	om_config_free(config);
+}
+
+/* The reference ignores unknown keys and bad integers without a word. */
+static void
+test_problems_have_file_line_and_a_suggestion(void **state)
+{
+	(void)state;
+	refused("[jobs]\nmax_job = 2\n", "omertad.conf:2: unknown setting jobs.max_job; did you "
+					 "mean jobs.max_jobs?");
+	refused("max_obs = 2\n", "did you mean jobs.max_jobs?");
+	refused("[contrl]\n", ":1: unknown section [contrl]; did you mean [control]?");
+	refused("[control]\nmax_jobs = 2\n", "did you mean jobs.max_jobs?");
+	refused("[jobs]\nmax_jobs = 0\n", ":2: jobs.max_jobs: 0 is not between 1 and 10000");
+	refused("[jobs]\nmax_jobs = 2x\n", "'2x' is no whole number");
+	refused("[jobs]\nmax_jobs = -1\n", "'-1' is no whole number");
+	refused("[jobs]\nmax_jobs = 99999999999999999999999\n", "is no whole number");
+	refused("[control]\nport = 65536\n", "not between 1 and 65535");
+	refused("[jobs]\nmax_jobs = 1\nmax-jobs = 2\n", ":3: jobs.max_jobs is set twice, first at");
+	refused("[daemon]\nstate_dir = relative\n", "must begin with /");
+	refused("[daemon]\ndrain_timeout = soon\n", "is no time such as");
+	refused("[jobs]\nlend_memory = 4Q\n", "is no size such as");
+	refused("[daemon]\nlog_level = loud\n", "'loud' is none of debug|info|warn|error");
+	refused("[jobs]\njust words\n", ":2: expected `key = value`");
+	refused("[jobs\n", "a section is written");
+	refused("[]\n", "a section needs a name");
+	refused("= 3\n", "no key before the sign");
+	refused("[jobs x]\n", "only a rule has a name");
+	refused("[jobs]\nowner_peer = a\001b\n", "control byte");
+	refused("[jobs]\nowner_peer = \xff\n", "not UTF-8");
+}
+
+static void
+test_all_problems_at_once(void **state)
+{
+	struct om_config *config = NULL;
+	struct om_buf problems = { 0 };
+
+	(void)state;
+	assert_int_equal(load_with("[jobs]\nmax_jobs = x\nnope = 1\n[daemon]\nworkers = -\n", NULL,
+				   &config, &problems),
+			 OM_ERR_INVALID);
+	assert_non_null(strstr(om_buf_cstr(&problems), ":2: "));
+	assert_non_null(strstr(om_buf_cstr(&problems), ":3: "));
+	assert_non_null(strstr(om_buf_cstr(&problems), ":5: "));
+	om_buf_fini(&problems);
+}
+
+static void
+test_missing_file(void **state)
+{
+	struct om_conf_sources sources = { .file = "/nonexistent/omertad.conf" };
+	struct om_config *config = NULL;
+	struct om_buf problems = { 0 };
+
+	(void)state;
+	assert_int_equal(om_config_load(&sources, &config, &problems), OM_OK);
+	om_config_free(config);
+	config = NULL;
+	sources.file_must_exist = true;
+	assert_int_equal(om_config_load(&sources, &config, &problems), OM_ERR_INVALID);
+	assert_non_null(strstr(om_buf_cstr(&problems), "No such file"));
+	om_buf_fini(&problems);
+}
+
+static void
+test_precedence_and_origin(void **state)
+{
+	char env_name[] = "OMERTAD_JOBS_MAX_JOBS=5", other[] = "PATH=/bin",
+	     conf[] = "OMERTAD_CONFIG=/x", old[] = "OMERTAD_OWNER_PEER=env";
+	char *env[] = { other, env_name, conf, old, NULL };
+	const struct om_conf_flag flag = { "max-jobs", "6", "--max-jobs" };
+	struct om_conf_sources sources = { .file_must_exist = true };
+	struct om_config *config = NULL;
+	char text[256];
+
+	(void)state;
+	assert_int_equal(mkdir(path_of("omertad.conf.d"), 0700), 0);
+	assert_int_equal(mkdir(path_of("state"), 0700), 0);
+	snprintf(text, sizeof(text), "[jobs]\nmax_jobs = 2\n[daemon]\nstate_dir = %s/state\n", dir);
+
+	assert_int_equal(load_with(text, &sources, &config, NULL), OM_OK);
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 2);
+	assert_non_null(strstr(om_config_origin(config, OM_CONF_jobs_max_jobs), "omertad.conf:2"));
+	om_config_free(config);
+
+	put_file("omertad.conf.d/20-b.conf", "[jobs]\nmax_jobs = 4\n");
+	put_file("omertad.conf.d/10-a.conf", "[jobs]\nmax_jobs = 3\n");
+	put_file("omertad.conf.d/ignored.txt", "[jobs]\nnonsense\n");
+	assert_int_equal(load_with(text, &sources, &config, NULL), OM_OK);
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 4);
+	om_config_free(config);
+
+	put_file("state/live.conf", "[jobs]\nmax_jobs = 9\n");
+	sources.with_live = true;
+	assert_int_equal(load_with(text, &sources, &config, NULL), OM_OK);
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 9);
+	assert_false(om_config_is_pinned(config, OM_CONF_jobs_max_jobs));
+	om_config_free(config);
+
+	sources.env = env;
+	assert_int_equal(load_with(text, &sources, &config, NULL), OM_OK);
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 5);
+	assert_string_equal(om_config_settings(config)->jobs_owner_peer, "env");
+	assert_string_equal(om_config_origin(config, OM_CONF_jobs_max_jobs),
+			    "environment OMERTAD_JOBS_MAX_JOBS");
+	assert_true(om_config_is_pinned(config, OM_CONF_jobs_max_jobs));
+	om_config_free(config);
+
+	sources.flags = &flag;
+	sources.flag_count = 1;
+	assert_int_equal(load_with(text, &sources, &config, NULL), OM_OK);
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 6);
+	assert_string_equal(om_config_origin(config, OM_CONF_jobs_max_jobs), "flag --max-jobs");
+	om_config_free(config);
+}
+
+static void
+test_unknown_environment_is_an_error(void **state)
+{
+	char bad[] = "OMERTAD_MAX_JBS=1";
+	char *env[] = { bad, NULL };
+	struct om_conf_sources sources = { .env = env };
+	struct om_config *config = NULL;
+	struct om_buf problems = { 0 };
+
+	(void)state;
+	assert_int_equal(om_config_load(&sources, &config, &problems), OM_ERR_INVALID);
+	assert_non_null(strstr(om_buf_cstr(&problems), "OMERTAD_MAX_JBS: no such setting"));
+	om_buf_fini(&problems);
+}
+
+static void
+test_lists_add_in_one_file_and_replace_across(void **state)
+{
+	struct om_conf_sources sources = { .file_must_exist = true };
+	struct om_config *config = load_good("[jobs]\ntrusted_networks = a, b\n"
+					     "trusted_networks = c,,d\n");
+	const struct om_strs *list = &om_config_settings(config)->jobs_trusted_networks;
+
+	(void)state;
+	assert_int_equal(list->n, 4);
+	assert_true(om_str_is(list->v[0], "a"));
+	assert_true(om_str_is(list->v[3], "d"));
+	om_config_free(config);
+
+	assert_int_equal(mkdir(path_of("omertad.conf.d"), 0700), 0);
+	put_file("omertad.conf.d/x.conf", "[jobs]\ntrusted_networks = z\n");
+	assert_int_equal(load_with("[jobs]\ntrusted_networks = a\n", &sources, &config, NULL),
+			 OM_OK);
+	list = &om_config_settings(config)->jobs_trusted_networks;
+	assert_int_equal(list->n, 1);
+	assert_true(om_str_is(list->v[0], "z"));
+	om_config_free(config);
+}
+
+static void
+test_rules(void **state)
+{
+	struct om_config *config = load_good("[rule night]\nkind = quiet_hours\npriority = 60\n"
+					     "start = 22:00\nend = 8:00\n"
+					     "[rule words]\nkind = activity\nforbid = crypto\n"
+					     "forbid = mining\nenabled = no\n"
+					     "[jobs]\nmax_jobs = 2\n");
+	const struct om_rule *rules;
+	size_t count;
+
+	(void)state;
+	rules = om_config_rules(config, &count);
+	assert_int_equal(count, 2);
+	assert_true(om_str_is(rules[0].name, "night"));
+	assert_true(om_str_is(rules[0].kind, "quiet_hours"));
+	assert_int_equal(rules[0].priority, 60);
+	assert_true(rules[0].enabled);
+	assert_int_equal(rules[0].settings.n, 2);
+	assert_true(om_str_is(rules[0].settings.v[1].key, "end"));
+	assert_true(om_str_is(rules[0].settings.v[1].value, "8:00"));
+	assert_false(rules[1].enabled);
+	assert_false(OM_HAS(&rules[1], rule, priority));
+	assert_int_equal(rules[1].settings.n, 1);
+	assert_true(om_str_is(rules[1].settings.v[0].value, "crypto,mining"));
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 2);
+	om_config_free(config);
+	refused("[rule]\nkind = activity\n", "a rule is written [rule NAME]");
+	refused("[rule a]\nkind = activity\n[rule a]\n", ":3: the rule a is there twice");
+	refused("[rule a]\npriority = 3\n", "the rule a has no kind");
+	refused("[rule a]\nkind = x\npriority = 1001\n", "not between 0 and 1000");
+}
+
+static enum om_err
+only_activity(const struct om_rule *rule, struct om_why *why)
+{
+	if (!om_str_is(rule->kind, "activity")) {
+		return om_why_set(why, OM_ERR_INVALID, "no such kind");
+	}
+	return OM_OK;
+}
+
+static void
+test_rules_are_checked_by_the_filter(void **state)
+{
+	struct om_conf_sources sources = { .file_must_exist = true, .check_rule = only_activity };
+	struct om_config *config = NULL;
+	struct om_buf problems = { 0 };
+
+	(void)state;
+	assert_int_equal(load_with("\n[rule a]\nkind = activty\n", &sources, &config, &problems),
+			 OM_ERR_INVALID);
+	assert_non_null(strstr(om_buf_cstr(&problems), "omertad.conf:2: the rule a: no such kind"));
+	om_buf_fini(&problems);
+}
+
+/* testSampleConfigIsValid: as it is, and with every setting switched on. */
+static void
+test_sample_config_is_valid(void **state)
+{
+	struct om_buf sample = { 0 };
+	struct om_config *config;
+	size_t rules;
+	char *at;
+
+	(void)state;
+	om_config_generate(&sample);
+	config = load_good(om_buf_cstr(&sample));
+	om_config_rules(config, &rules);
+	assert_int_equal(rules, 2);
+	om_config_free(config);
+
+	at = (char *)sample.data;
+	while ((at = strstr(at, "\n#")) != NULL) {
+		if (at[2] != ' ') {
+			at[1] = ' ';
+		}
+		at += 2;
+	}
+	config = load_good(om_buf_cstr(&sample));
+	for (int i = 0; i < OM_CONF_COUNT; i++) {
+		const struct om_conf_info *info = om_conf_info((enum om_conf_item)i);
+
+		if ((info->flags & OM_CONF_HIDDEN) == 0) {
+			assert_string_equal(om_config_text(config, (enum om_conf_item)i),
+					    info->def);
+			assert_false(om_config_is_default(config, (enum om_conf_item)i));
+		}
+	}
+	om_config_free(config);
+	om_buf_fini(&sample);
+}
+
+/* What `config show` prints is a configuration that says the same. */
+static void
+test_show_reads_back(void **state)
+{
+	static const char text[] =
+	    "[jobs]\nmax_jobs = 3\ntrusted_networks = a, b\n"
+	    "owner_peer = \" x;y \"\n[rule r]\nkind = activity\nforbid = z\n";
+	struct om_config *first = load_good(text), *second;
+	struct om_buf shown = { 0 };
+
+	(void)state;
+	om_config_print(first, true, &shown);
+	second = load_good(om_buf_cstr(&shown));
+	for (int i = 0; i < OM_CONF_COUNT; i++) {
+		assert_string_equal(om_config_text(first, (enum om_conf_item)i),
+				    om_config_text(second, (enum om_conf_item)i));
+	}
+	om_config_free(first);
+	om_config_free(second);
+	om_buf_fini(&shown);
+}
+
+static void
+test_json_is_escaped(void **state)
+{
+	struct om_config *config = load_good("[jobs]\nowner_peer = a\"b\\c\n");
+	struct om_buf out = { 0 };
+
+	(void)state;
+	om_config_print_json(config, &out);
+	assert_non_null(strstr(om_buf_cstr(&out),
+			       "\"key\":\"jobs.owner_peer\",\"value\":\"a\\\"b\\\\c\",\"origin\""));
+	om_config_free(config);
+	om_buf_fini(&out);
+}
+
+static void
+test_live_file(void **state)
+{
+	struct om_why why = { "" };
+	struct om_config *config = NULL;
+	struct om_conf_sources sources = { .file_must_exist = true };
+
+	(void)state;
+	sources.file = path_of("live.conf");
+	assert_int_equal(
+	    om_config_write_live(path_of("live.conf"), OM_CONF_jobs_max_jobs, OM_STR("8"), &why),
+	    OM_OK);
+	assert_int_equal(om_config_write_live(path_of("live.conf"), OM_CONF_daemon_log_level,
+					      OM_STR("debug"), &why),
+			 OM_OK);
+	assert_int_equal(
+	    om_config_write_live(path_of("live.conf"), OM_CONF_jobs_max_jobs, OM_STR("9"), &why),
+	    OM_OK);
+	assert_int_equal(om_config_load(&sources, &config, NULL), OM_OK);
+	assert_int_equal(om_config_settings(config)->jobs_max_jobs, 9);
+	assert_int_equal(om_config_settings(config)->daemon_log_level, 0);
+	om_config_free(config);
+	/* Removing one keeps the other. */
+	assert_int_equal(om_config_write_live(path_of("live.conf"), OM_CONF_jobs_max_jobs,
+					      (struct om_str){ NULL, 0 }, &why),
+			 OM_OK);
+	assert_int_equal(om_config_load(&sources, &config, NULL), OM_OK);
+	assert_true(om_config_is_default(config, OM_CONF_jobs_max_jobs));
+	assert_int_equal(om_config_settings(config)->daemon_log_level, 0);
+	om_config_free(config);
+	/* A file that someone broke is not overwritten. */
+	put_file("live.conf", "[jobs]\nnonsense = 1\n");
+	assert_int_equal(
+	    om_config_write_live(path_of("live.conf"), OM_CONF_jobs_max_jobs, OM_STR("9"), &why),
+	    OM_ERR_INVALID);
+	assert_non_null(strstr(why.text, "nonsense"));
+	assert_int_equal(om_config_write_live("/nonexistent/live.conf", OM_CONF_jobs_max_jobs,
+					      OM_STR("9"), &why),
+			 OM_ERR_IO);
+}
+
+/* omertad.conf(5) holds the table that the code makes, word for word. */
+static void
+test_manual_has_the_table(void **state)
+{
+	FILE *f = fopen("docs/man/omertad.conf.5.scd", "r");
+	struct om_buf table = { 0 }, page = { 0 };
+	char piece[4096];
+	size_t n;
+
+	(void)state;
+	if (f == NULL) {
+		fail_msg("run from the root of the tree: docs/man/omertad.conf.5.scd not found");
+	}
+	while ((n = fread(piece, 1, sizeof(piece), f)) > 0) {
+		om_buf_add(&page, piece, n);
+	}
+	fclose(f);
+	om_config_generate_man(&table);
+	if (strstr(om_buf_cstr(&page), om_buf_cstr(&table)) == NULL) {
+		fail_msg(
+		    "omertad.conf.5.scd is out of date: put in `omertad config generate --man`");
+	}
+	om_buf_fini(&table);
+	om_buf_fini(&page);
+}
+
+/* Bytes of every kind end as an error or a configuration, never worse. */
+static void
+test_garbage(void **state)
+{
+	unsigned seed = 1;
+	struct om_config *config;
+	static const char pieces[][12] = { "[",  "]",        "=",    "\"",       "#",
+					   "\n", "[rule x]", "jobs", "max_jobs", "1",
+					   " ",  "kind",     "\xff", "," };
+
+	(void)state;
+	for (int turn = 0; turn < 400; turn++) {
+		char text[512];
+		size_t len = 0;
+
+		for (int i = 0; i < 40; i++) {
+			const char *piece;
+
+			seed = seed * 1103515245u + 12345u;
+			piece = pieces[(seed >> 16) % OM_COUNT(pieces)];
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s", piece);
+		}
+		config = NULL;
+		if (load_with(text, NULL, &config, NULL) == OM_OK) {
+			assert_non_null(config);
+			om_config_free(config);
+		}
+	}
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, make_dir, drop_dir)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_all_properties_have_parser_cases),
+		TEST(test_table_is_sound),
+		TEST(test_parse_empty_config),
+		TEST(test_parse_key_variants),
+		TEST(test_old_names_of_the_reference),
+		TEST(test_parse_boolean_values),
+		TEST(test_parse_quoted_values),
+		TEST(test_parse_ignores_comments),
+		TEST(test_parse_handles_whitespace),
+		TEST(test_problems_have_file_line_and_a_suggestion),
+		TEST(test_all_problems_at_once),
+		TEST(test_missing_file),
+		TEST(test_precedence_and_origin),
+		TEST(test_unknown_environment_is_an_error),
+		TEST(test_lists_add_in_one_file_and_replace_across),
+		TEST(test_rules),
+		TEST(test_rules_are_checked_by_the_filter),
+		TEST(test_sample_config_is_valid),
+		TEST(test_show_reads_back),
+		TEST(test_json_is_escaped),
+		TEST(test_live_file),
+		TEST(test_manual_has_the_table),
+		TEST(test_garbage),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
