@@ -18,7 +18,7 @@ PREFIX	?= /usr/local
 DESTDIR	?=
 VERSION	:= 0.1.0
 
-PKGS	:= libzmq libsodium msgpack libvirt sqlite3 libmnl libnftnl
+PKGS	:= libzmq libsodium msgpack libvirt sqlite3 libcrypto libmnl libnftnl
 WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wundef -Wvla
 HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC
@@ -60,10 +60,12 @@ SIMS	:= $(sort $(patsubst tests/sim/%.c,%,$(wildcard tests/sim/*_sim.c)))
 SIMBINS	:= $(addprefix $(BUILD)/sim/,$(SIMS))
 STRESS	:= $(sort $(patsubst tests/stress/%.c,%,$(wildcard tests/stress/*_stress.c)))
 STRESSBINS := $(addprefix $(BUILD)/stress/,$(STRESS))
+SYSTEM	:= $(sort $(patsubst tests/system/%.c,%,$(wildcard tests/system/*_test.c)))
+SYSTEMBINS := $(addprefix $(BUILD)/system/,$(SYSTEM))
 T	?=
 
-.PHONY: all libs setup demo test unit sim stress system lint headers format asan ubsan tsan bench \
-	bench-quick install clean image
+.PHONY: all libs setup demo test unit sim stress system lint asan ubsan tsan bench \
+	bench-quick install clean image format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -104,6 +106,7 @@ endef
 $(foreach t,$(TESTS),$(eval $(call TESTRULE,unit,$(t))))
 $(foreach t,$(SIMS),$(eval $(call TESTRULE,sim,$(t))))
 $(foreach t,$(STRESS),$(eval $(call TESTRULE,stress,$(t))))
+$(foreach t,$(SYSTEM),$(eval $(call TESTRULE,system,$(t))))
 
 unit: $(if $(T),$(foreach t,$(TESTBINS),$(if $(findstring $(T),$(t)),$(t))),$(TESTBINS))
 	tests/run.sh unit $^
@@ -111,14 +114,36 @@ sim: $(SIMBINS)
 	tests/run.sh sim $^
 stress: $(STRESSBINS)
 	tests/run.sh stress $^
-system: all
-	tests/system/run.sh
+system: all image $(SYSTEMBINS)
+	BUILD=$(BUILD) tests/system/run.sh $(T)
+
+# --- the two commands of the README, and what they stand on -----------------------------------
+setup:
+	tools/setup.sh build image run test
+
+image: $(BUILD)/omerta-agent
+	vm/image/build.sh --agent $(BUILD)/omerta-agent
+
+demo:
+	@tools/demo.sh
+
+test: setup
+	@tests/all.sh
+
+lint:
+	tools/lint.sh
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
 
 asan:
 	$(MAKE) SAN=asan unit sim
 ubsan: asan
 tsan:
 	$(MAKE) SAN=tsan unit sim stress
+
+# --- benches: bench/bench.mk has the targets bench and bench-quick ---------------------------------
+-include bench/bench.mk
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 

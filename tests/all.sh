@@ -1,0 +1,55 @@
+#!/bin/sh
+# SPDX-License-Identifier: ISC
+#
+# The whole test suite, as `make test` runs it: lint, unit, sim, stress and model with gcc; the
+# build with clang; unit and sim under ASan+UBSan; unit, sim and stress under TSan; system tests
+# with the real libvirt, WireGuard, nftables and SQLite.  Ends with "N passed, N failed".
+#
+# tests/all.sh [PART...]	only these parts
+set -u
+cd "$(dirname "$0")/.."
+parts=${*:-lint unit sim stress model python clang asan tsan system}
+jobs=$(nproc)
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+passed=0 failed=0 began=$(date +%s)
+
+# Adds up the lines "NAME: N passed, N failed" that a part printed.
+run_part() {
+	part=$1
+	shift
+	start=$(date +%s)
+	echo "== $part"
+	if "$@" >"$log" 2>&1; then status=0; else status=$?; fi
+	counts=$(sed -n 's/^[a-z0-9_-]*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' "$log" |
+		awk '{ p += $1; f += $2 } END { print p + 0, f + 0 }')
+	p=${counts% *} f=${counts#* }
+	# A part without counts (lint, a build) is one test.
+	if [ "$p" -eq 0 ] && [ "$f" -eq 0 ]; then
+		if [ "$status" -eq 0 ]; then p=1; else f=1; fi
+	elif [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
+		f=1
+	fi
+	passed=$((passed + p)) failed=$((failed + f))
+	if [ "$f" -ne 0 ]; then cat "$log"; else grep -E '(passed, |^skip|^lint)' "$log" | tail -5; fi
+	echo "   $part: $p passed, $f failed in $(($(date +%s) - start)) s"
+}
+
+for part in $parts; do
+	case $part in
+	lint) run_part lint tools/lint.sh ;;
+	unit) run_part unit make -j"$jobs" --no-print-directory unit ;;
+	sim) run_part sim make -j"$jobs" --no-print-directory sim ;;
+	stress) run_part stress make -j"$jobs" --no-print-directory stress ;;
+	model) run_part model tests/model/run.sh ;;
+	python) run_part python tests/python/run.sh ;;
+	clang) run_part clang make -j"$jobs" --no-print-directory CC=clang all libs ;;
+	asan) run_part asan make -j"$jobs" --no-print-directory SAN=asan unit sim ;;
+	tsan) run_part tsan make -j"$jobs" --no-print-directory SAN=tsan unit sim stress ;;
+	system) run_part system make -j"$jobs" --no-print-directory system ;;
+	*) echo "no such part: $part" >&2; exit 2 ;;
+	esac
+done
+echo "test: $((passed + failed)) tests in $(($(date +%s) - began)) s"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,89 @@
+#!/bin/sh
+# SPDX-License-Identifier: ISC
+#
+# What a reader may rely on: format, layers, headers that compile alone, file length.
+set -u
+cd "$(dirname "$0")/.."
+bad=0
+say() { echo "lint: $*"; bad=1; }
+
+sources=$(git ls-files '*.c' '*.h')
+present=
+for f in $sources; do [ -f "$f" ] && present="$present $f"; done
+
+# 1. Format.
+for f in $present; do
+	clang-format --dry-run -Werror "$f" >/dev/null 2>&1 || say "$f: not formatted (clang-format -i)"
+done
+
+# 2. Layers: a folder includes itself and those named here.
+allowed() {
+	case $1 in
+	base) echo base ;;
+	runtime) echo "base runtime" ;;
+	msg) echo "base runtime msg" ;;
+	vm) echo "base vm" ;;
+	net) echo "base net" ;;
+	store) echo "base store" ;;
+	actors) echo "base runtime msg vm net store actors" ;;
+	daemon) echo "base runtime msg vm net store actors daemon client" ;;
+	client) echo "base msg net client" ;;
+	*) echo "base runtime msg vm net store actors daemon client tests bench" ;;
+	esac
+}
+for f in $present; do
+	dir=${f%%/*}
+	ok=" $(allowed "$dir") "
+	for inc in $(sed -n 's/^#include "\([a-z]*\)\/.*"/\1/p' "$f"); do
+		case $ok in
+		*" $inc "*) ;;
+		*) say "$f: includes $inc/, which is not below $dir/" ;;
+		esac
+	done
+	# An _impl.h is for its own folder.
+	for inc in $(sed -n 's/^#include "\([a-z/_]*_impl\.h\)"/\1/p' "$f"); do
+		case $dir in
+		tests | bench) ;;
+		*) [ "${inc%%/*}" = "$dir" ] || say "$f: includes $inc of another folder" ;;
+		esac
+	done
+done
+# The daemon's client library is for its command line alone.
+for f in $(grep -l '"client/' daemon/*.c 2>/dev/null); do
+	case $f in
+	daemon/main.c | daemon/cli*.c | daemon/verbs*.c) ;;
+	*) say "$f: only the command line may use client/" ;;
+	esac
+done
+
+# 3. Atomics and CK stay in the files that are about them.
+for f in $(grep -lE '#include <(ck_|stdatomic)' $present 2>/dev/null); do
+	case $f in
+	base/* | runtime/* | bench/* | tests/*) ;;
+	*) say "$f: atomics outside runtime/" ;;
+	esac
+done
+
+# 4. Headers compile alone.
+flags="-std=gnu11 -D_GNU_SOURCE -I. -Wall -Wextra $(pkg-config --cflags libzmq libvirt sqlite3)"
+for h in $present; do
+	case $h in
+	*.h)
+		printf '#include "%s"\n' "$h" | ${CC:-gcc} $flags -fsyntax-only -x c - 2>/dev/null ||
+			say "$h: does not compile alone"
+		;;
+	esac
+done
+
+# 5. Length, licence line, and what does not belong into a tree.
+for f in $present; do
+	lines=$(wc -l <"$f")
+	[ "$lines" -le 600 ] || say "$f: $lines lines (at most 600)"
+	head -1 "$f" | grep -q 'SPDX-License-Identifier: ISC' || say "$f: first line is no SPDX licence"
+done
+for f in $(git ls-files | grep -E '\.(o|a|so|d|sqfs|img|qcow2|sqlite)$'); do
+	say "$f: build output is tracked"
+done
+
+[ "$bad" -eq 0 ] && echo "lint: ok ($(echo $present | wc -w) files)"
+exit "$bad"
