@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_STORE_SQLITE_IMPL_H
+#define OM_STORE_SQLITE_IMPL_H
+
+/* Shared by the files of the SQLite backend.  No other folder includes it. */
+#include <sqlite3.h>
+#include "base/assert.h"
+#include "store/audit_chain.h"
+#include "store/sqlite.h"
+#include "store/store.h"
+
+#define SQ_MAGIC UINT32_C(0x53514c54)
+
+/* Every statement of the hot paths, prepared at its first use and kept. */
+enum sq_stmt {
+	SQ_BEGIN,
+	SQ_COMMIT,
+	SQ_ROLLBACK,
+	SQ_JOB_INSERT,
+	SQ_JOB_UPDATE,
+	SQ_JOB_BY_ID,
+	SQ_JOB_SEQ,
+	SQ_JOB_PREFIX,
+	SQ_JOB_LIST_UP,
+	SQ_JOB_LIST_DOWN,
+	SQ_JOB_LIST_LIVE,
+	SQ_JOB_OLDEST,
+	SQ_JOB_DELETE,
+	SQ_SPEC_INSERT,
+	SQ_SPEC_GET,
+	SQ_SPEC_DELETE,
+	SQ_AFTER_INSERT,
+	SQ_AFTER_LIST,
+	SQ_AFTER_DELETE,
+	SQ_STREAM_GET,
+	SQ_STREAM_INSERT,
+	SQ_STREAM_GROW,
+	SQ_STREAM_LIST,
+	SQ_STREAM_DELETE,
+	SQ_CHUNK_INSERT,
+	SQ_CHUNK_READ,
+	SQ_CHUNK_DELETE,
+	SQ_ENTRY_PUT,
+	SQ_ENTRY_DEL,
+	SQ_ENTRY_GET,
+	SQ_ENTRY_EACH,
+	SQ_AUDIT_INSERT,
+	SQ_AUDIT_EACH,
+	SQ_AUDIT_CUT,
+	SQ_CHAIN_GET,
+	SQ_CHAIN_SET,
+	SQ_COUNT_SET,
+	SQ_TALLY_ADD,
+	SQ_TALLY_SUM,
+	SQ_TALLY_CUT,
+	SQ_STMTS
+};
+
+/* What the transaction works on in memory; begin copies it, rollback puts the copy back. */
+struct sq_cached {
+	struct om_audit_mark head;
+	struct om_audit_mark base; /* the chain starts after this row: older ones were purged */
+	uint64_t counts[OM_JOB_STATES];
+	uint64_t next_seq;
+};
+
+struct om_sqlite {
+	struct om_store st; /* first: a struct om_store * is a struct om_sqlite * */
+	uint32_t magic;
+	sqlite3 *db;
+	sqlite3_stmt *stmts[SQ_STMTS];
+	struct om_hasher *hasher;
+	char *path, *vfs;
+	uint32_t cache_kib, busy_ms;
+	uint64_t wal_bytes;
+	int lock_fd;
+	bool read_only;
+
+	bool in_tx;
+	enum om_err doomed; /* in_tx: OM_OK, or what every further write returns */
+	bool suspect; /* an fsync failed: nothing is written before sq_recover worked */
+	struct sq_cached now, saved;
+	uint64_t tally[OM_JOB_STATES]; /* of this transaction, not yet written */
+	int64_t tally_slot;
+	bool head_dirty;
+
+	uint32_t wal_frames; /* as of the last commit */
+	uint64_t commits, rollbacks, checkpoints, recoveries;
+};
+
+static inline struct om_sqlite *
+sq_of(struct om_store *st)
+{
+	struct om_sqlite *sq = (struct om_sqlite *)st;
+
+	OM_ASSERT(sq->magic == SQ_MAGIC);
+	return sq;
+}
+
+/* sqlite.c */
+/* Opens the connection and what belongs to it; the first time and after a failed fsync. */
+enum om_err sq_connect(struct om_sqlite *sq) OM_MUST_CHECK;
+void sq_disconnect(struct om_sqlite *sq);
+/* The error for a result code, with the reason in st.why; dooms a running transaction. */
+enum om_err sq_fail(struct om_sqlite *sq, int rc, const char *what) OM_MUST_CHECK;
+enum om_err sq_why(struct om_sqlite *sq, enum om_err err, const char *fmt, ...) OM_PRINTF(3, 4);
+/* OM_OK when a write may go ahead. */
+enum om_err sq_writable(struct om_sqlite *sq) OM_MUST_CHECK;
+extern const struct om_store_ops sq_ops;
+
+/* sqlite_stmt.c */
+/* The statement, reset; NULL when it cannot be prepared (sq_fail has been called: *err). */
+sqlite3_stmt *sq_stmt(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err);
+void sq_finalize_all(struct om_sqlite *sq);
+/* Runs a statement that gives no rows, and resets it. */
+enum om_err sq_run(struct om_sqlite *sq, sqlite3_stmt *s, const char *what) OM_MUST_CHECK;
+/* *row: there is one.  The caller resets the statement when it has read the row. */
+enum om_err sq_step(struct om_sqlite *sq, sqlite3_stmt *s, bool *row,
+		    const char *what) OM_MUST_CHECK;
+enum om_err sq_exec(struct om_sqlite *sq, const char *sql) OM_MUST_CHECK;
+enum om_err sq_pragma_i64(struct om_sqlite *sq, const char *sql, int64_t *out) OM_MUST_CHECK;
+/* Binding cannot fail but for a bad index (our bug) or length, so a failure is an assert. */
+void sq_bind_i64(sqlite3_stmt *s, int index, int64_t v);
+void sq_bind_u64(sqlite3_stmt *s, int index, uint64_t v); /* over INT64_MAX: INT64_MAX */
+void sq_bind_wall(sqlite3_stmt *s, int index, struct om_wall at); /* 0 is NULL */
+void sq_bind_str(sqlite3_stmt *s, int index, struct om_str v); /* absent is NULL */
+void sq_bind_text(sqlite3_stmt *s, int index, const char *v);
+void sq_bind_bin(sqlite3_stmt *s, int index, struct om_bin v);
+struct om_str sq_col_str(sqlite3_stmt *s, int col);
+struct om_bin sq_col_bin(sqlite3_stmt *s, int col);
+uint64_t sq_col_u64(sqlite3_stmt *s, int col); /* negative: 0 */
+void sq_col_copy(sqlite3_stmt *s, int col, char *out, size_t size); /* cut when too long */
+bool sq_col_hash(sqlite3_stmt *s, int col, uint8_t out[OM_HASH_LEN]);
+
+/* sqlite_schema.c */
+enum om_err sq_schema_open(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_schema_check(struct om_sqlite *sq) OM_MUST_CHECK;
+extern const uint32_t sq_schema_version;
+
+/* sqlite_wal.c */
+enum om_err sq_wal_open(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_wal_checkpoint(struct om_sqlite *sq, int mode) OM_MUST_CHECK;
+enum om_err sq_wal_maintain(struct om_store *st) OM_MUST_CHECK;
+/* After a commit: folds the log when nobody called maintain for long. */
+void sq_wal_after_commit(struct om_sqlite *sq);
+/* After a failed fsync: OM_OK when the file is trustworthy again. */
+enum om_err sq_wal_recover(struct om_sqlite *sq) OM_MUST_CHECK;
+
+/* sqlite_tx.c */
+enum om_err sq_begin(struct om_store *st) OM_MUST_CHECK;
+enum om_err sq_commit(struct om_store *st) OM_MUST_CHECK;
+void sq_rollback(struct om_store *st);
+enum om_err sq_cached_load(struct om_sqlite *sq) OM_MUST_CHECK;
+/* Counts a job's change of state (from OM_JOB_STATES: new; to OM_JOB_STATES: removed). */
+enum om_err sq_count_move(struct om_sqlite *sq, enum om_job_state from, enum om_job_state to,
+			  struct om_wall at) OM_MUST_CHECK;
+enum om_err sq_counts(struct om_store *st, uint64_t counts[OM_JOB_STATES]) OM_MUST_CHECK;
+enum om_err sq_counts_since(struct om_store *st, struct om_wall since,
+			    uint64_t counts[OM_JOB_STATES]) OM_MUST_CHECK;
+
+/* sqlite_job.c */
+enum om_err sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed,
+		       struct om_job_row *row) OM_MUST_CHECK;
+enum om_err sq_job_move(struct om_store *st, const struct om_job_id *id,
+			const struct om_job_change *change, struct om_job_row *row) OM_MUST_CHECK;
+enum om_err sq_job_place(struct om_store *st, const struct om_job_id *id,
+			 const struct om_job_place *place, struct om_job_row *row) OM_MUST_CHECK;
+
+/* sqlite_read.c */
+#define SQ_JOB_COLS                                                                               \
+	"seq, rank, id, requester, network, label, level, state, reason, text, cores, mem_mib, "  \
+	"disk_mib, runtime_s, submitted, picked, started, finished, not_before, expires, "        \
+	"attempts, attempts_max, after_count, held, exited, exit_code, signal, cpu_ms, wall_ms, " \
+	"mem_peak_kib, rx_bytes, tx_bytes, dropped_bytes, spec_hash"
+enum om_err sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row) OM_MUST_CHECK;
+enum om_err sq_job_seq(struct om_sqlite *sq, const struct om_job_id *id,
+		       int64_t *seq) OM_MUST_CHECK;
+enum om_err sq_job_get(struct om_store *st, const struct om_job_id *id,
+		       struct om_job_row *row) OM_MUST_CHECK;
+enum om_err sq_job_find(struct om_store *st, struct om_str prefix, struct om_str requester,
+			struct om_job_id *ids, size_t cap, size_t *count) OM_MUST_CHECK;
+enum om_err sq_job_list(struct om_store *st, struct om_job_filter *filter, struct om_job_row *rows,
+			size_t cap, size_t *count) OM_MUST_CHECK;
+enum om_err sq_job_spec(struct om_store *st, const struct om_job_id *id,
+			struct om_buf *out) OM_MUST_CHECK;
+enum om_err sq_job_after(struct om_store *st, const struct om_job_id *id, struct om_job_after *out,
+			 size_t cap, size_t *count) OM_MUST_CHECK;
+
+/* sqlite_out.c */
+enum om_err sq_output_append(struct om_store *st, const struct om_job_id *id, struct om_out_ref ref,
+			     uint64_t offset, struct om_bin data, uint64_t *size) OM_MUST_CHECK;
+enum om_err sq_output_read(struct om_store *st, const struct om_job_id *id, struct om_out_ref ref,
+			   uint64_t offset, void *out, size_t cap, size_t *len,
+			   uint64_t *size) OM_MUST_CHECK;
+enum om_err sq_output_list(struct om_store *st, const struct om_job_id *id, struct om_out_info *out,
+			   size_t cap, size_t *count) OM_MUST_CHECK;
+enum om_err sq_output_drop(struct om_sqlite *sq, int64_t job_seq) OM_MUST_CHECK;
+
+/* sqlite_admin.c */
+enum om_err sq_entry_put(struct om_store *st, struct om_str kind, struct om_str key,
+			 struct om_bin value) OM_MUST_CHECK;
+enum om_err sq_entry_del(struct om_store *st, struct om_str kind, struct om_str key) OM_MUST_CHECK;
+enum om_err sq_entry_get(struct om_store *st, struct om_str kind, struct om_str key,
+			 struct om_buf *out) OM_MUST_CHECK;
+enum om_err sq_entry_each(struct om_store *st, struct om_str kind, struct om_str after_key,
+			  om_entry_fn fn, void *arg) OM_MUST_CHECK;
+enum om_err sq_purge(struct om_store *st, struct om_purge *purge) OM_MUST_CHECK;
+enum om_err sq_stat(struct om_store *st, struct om_store_stat *out) OM_MUST_CHECK;
+enum om_err sq_check(struct om_store *st) OM_MUST_CHECK;
+
+/* sqlite_audit.c */
+/* Appends a row; job may be NULL.  Inside a transaction. */
+enum om_err sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_note *note,
+			  const struct om_job_row *job) OM_MUST_CHECK;
+enum om_err sq_audit_append(struct om_store *st, struct om_wall at,
+			    const struct om_audit_note *note) OM_MUST_CHECK;
+enum om_err sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
+			  om_audit_fn fn, void *arg, bool *more) OM_MUST_CHECK;
+enum om_err sq_audit_head(struct om_store *st, struct om_audit_mark *out) OM_MUST_CHECK;
+enum om_err sq_audit_verify(struct om_store *st, struct om_audit_check *check,
+			    size_t limit) OM_MUST_CHECK;
+/* Removes at most limit rows older than `before` from the front. */
+enum om_err sq_audit_cut(struct om_sqlite *sq, struct om_wall before, size_t limit,
+			 uint64_t *removed) OM_MUST_CHECK;
+enum om_err sq_chain_load(struct om_sqlite *sq, struct om_audit_mark *head,
+			  struct om_audit_mark *base) OM_MUST_CHECK;
+
+#endif /* OM_STORE_SQLITE_IMPL_H */
