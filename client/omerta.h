@@ -41,14 +41,14 @@
 extern "C" {
 #endif
 
-#define OMERTA_VERSION		0x000100 /* 0.1.0 */
+#define OMERTA_VERSION          0x000100 /* 0.1.0 */
 #define OMERTA_DEFAULT_ENDPOINT "ipc:///run/omerta/control.sock"
-#define OMERTA_ID_SIZE		65	 /* bytes of a job id with its NUL */
-#define OMERTA_IN_FLIGHT_MAX	1024	 /* requests of one handle without an answer */
-#define OMERTA_FOREVER		(-1)
+#define OMERTA_ID_SIZE          65 /* bytes of a job id with its NUL */
+#define OMERTA_IN_FLIGHT_MAX    1024 /* requests of one handle without an answer */
+#define OMERTA_FOREVER          (-1)
 
-struct omerta;	      /* one connection */
-struct omerta_body;   /* the fields of one request or answer */
+struct omerta; /* one connection */
+struct omerta_body; /* the fields of one request or answer */
 struct omerta_events; /* a subscription */
 
 /* Any thread.  Of the library that runs, as OMERTA_VERSION. */
@@ -72,7 +72,13 @@ int omerta_set_endpoint(struct omerta *o, const char *endpoint);
  * key and our pair.  They are copied, and wiped by omerta_free.
  */
 int omerta_set_keys(struct omerta *o, const char *server_public, const char *own_public,
-    const char *own_secret);
+		    const char *own_secret);
+
+/*
+ * The same with our pair from a file of "public = KEY" and "secret = KEY" lines, as `omerta keygen`
+ * makes it; the file must be readable by its owner only.
+ */
+int omerta_set_key_file(struct omerta *o, const char *path, const char *server_public);
 
 /* The time for an answer and for the connection, 1 ms to 1 h; default 10 s. */
 int omerta_set_timeout(struct omerta *o, int64_t timeout_ms);
@@ -88,7 +94,7 @@ bool omerta_error_is(const struct omerta *o, const char *code);
 const char *omerta_error_detail(const struct omerta *o, const char *name);
 /* Detail by number for those who show them all; false past the last. */
 bool omerta_error_detail_at(const struct omerta *o, size_t i, const char **name,
-    const char **value);
+			    const char **value);
 
 /* --- bodies -------------------------------------------------------------------------------------- */
 
@@ -111,7 +117,7 @@ void omerta_set_bool(struct omerta_body *body, const char *field, bool value);
 /* Appends to a list of strings; sets one pair of a map. */
 void omerta_add_str(struct omerta_body *body, const char *field, const char *value);
 void omerta_add_pair(struct omerta_body *body, const char *field, const char *key,
-    const char *value);
+		     const char *value);
 /*
  * A nested body ("vpn") or one more element of a list of bodies ("files"), to be filled.  Belongs to
  * its parent.  NULL after an error, which the setters then ignore.
@@ -133,9 +139,9 @@ bool omerta_get_bool(const struct omerta_body *body, const char *field);
 size_t omerta_count(const struct omerta_body *body, const char *field);
 const char *omerta_str_at(const struct omerta_body *body, const char *field, size_t i);
 bool omerta_pair_at(const struct omerta_body *body, const char *field, size_t i, const char **key,
-    const char **value);
+		    const char **value);
 const struct omerta_body *omerta_body_at(const struct omerta_body *body, const char *field,
-    size_t i);
+					 size_t i);
 
 /* --- any message --------------------------------------------------------------------------------- */
 
@@ -144,7 +150,7 @@ const struct omerta_body *omerta_body_at(const struct omerta_body *body, const c
  * body that the caller frees.  This is all of the protocol; what follows are conveniences.
  */
 int omerta_call(struct omerta *o, const char *type, const struct omerta_body *body,
-    struct omerta_body **answer);
+		struct omerta_body **answer);
 
 /*
  * Several at a time: start sends and gives a ticket, finish waits for that answer, next for whichever
@@ -155,7 +161,7 @@ int omerta_call(struct omerta *o, const char *type, const struct omerta_body *bo
  * "limit": OMERTA_IN_FLIGHT_MAX is reached.
  */
 int omerta_start(struct omerta *o, const char *type, const struct omerta_body *body,
-    int64_t timeout_ms, uint64_t *ticket);
+		 int64_t timeout_ms, uint64_t *ticket);
 int omerta_finish(struct omerta *o, uint64_t ticket, struct omerta_body **answer);
 int omerta_next(struct omerta *o, int64_t wait_ms, uint64_t *ticket, struct omerta_body **answer);
 /* Nobody wants this answer any more: it is dropped when it comes. */
@@ -176,10 +182,10 @@ int omerta_fd(const struct omerta *o);
 int omerta_submit(struct omerta *o, const struct omerta_body *job, char id[OMERTA_ID_SIZE]);
 /* The same; gives the whole answer (state, position ...). */
 int omerta_submit_body(struct omerta *o, const struct omerta_body *job,
-    struct omerta_body **accepted);
+		       struct omerta_body **accepted);
 /* Adds a file to a job: reads PATH, at most 32 MiB, and puts it there as `name`. */
 int omerta_job_add_file(struct omerta *o, struct omerta_body *job, const char *name,
-    const char *path);
+			const char *path);
 /* Gives "job.info". */
 int omerta_get(struct omerta *o, const char *id, struct omerta_body **info);
 /* query: a body of "job.list" or NULL.  Gives "job.table"; its `next` goes into `cursor`. */
@@ -205,10 +211,10 @@ typedef int omerta_sink_fn(void *arg, const void *data, size_t len);
  * has ended and all is there; otherwise what there is now.
  */
 int omerta_output(struct omerta *o, const char *id, const char *stream, bool follow,
-    uint64_t *offset, omerta_sink_fn *sink, void *arg);
+		  uint64_t *offset, omerta_sink_fn *sink, void *arg);
 /* A file that the job named in `outputs`. */
 int omerta_file(struct omerta *o, const char *id, const char *name, uint64_t *offset,
-    omerta_sink_fn *sink, void *arg);
+		omerta_sink_fn *sink, void *arg);
 
 /* --- the other verbs ----------------------------------------------------------------------------- */
 
@@ -220,9 +226,9 @@ int omerta_status(struct omerta *o, struct omerta_body **status);
 
 /* Operator.  Strings may be NULL where they are a reason. */
 int omerta_approve(struct omerta *o, const char *const *ids, size_t n, bool always,
-    uint64_t *count);
+		   uint64_t *count);
 int omerta_deny(struct omerta *o, const char *const *ids, size_t n, const char *reason,
-    uint64_t *count);
+		uint64_t *count);
 int omerta_queue_pause(struct omerta *o, const char *reason);
 int omerta_queue_resume(struct omerta *o);
 int omerta_queue_limit(struct omerta *o, uint64_t max_jobs);
@@ -243,7 +249,7 @@ int omerta_rule_change(struct omerta *o, const struct omerta_body *rule);
 int omerta_rule_remove(struct omerta *o, const char *name);
 int omerta_rule_enable(struct omerta *o, const char *name, bool enabled);
 int omerta_rules_test(struct omerta *o, const struct omerta_body *request,
-    struct omerta_body **decision);
+		      struct omerta_body **decision);
 int omerta_filter_stats(struct omerta *o, struct omerta_body **stats);
 int omerta_filter_reset(struct omerta *o);
 int omerta_audit(struct omerta *o, const struct omerta_body *query, struct omerta_body **table);
@@ -257,6 +263,7 @@ int omerta_audit_verify(struct omerta *o, struct omerta_body **report);
  * connection, are not seen: read the state with omerta_get or omerta_list after it.
  */
 struct omerta_events *omerta_events_new(struct omerta *o, const char *endpoint);
+/* Before omerta_free of its handle. */
 void omerta_events_free(struct omerta_events *events);
 /* Gives "job.event".  0: one came; 1: none in wait_ms; -1: error (omerta_error_code of `o`). */
 int omerta_events_next(struct omerta_events *events, int64_t wait_ms, struct omerta_body **event);

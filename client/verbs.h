@@ -16,15 +16,15 @@ enum om_exit {
 	OM_EXIT_FAILURE = 1,
 	OM_EXIT_USAGE = 2,
 	OM_EXIT_UNREACHABLE = 69, /* no daemon answers there */
-	OM_EXIT_AGAIN = 75,	  /* busy, full, rate limited, time-out: try again */
-	OM_EXIT_DENIED = 77,	  /* no permission */
+	OM_EXIT_AGAIN = 75, /* busy, full, rate limited, time-out: try again */
+	OM_EXIT_DENIED = 77, /* no permission */
 	OM_EXIT_JOB_TIMEOUT = 124, /* the job ran into its limit */
 	OM_EXIT_JOB_FAILED = 125, /* omerta could not run the job, or it was refused or cancelled */
 	OM_EXIT_JOB_SIGNAL = 128, /* plus the signal that ended the job */
 };
 
 enum om_verb_group {
-	OM_VERB_JOB,	/* requester and operator */
+	OM_VERB_JOB, /* requester and operator */
 	OM_VERB_ADMIN, /* operator */
 	OM_VERB_MISC,
 };
