@@ -70,11 +70,9 @@ agent_send_hello(struct agent *a)
 static bool
 agent_on_setup(struct agent *a, struct om_mp *frame)
 {
-	struct {
-		struct rand_pool_info info;
-		uint8_t bytes[OM_GUEST_SEED_LEN];
-	} pool = { .info = { .entropy_count = OM_GUEST_SEED_LEN * 8,
-			     .buf_size = OM_GUEST_SEED_LEN } };
+	/* struct rand_pool_info ends in a flexible array: header and bytes in one buffer. */
+	int pool[2 + OM_GUEST_SEED_LEN / sizeof(int)] = { OM_GUEST_SEED_LEN * 8,
+							  OM_GUEST_SEED_LEN };
 	struct om_bin seed;
 	struct timespec now;
 	uint64_t version, wall_ns;
@@ -89,10 +87,10 @@ agent_on_setup(struct agent *a, struct om_mp *frame)
 	now.tv_sec = (time_t)(wall_ns / 1000000000);
 	now.tv_nsec = (long)(wall_ns % 1000000000);
 	(void)clock_settime(CLOCK_REALTIME, &now);
-	memcpy(pool.info.buf, seed.ptr, seed.len);
+	memcpy(&pool[2], seed.ptr, seed.len);
 	fd = open("/dev/random", O_WRONLY | O_CLOEXEC);
 	if (fd >= 0) {
-		(void)ioctl(fd, RNDADDENTROPY, &pool);
+		(void)ioctl(fd, RNDADDENTROPY, pool);
 		close(fd);
 	}
 	return true;

@@ -23,14 +23,12 @@
 #define JOB_AGENT_RESERVE_KIB 32768 /* memory that the job cannot take from agent and kernel */
 
 static const char *const job_default_env[] = {
-	"PATH=/usr/local/bin:/usr/bin:/usr/sbin",
+	"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
 	"HOME=" GUEST_JOB,
 	"PWD=" GUEST_JOB,
 	"USER=job",
 	"LANG=C.UTF-8",
 	"TERM=dumb",
-	/* A job that is killed at its time limit keeps what it has printed. */
-	"PYTHONUNBUFFERED=1",
 	"SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
 };
 

@@ -32,7 +32,7 @@ static const struct {
 	{ "sed", "sed", "-f" },
 };
 
-static const char *const spawn_dirs[] = { "/usr/bin", "/usr/sbin", "/usr/local/bin" };
+static const char *const spawn_dirs[] = { "/usr/bin", "/bin", "/usr/sbin", "/sbin" };
 
 /* What HELLO offers, where the image has it. */
 static const char *const spawn_offer[] = { "python", "sh", "bash", "perl", "awk", "exec" };

@@ -37,22 +37,16 @@ die() {
 
 suite=bookworm
 kernel_meta=linux-image-cloud-amd64
-# The order is the order of loading: the agent has no modprobe.  The first word says when: always,
-# with a PCI bus, without one, with a network card.
+# What the agent loads (it has no modprobe), after what each needs.  The first word says when:
+# always, with a PCI bus, without one, with a network card.
 modules='
-all drivers/virtio/virtio
-all drivers/virtio/virtio_ring
-pci drivers/virtio/virtio_pci_modern_dev
-pci drivers/virtio/virtio_pci_legacy_dev
-pci drivers/virtio/virtio_pci
-mmio drivers/virtio/virtio_mmio
-all drivers/char/virtio_console
-all drivers/block/virtio_blk
-all fs/squashfs/squashfs
-all fs/overlayfs/overlay
-net net/core/failover
-net drivers/net/net_failover
-net drivers/net/virtio_net'
+pci virtio_pci
+mmio virtio_mmio
+all virtio_console
+all virtio_blk
+all squashfs
+all overlay
+net virtio_net'
 
 recipe=$(cat "$here/build.sh" "$here/packages" "$agent" | sha256sum | cut -c1-64)
 dest=$out/$recipe
@@ -130,16 +124,29 @@ carve_kernel() {
 }
 
 # --- initramfs: the agent as /init and the modules it loads; raw, compression gains nothing -------
+
+add_module() {	# $1: when, $2: name; what it needs comes first
+	# Not there: built into this kernel.  There twice: another one needed it under its condition,
+	# and loading a module that is loaded is no error.
+	ko=$(find "$work/kernel/lib/modules/$release" -name "$2.ko")
+	if [ -z "$ko" ] || grep -qx "$1 $2.ko" "$root/modules/order"; then
+		return 0
+	fi
+	for needed in $(grep -aoP '(?<=\0)depends=\K[^\0]+' "$ko" | tr , ' '); do
+		add_module "$1" "$needed"
+	done
+	ko=$(find "$work/kernel/lib/modules/$release" -name "$2.ko")
+	cp "$ko" "$root/modules/"
+	echo "$1 $2.ko" >>"$root/modules/order"
+}
+
 make_initramfs() {
 	root=$work/initramfs
 	mkdir -p "$root/dev" "$root/proc" "$root/sys" "$root/modules" "$root/root" "$root/disk"
 	install -m 0755 "$agent" "$root/init"
-	echo "$modules" | while read -r when path; do
-		file=$work/kernel/lib/modules/$release/kernel/$path.ko
-		# Not there: built into this kernel.
-		[ -f "$file" ] || continue
-		cp "$file" "$root/modules/"
-		echo "$when $(basename "$path").ko" >>"$root/modules/order"
+	: >"$root/modules/order"
+	echo "$modules" | while read -r when name; do
+		[ -z "$name" ] || add_module "$when" "$name"
 	done
 	# /dev/console gives PID 1 its stdin, stdout and stderr.
 	mknod -m 0600 "$root/dev/console" c 5 1
@@ -168,6 +175,12 @@ write_root_files() {
 	mkdir -p "$1/job" "$1/etc/ssl/certs"
 	chown 1000:1000 "$1/job"
 	chmod 0750 "$1/job"
+	# A job that is killed at its time limit keeps the lines that it has printed.
+	rm -f "$1"/usr/lib/python3.*/sitecustomize.py
+	cat >"$1/usr/lib/python3/dist-packages/sitecustomize.py" <<-'PYTHON'
+	import sys
+	sys.stdout.reconfigure(line_buffering=True)
+	PYTHON
 	# No maintainer script has run: what ca-certificates would have made.
 	cat "$1"/usr/share/ca-certificates/mozilla/*.crt >"$1/etc/ssl/certs/ca-certificates.crt"
 }
@@ -176,12 +189,16 @@ make_root() {
 	root=$work/root
 	include=$(sed 's/#.*//' "$here/packages" | tr -s ' \n' ',' | sed 's/^,//; s/,$//')
 	# extract: unpacks, runs no maintainer script, so what those do follows by hand.
-	mmdebstrap --quiet --mode=root --variant=extract --include="$include" $suite "$root" \
+	mmdebstrap --quiet --mode=root --variant=extract --include="$include" \
+		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr $suite "$root" \
 		>"$work/log" 2>&1 || { cat "$work/log" >&2; die "mmdebstrap failed"; }
 	chroot "$root" /bin/busybox --install -s /usr/bin
 	# busybox-static's wget crashes at name look-up (static glibc): better none than that.
 	rm -f "$root/usr/bin/wget" "$root/usr/bin/nslookup"
 	ln -sf python3 "$root/usr/bin/python"
+	for must in sh bash env python3 perl awk; do
+		[ -e "$root/usr/bin/$must" ] || [ -L "$root/usr/bin/$must" ] || die "the root has no $must"
+	done
 	chroot "$root" ldconfig
 	write_root_files "$root"
 	chroot "$root" python3 -m compileall -q --invalidation-mode unchecked-hash \
