@@ -76,7 +76,7 @@ om_audit_hash(struct om_hasher *hasher, const uint8_t prev[OM_HASH_LEN],
 	      const struct om_audit_row *row, uint8_t out[OM_HASH_LEN])
 {
 	const struct om_str fields[CHAIN_FIELDS] = { row->event,     row->actor,   row->job,
-						     row->requester, row->network, row->label,
+						     row->requester, row->network, row->activity,
 						     row->details };
 	uint8_t *at = hasher->row;
 	size_t i, texts = 0;

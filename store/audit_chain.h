@@ -7,7 +7,7 @@
  *
  * hash(row) = SHA-256("omerta-audit-1" | hash(row - 1) | seq | at | fields), integers as 8 bytes
  * big-endian, each text field as a 4-byte big-endian length and its bytes (0xffffffff: absent), in
- * the order event actor job requester network label details.  The row before the first has a hash
+ * the order event actor job requester network activity details.  The row before the first has a hash
  * of 32 zero bytes.  Lengths in front of every field: no two rows have the same encoding.
  */
 #include "store/store.h"

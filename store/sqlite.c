@@ -124,7 +124,7 @@ sq_configure(struct om_sqlite *sq)
 	(void)snprintf(
 	    sql + strlen(sql), sizeof(sql) - strlen(sql),
 	    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
-	    "PRAGMA secure_delete=FAST; PRAGMA journal_size_limit=%" PRIu64 ";",
+	    "PRAGMA secure_delete=ON; PRAGMA journal_size_limit=%" PRIu64 ";",
 	    sq->wal_bytes);
 	return sq_exec(sq, sql);
 }
@@ -304,6 +304,7 @@ const struct om_store_ops sq_ops = {
 	.job_find = sq_job_find,
 	.job_list = sq_job_list,
 	.job_spec = sq_job_spec,
+	.job_spec_set = sq_job_spec_set,
 	.job_after = sq_job_after,
 	.counts = sq_counts,
 	.counts_since = sq_counts_since,

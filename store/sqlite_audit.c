@@ -40,7 +40,7 @@ audit_insert(struct om_sqlite *sq, const struct om_audit_row *row)
 	sq_bind_str(s, 5, row->job);
 	sq_bind_str(s, 6, row->requester);
 	sq_bind_str(s, 7, row->network);
-	sq_bind_str(s, 8, row->label);
+	sq_bind_str(s, 8, row->activity);
 	sq_bind_str(s, 9, row->details);
 	sq_bind_bin(s, 10, (struct om_bin){ row->hash, OM_HASH_LEN });
 	return sq_run(sq, s, "add an audit row");
@@ -64,7 +64,7 @@ sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_not
 		row.job = om_str_of(job->id.text);
 		row.requester = om_str_of(job->requester.text);
 		row.network = om_str_of(job->network.text);
-		row.label = om_str_of(job->label);
+		row.activity = om_str_of(job->activity);
 	}
 	if (!om_audit_hash(sq->hasher, sq->now.head.hash, &row, row.hash)) {
 		/* The job's own row may be written already: the group cannot go on. */
@@ -101,7 +101,7 @@ audit_row(sqlite3_stmt *s, struct om_audit_row *row)
 	row->job = sq_col_str(s, 4);
 	row->requester = sq_col_str(s, 5);
 	row->network = sq_col_str(s, 6);
-	row->label = sq_col_str(s, 7);
+	row->activity = sq_col_str(s, 7);
 	row->details = sq_col_str(s, 8);
 	return sq_col_hash(s, 9, row->hash);
 }

@@ -29,6 +29,7 @@ enum sq_stmt {
 	SQ_SPEC_INSERT,
 	SQ_SPEC_GET,
 	SQ_SPEC_DELETE,
+	SQ_SPEC_SET,
 	SQ_AFTER_INSERT,
 	SQ_AFTER_LIST,
 	SQ_AFTER_DELETE,
@@ -163,14 +164,18 @@ enum om_err sq_job_put(struct om_store *st, const struct om_job_new *job, bool *
 		       struct om_job_row *row) OM_MUST_CHECK;
 enum om_err sq_job_move(struct om_store *st, const struct om_job_id *id,
 			const struct om_job_change *change, struct om_job_row *row) OM_MUST_CHECK;
+enum om_err sq_job_spec_set(struct om_store *st, const struct om_job_id *id,
+			    struct om_bin spec) OM_MUST_CHECK;
 enum om_err sq_job_place(struct om_store *st, const struct om_job_id *id,
 			 const struct om_job_place *place, struct om_job_row *row) OM_MUST_CHECK;
 
 /* sqlite_read.c */
 #define SQ_JOB_COLS                                                                               \
-	"seq, rank, id, requester, network, label, level, state, reason, text, cores, mem_mib, "  \
+	"seq, rank, id, requester, network, lang, activity, level, state, reason, text, cores, "  \
+	"mem_mib, "                                                                               \
 	"disk_mib, runtime_s, submitted, picked, started, finished, not_before, expires, "        \
-	"attempts, attempts_max, after_count, held, exited, exit_code, signal, cpu_ms, wall_ms, " \
+	"attempts, attempts_max, after_count, held, requeue, exited, exit_code, signal, cpu_ms, " \
+	"wall_ms, boot_ms, "                                                                      \
 	"mem_peak_kib, rx_bytes, tx_bytes, dropped_bytes, spec_hash"
 enum om_err sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row) OM_MUST_CHECK;
 enum om_err sq_job_seq(struct om_sqlite *sq, const struct om_job_id *id,

@@ -55,7 +55,8 @@ put_row(struct om_sqlite *sq, const struct om_job_new *job, struct om_job_row *r
 	row->id = job->id;
 	job_text(job->requester, row->requester.text, sizeof(row->requester.text));
 	job_text(job->network, row->network.text, sizeof(row->network.text));
-	job_text(job->label, row->label, sizeof(row->label));
+	job_text(job->lang, row->lang, sizeof(row->lang));
+	job_text(job->activity, row->activity, sizeof(row->activity));
 	row->level = job->level;
 	row->state = job->state;
 	job_text(job->reason, row->reason, sizeof(row->reason));
@@ -68,6 +69,7 @@ put_row(struct om_sqlite *sq, const struct om_job_new *job, struct om_job_row *r
 	row->attempts_max = job->attempts_max == 0 ? 1 : job->attempts_max;
 	row->after_count = (uint32_t)job->after_count;
 	row->held = job->held;
+	row->requeue = job->requeue;
 	if (!om_hash(sq->hasher, job->spec, row->spec_hash)) {
 		return sq_why(sq, OM_ERR_NOMEM, "no memory for a hash");
 	}
@@ -110,23 +112,25 @@ put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
 	sq_bind_text(s, 3, row->id.text);
 	sq_bind_text(s, 4, row->requester.text);
 	sq_bind_text(s, 5, row->network.text);
-	sq_bind_text(s, 6, row->label);
-	sq_bind_i64(s, 7, row->level);
-	sq_bind_text(s, 8, om_job_state_text(row->state));
-	sq_bind_text(s, 9, row->reason);
-	sq_bind_text(s, 10, row->text);
-	sq_bind_i64(s, 11, row->needs.cores);
-	sq_bind_u64(s, 12, row->needs.mem_mib);
-	sq_bind_u64(s, 13, row->needs.disk_mib);
-	sq_bind_u64(s, 14, row->needs.runtime_s);
-	sq_bind_i64(s, 15, row->submitted.ns);
-	sq_bind_wall(s, 16, row->finished);
-	sq_bind_wall(s, 17, row->not_before);
-	sq_bind_wall(s, 18, row->expires);
-	sq_bind_i64(s, 19, row->attempts_max);
-	sq_bind_i64(s, 20, row->after_count);
-	sq_bind_i64(s, 21, row->held);
-	sq_bind_bin(s, 22, (struct om_bin){ row->spec_hash, OM_HASH_LEN });
+	sq_bind_text(s, 6, row->lang);
+	sq_bind_text(s, 7, row->activity);
+	sq_bind_i64(s, 8, row->level);
+	sq_bind_text(s, 9, om_job_state_text(row->state));
+	sq_bind_text(s, 10, row->reason);
+	sq_bind_text(s, 11, row->text);
+	sq_bind_i64(s, 12, row->needs.cores);
+	sq_bind_u64(s, 13, row->needs.mem_mib);
+	sq_bind_u64(s, 14, row->needs.disk_mib);
+	sq_bind_u64(s, 15, row->needs.runtime_s);
+	sq_bind_i64(s, 16, row->submitted.ns);
+	sq_bind_wall(s, 17, row->finished);
+	sq_bind_wall(s, 18, row->not_before);
+	sq_bind_wall(s, 19, row->expires);
+	sq_bind_i64(s, 20, row->attempts_max);
+	sq_bind_i64(s, 21, row->after_count);
+	sq_bind_i64(s, 22, row->held);
+	sq_bind_i64(s, 23, row->requeue);
+	sq_bind_bin(s, 24, (struct om_bin){ row->spec_hash, OM_HASH_LEN });
 	err = sq_run(sq, s, "add a job");
 	*inserted = err == OM_OK && sqlite3_changes(sq->db) == 1;
 	return err;
@@ -248,7 +252,32 @@ job_update(struct om_sqlite *sq, const struct om_job_row *row)
 	sq_bind_u64(s, 20, row->result.rx_bytes);
 	sq_bind_u64(s, 21, row->result.tx_bytes);
 	sq_bind_u64(s, 22, row->result.dropped_bytes);
+	sq_bind_u64(s, 23, row->result.boot_ms);
 	return sq_run(sq, s, "change a job");
+}
+
+enum om_err
+sq_job_spec_set(struct om_store *st, const struct om_job_id *id, struct om_bin spec)
+{
+	struct om_sqlite *sq = sq_of(st);
+	int64_t seq = 0;
+	enum om_err err;
+	sqlite3_stmt *s;
+
+	err = sq_writable(sq);
+	if (err == OM_OK) {
+		err = sq_job_seq(sq, id, &seq);
+	}
+	if (err != OM_OK) {
+		return err;
+	}
+	s = sq_stmt(sq, SQ_SPEC_SET, &err);
+	if (s == NULL) {
+		return err;
+	}
+	sq_bind_i64(s, 1, seq);
+	sq_bind_bin(s, 2, spec);
+	return sq_run(sq, s, "replace a job's body");
 }
 
 /* May this change be?  The row tells the caller what the job is instead. */

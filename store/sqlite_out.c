@@ -12,13 +12,18 @@
 #define OUT_FILE_PREFIX "file:"
 #define OUT_STORED_MAX  (sizeof(OUT_FILE_PREFIX) + OM_OUT_NAME_MAX)
 
-/* How an output is named in the table: "stdout", "stderr", "file:NAME". */
+static const char *const out_streams[OM_OUT_FILE] = {
+	[OM_OUT_STDOUT] = "stdout",
+	[OM_OUT_STDERR] = "stderr",
+	[OM_OUT_EVIDENCE] = "evidence",
+};
+
+/* How an output is named in the table: "stdout", "stderr", "evidence", "file:NAME". */
 static enum om_err
 out_name(struct om_sqlite *sq, struct om_out_ref ref, char out[OUT_STORED_MAX])
 {
 	if (ref.kind != OM_OUT_FILE) {
-		(void)snprintf(out, OUT_STORED_MAX, "%s",
-			       ref.kind == OM_OUT_STDOUT ? "stdout" : "stderr");
+		(void)snprintf(out, OUT_STORED_MAX, "%s", out_streams[ref.kind]);
 		return OM_OK;
 	}
 	if (ref.name.len == 0 || ref.name.len > OM_OUT_NAME_MAX ||
@@ -213,12 +218,14 @@ out_info(sqlite3_stmt *s, struct om_out_info *out)
 {
 	const size_t skip = sizeof(OUT_FILE_PREFIX) - 1;
 	const struct om_str name = sq_col_str(s, 0);
+	unsigned kind;
 
 	memset(out, 0, sizeof(*out));
 	out->size = sq_col_u64(s, 1);
-	out->kind = om_str_is(name, "stdout")   ? OM_OUT_STDOUT
-		    : om_str_is(name, "stderr") ? OM_OUT_STDERR
-						: OM_OUT_FILE;
+	for (kind = 0; kind < OM_OUT_FILE && !om_str_is(name, out_streams[kind]); kind++) {
+		continue;
+	}
+	out->kind = (enum om_out_kind)kind;
 	if (out->kind == OM_OUT_FILE && name.len > skip) {
 		(void)!om_str_copy((struct om_str){ name.ptr + skip, name.len - skip }, out->name,
 				   sizeof(out->name));

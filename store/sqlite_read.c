@@ -19,7 +19,8 @@ sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row)
 	sq_col_copy(s, c++, row->id.text, sizeof(row->id.text));
 	sq_col_copy(s, c++, row->requester.text, sizeof(row->requester.text));
 	sq_col_copy(s, c++, row->network.text, sizeof(row->network.text));
-	sq_col_copy(s, c++, row->label, sizeof(row->label));
+	sq_col_copy(s, c++, row->lang, sizeof(row->lang));
+	sq_col_copy(s, c++, row->activity, sizeof(row->activity));
 	row->level = sqlite3_column_int(s, c++);
 	state = sq_col_str(s, c++);
 	if (om_job_state_parse(state.ptr, state.len, &row->state) != OM_OK) {
@@ -42,11 +43,13 @@ sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row)
 	row->attempts_max = (uint32_t)sq_col_u64(s, c++);
 	row->after_count = (uint32_t)sq_col_u64(s, c++);
 	row->held = sqlite3_column_int(s, c++) != 0;
+	row->requeue = sqlite3_column_int(s, c++) != 0;
 	row->result.exited = sqlite3_column_int(s, c++) != 0;
 	row->result.exit_code = sqlite3_column_int(s, c++);
 	row->result.signal = sqlite3_column_int(s, c++);
 	row->result.cpu_ms = sq_col_u64(s, c++);
 	row->result.wall_ms = sq_col_u64(s, c++);
+	row->result.boot_ms = sq_col_u64(s, c++);
 	row->result.mem_peak_kib = sq_col_u64(s, c++);
 	row->result.rx_bytes = sq_col_u64(s, c++);
 	row->result.tx_bytes = sq_col_u64(s, c++);
@@ -169,10 +172,10 @@ sq_job_find(struct om_store *st, struct om_str prefix, struct om_str requester,
 static sqlite3_stmt *
 list_stmt(struct om_sqlite *sq, const struct om_job_filter *filter, enum om_err *err)
 {
-	const uint32_t states = filter->states;
-	const bool one_live = states != 0 && (states & (states - 1)) == 0 &&
-			      (states & OM_JOB_LIVE) != 0 && !filter->newest_first;
-	const enum sq_stmt which = one_live               ? SQ_JOB_LIST_LIVE
+	/* Finished jobs pile up: a list of live ones does not walk through them. */
+	const bool live =
+	    filter->states != 0 && (filter->states & ~OM_JOB_LIVE) == 0 && !filter->newest_first;
+	const enum sq_stmt which = live                   ? SQ_JOB_LIST_LIVE
 				   : filter->newest_first ? SQ_JOB_LIST_DOWN
 							  : SQ_JOB_LIST_UP;
 	sqlite3_stmt *s = sq_stmt(sq, which, err);
@@ -181,9 +184,6 @@ list_stmt(struct om_sqlite *sq, const struct om_job_filter *filter, enum om_err 
 		return NULL;
 	}
 	sq_bind_u64(s, 1, filter->newest_first && filter->cursor == 0 ? INT64_MAX : filter->cursor);
-	if (one_live) {
-		sq_bind_text(s, 2, om_job_state_text((enum om_job_state)__builtin_ctz(states)));
-	}
 	return s;
 }
 
@@ -191,7 +191,7 @@ list_stmt(struct om_sqlite *sq, const struct om_job_filter *filter, enum om_err 
 static bool
 list_wants(sqlite3_stmt *s, const struct om_job_filter *filter)
 {
-	enum { COL_REQUESTER = 3, COL_STATE = 7, COL_SUBMITTED = 14 };
+	enum { COL_REQUESTER = 3, COL_STATE = 8, COL_SUBMITTED = 15 };
 	const struct om_str state = sq_col_str(s, COL_STATE);
 	enum om_job_state at;
 

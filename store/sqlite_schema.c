@@ -14,20 +14,22 @@
 
 #define SCHEMA_APP_ID 0x6f6d7274 /* "omrt", shown by file(1) */
 
+/* clang-format off */
 #define ISO(col) "strftime('%Y-%m-%dT%H:%M:%fZ', " col " / 1e9, 'unixepoch')"
 
 static const char schema_v1[] =
     "CREATE TABLE job("
     " seq INTEGER PRIMARY KEY, rank INTEGER NOT NULL, id TEXT NOT NULL UNIQUE,"
-    " requester TEXT NOT NULL, network TEXT NOT NULL, label TEXT NOT NULL,"
+    " requester TEXT NOT NULL, network TEXT NOT NULL, lang TEXT NOT NULL, activity TEXT NOT NULL,"
     " level INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, text TEXT NOT NULL,"
     " cores INTEGER NOT NULL, mem_mib INTEGER NOT NULL, disk_mib INTEGER NOT NULL,"
     " runtime_s INTEGER NOT NULL, submitted INTEGER NOT NULL, picked INTEGER, started INTEGER,"
     " finished INTEGER, not_before INTEGER, expires INTEGER, attempts INTEGER NOT NULL,"
-    " attempts_max INTEGER NOT NULL, held INTEGER NOT NULL, exited INTEGER, exit_code INTEGER,"
-    " signal INTEGER, cpu_ms INTEGER, wall_ms INTEGER, mem_peak_kib INTEGER, rx_bytes INTEGER,"
-    " tx_bytes INTEGER, dropped_bytes INTEGER, spec_hash BLOB NOT NULL);"
-    "CREATE INDEX job_live ON job(state, seq) WHERE finished IS NULL;"
+    " attempts_max INTEGER NOT NULL, held INTEGER NOT NULL, requeue INTEGER NOT NULL,"
+    " exited INTEGER, exit_code INTEGER, signal INTEGER, cpu_ms INTEGER, wall_ms INTEGER,"
+    " boot_ms INTEGER, mem_peak_kib INTEGER, rx_bytes INTEGER, tx_bytes INTEGER,"
+    " dropped_bytes INTEGER, spec_hash BLOB NOT NULL);"
+    "CREATE INDEX job_live ON job(seq) WHERE finished IS NULL;"
     "CREATE INDEX job_finished ON job(finished) WHERE finished IS NOT NULL;"
     "CREATE TABLE job_spec(job INTEGER PRIMARY KEY, body BLOB NOT NULL);"
     "CREATE TABLE stream("
@@ -39,31 +41,24 @@ static const char schema_v1[] =
     " PRIMARY KEY(kind, key)) WITHOUT ROWID;"
     "CREATE TABLE audit("
     " seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, event TEXT NOT NULL, actor TEXT NOT NULL,"
-    " job TEXT, requester TEXT, network TEXT, label TEXT, details TEXT NOT NULL,"
+    " job TEXT, requester TEXT, network TEXT, activity TEXT, details TEXT NOT NULL,"
     " hash BLOB NOT NULL);"
     "CREATE TABLE chain("
     " one INTEGER PRIMARY KEY CHECK(one = 1), seq INTEGER NOT NULL, hash BLOB NOT NULL,"
     " base_seq INTEGER NOT NULL, base_hash BLOB NOT NULL);"
     "INSERT INTO chain VALUES(1, 0, zeroblob(32), 0, zeroblob(32));"
     "CREATE TABLE state_count(state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;"
-    "CREATE VIEW jobs AS SELECT id, state, reason, text, requester, network, label, level,"
-    " " ISO("submitted") " AS submitted, " ISO("picked") " AS picked, " ISO(
-	"started") " AS started, " ISO("finished") " AS finished, CASE WHEN exited THEN exit_code "
-						   "END AS"
-						   " exit_code, signal, cpu_ms, wall_ms, "
-						   "mem_peak_kib, rx_bytes, tx_bytes, "
-						   "dropped_bytes,"
-						   " attempts, cores, mem_mib, disk_mib, runtime_s "
-						   "FROM job;"
-						   "CREATE VIEW outputs AS SELECT j.id AS job, "
-						   "s.name, c.off, c.data FROM chunk c"
-						   " JOIN stream s ON s.id = c.stream JOIN job j "
-						   "ON j.seq = s.job;"
-						   "CREATE VIEW audit_log AS SELECT seq, " ISO(
-						       "at") " AS time, event, actor, job, "
-							     "requester,"
-							     " network, label, details, "
-							     "lower(hex(hash)) AS hash FROM audit;";
+    "CREATE VIEW jobs AS SELECT id, state, reason, text, requester, network, lang, activity,"
+    " level, " ISO("submitted") " AS submitted, " ISO("picked") " AS picked,"
+    " " ISO("started") " AS started, " ISO("finished") " AS finished,"
+    " CASE WHEN exited THEN exit_code END AS exit_code, signal, cpu_ms, wall_ms, boot_ms,"
+    " mem_peak_kib, rx_bytes, tx_bytes, dropped_bytes, attempts, cores, mem_mib, disk_mib,"
+    " runtime_s FROM job;"
+    "CREATE VIEW outputs AS SELECT j.id AS job, s.name, c.off, c.data FROM chunk c"
+    " JOIN stream s ON s.id = c.stream JOIN job j ON j.seq = s.job;"
+    "CREATE VIEW audit_log AS SELECT seq, " ISO("at") " AS time, event, actor, job, requester,"
+    " network, activity, details, lower(hex(hash)) AS hash FROM audit;";
+/* clang-format on */
 
 /* Jobs that wait for others; how many came into each state, by the quarter of an hour. */
 static const char schema_v2[] =

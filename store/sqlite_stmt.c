@@ -17,23 +17,26 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_COMMIT] = "COMMIT",
 	[SQ_ROLLBACK] = "ROLLBACK",
 	[SQ_JOB_INSERT] =
-	    "INSERT INTO job(seq, rank, id, requester, network, label, level, state, reason, text,"
+	    "INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state,"
+	    " reason, text,"
 	    " cores, mem_mib, disk_mib, runtime_s, submitted, finished, not_before, expires,"
-	    " attempts, attempts_max, after_count, held, spec_hash) VALUES(?1, ?2, ?3, ?4, ?5, ?6,"
-	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 0, ?19, ?20, ?21, ?22)"
+	    " attempts, attempts_max, after_count, held, requeue, spec_hash) VALUES(?1, ?2, ?3, "
+	    "?4, ?5, ?6,"
+	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 0, ?20, ?21, ?22, ?23,"
+	    " ?24)"
 	    " ON CONFLICT(id) DO NOTHING",
 	[SQ_JOB_UPDATE] =
 	    "UPDATE job SET rank=?2, level=?3, state=?4, reason=?5, text=?6, picked=?7, started=?8,"
 	    " finished=?9, not_before=?10, expires=?11, attempts=?12, held=?13, exited=?14,"
 	    " exit_code=?15, signal=?16, cpu_ms=?17, wall_ms=?18, mem_peak_kib=?19, rx_bytes=?20,"
-	    " tx_bytes=?21, dropped_bytes=?22 WHERE seq=?1",
+	    " tx_bytes=?21, dropped_bytes=?22, boot_ms=?23 WHERE seq=?1",
 	[SQ_JOB_BY_ID] = "SELECT " SQ_JOB_COLS " FROM job WHERE id=?1",
 	[SQ_JOB_SEQ] = "SELECT seq FROM job WHERE id=?1",
 	[SQ_JOB_PREFIX] = "SELECT id, requester FROM job WHERE id>=?1 ORDER BY id",
 	[SQ_JOB_LIST_UP] = "SELECT " SQ_JOB_COLS " FROM job WHERE seq>?1 ORDER BY seq",
 	[SQ_JOB_LIST_DOWN] = "SELECT " SQ_JOB_COLS " FROM job WHERE seq<?1 ORDER BY seq DESC",
 	[SQ_JOB_LIST_LIVE] = "SELECT " SQ_JOB_COLS " FROM job INDEXED BY job_live"
-			     " WHERE finished IS NULL AND state=?2 AND seq>?1 ORDER BY seq",
+			     " WHERE finished IS NULL AND seq>?1 ORDER BY seq",
 	[SQ_JOB_OLDEST] = "SELECT seq, finished, state FROM job INDEXED BY job_finished WHERE "
 			  "finished IS NOT NULL"
 			  " AND NOT EXISTS (SELECT 1 FROM job_after a JOIN job w ON w.seq=a.job"
@@ -42,6 +45,7 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_SPEC_INSERT] = "INSERT INTO job_spec(job, body) VALUES(?1, ?2)",
 	[SQ_SPEC_GET] = "SELECT body FROM job_spec WHERE job=?1",
 	[SQ_SPEC_DELETE] = "DELETE FROM job_spec WHERE job=?1",
+	[SQ_SPEC_SET] = "UPDATE job_spec SET body=?2 WHERE job=?1",
 	[SQ_AFTER_INSERT] = "INSERT INTO job_after(job, other, condition) VALUES(?1, ?2, ?3)"
 			    " ON CONFLICT DO NOTHING",
 	[SQ_AFTER_LIST] = "SELECT o.id, o.state, a.condition FROM job_after a JOIN job o"
@@ -64,10 +68,11 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_ENTRY_GET] = "SELECT value FROM entry WHERE kind=?1 AND key=?2",
 	[SQ_ENTRY_EACH] = "SELECT key, value FROM entry WHERE kind=?1 AND key>?2 ORDER BY key",
 	[SQ_AUDIT_INSERT] = "INSERT INTO audit(seq, at, event, actor, job, requester, network, "
-			    "label, details, hash)"
+			    "activity, details, hash)"
 			    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-	[SQ_AUDIT_EACH] = "SELECT seq, at, event, actor, job, requester, network, label, details,"
-			  " hash FROM audit WHERE seq>?1 ORDER BY seq",
+	[SQ_AUDIT_EACH] =
+	    "SELECT seq, at, event, actor, job, requester, network, activity, details,"
+	    " hash FROM audit WHERE seq>?1 ORDER BY seq",
 	[SQ_AUDIT_CUT] = "DELETE FROM audit WHERE seq<=?1",
 	[SQ_CHAIN_GET] = "SELECT seq, hash, base_seq, base_hash FROM chain WHERE one=1",
 	[SQ_CHAIN_SET] = "UPDATE chain SET seq=?1, hash=?2, base_seq=?3, base_hash=?4 WHERE one=1",

@@ -28,22 +28,23 @@
 #include "base/id.h"
 #include "store/job_state.h"
 
-#define OM_PEER_ID_MAX     64 /* bytes of a peer's or a network's name */
-#define OM_JOB_LABEL_MAX   128 /* short description, kept for lists and the audit */
-#define OM_JOB_REASON_MAX  32 /* reason code, such as "exit_code" */
-#define OM_JOB_TEXT_MAX    256 /* the reason in words */
-#define OM_JOB_SPEC_MAX    (16u << 20) /* encoded body */
-#define OM_JOB_AFTER_MAX   64 /* jobs that one job waits for */
-#define OM_JOB_NOTES_MAX   4 /* audit rows written with one new job */
-#define OM_OUT_NAME_MAX    255 /* name of an output file */
-#define OM_OUT_CHUNK_MAX   (1u << 20) /* bytes of one append */
-#define OM_AUDIT_EVENT_MAX 48
-#define OM_AUDIT_TEXT_MAX  1024 /* details of an audit row; longer ones are cut */
-#define OM_ENTRY_KIND_MAX  32
-#define OM_ENTRY_KEY_MAX   256
-#define OM_ENTRY_VALUE_MAX (1u << 20)
-#define OM_STORE_SCAN_MAX  20000 /* rows one list call looks at before it hands back a cursor */
-#define OM_HASH_LEN        32 /* SHA-256 */
+#define OM_PEER_ID_MAX      64 /* bytes of a peer's or a network's name */
+#define OM_JOB_ACTIVITY_MAX 1024 /* what the job does, for lists and the audit */
+#define OM_JOB_LANG_MAX     32
+#define OM_JOB_REASON_MAX   32 /* reason code, such as "exit_code" */
+#define OM_JOB_TEXT_MAX     512 /* the reason in words */
+#define OM_JOB_SPEC_MAX     (64u << 20) /* encoded body */
+#define OM_JOB_AFTER_MAX    64 /* jobs that one job waits for */
+#define OM_JOB_NOTES_MAX    4 /* audit rows written with one new job */
+#define OM_OUT_NAME_MAX     255 /* name of an output file */
+#define OM_OUT_CHUNK_MAX    (1u << 20) /* bytes of one append */
+#define OM_AUDIT_EVENT_MAX  32
+#define OM_AUDIT_TEXT_MAX   2048 /* details of an audit row; longer ones are cut */
+#define OM_ENTRY_KIND_MAX   32
+#define OM_ENTRY_KEY_MAX    256
+#define OM_ENTRY_VALUE_MAX  (1u << 20)
+#define OM_STORE_SCAN_MAX   20000 /* rows one list call looks at before it hands back a cursor */
+#define OM_HASH_LEN         32 /* SHA-256 */
 
 /* Text shorter than its limit, NUL-terminated. */
 struct om_peer_name {
@@ -52,7 +53,7 @@ struct om_peer_name {
 
 /* --- audit ------------------------------------------------------------------------------------ */
 
-/* What happened, by whom, in words.  The event is a stable name ("job.queued"). */
+/* What happened, by whom, in words.  The event is a stable name ("accepted"). */
 struct om_audit_note {
 	struct om_str event;
 	struct om_str actor; /* peer, "uid:0" or the part of the daemon that decided */
@@ -64,7 +65,7 @@ struct om_audit_row {
 	uint64_t seq; /* from 1, no gaps */
 	struct om_wall at;
 	struct om_str event, actor;
-	struct om_str job, requester, network, label; /* absent when it is not about a job */
+	struct om_str job, requester, network, activity; /* absent when it is not about a job */
 	struct om_str details;
 	uint8_t hash[OM_HASH_LEN];
 };
@@ -110,7 +111,7 @@ struct om_job_result {
 	int32_t exit_code; /* valid when exited */
 	int32_t signal; /* 0: none */
 	bool exited; /* the script ended by itself: exit_code counts */
-	uint64_t cpu_ms, wall_ms, mem_peak_kib;
+	uint64_t cpu_ms, wall_ms, boot_ms, mem_peak_kib;
 	uint64_t rx_bytes, tx_bytes; /* through the job's network */
 	uint64_t dropped_bytes; /* output over its limit, counted and dropped */
 };
@@ -133,7 +134,8 @@ struct om_job_row {
 	int64_t rank; /* order inside a level: seq << OM_JOB_RANK_SHIFT unless it was moved */
 	struct om_job_id id;
 	struct om_peer_name requester, network;
-	char label[OM_JOB_LABEL_MAX + 1];
+	char lang[OM_JOB_LANG_MAX + 1];
+	char activity[OM_JOB_ACTIVITY_MAX + 1];
 	int32_t level; /* 100 owner, 50 network, 10 external */
 	enum om_job_state state;
 	char reason[OM_JOB_REASON_MAX + 1];
@@ -144,6 +146,7 @@ struct om_job_row {
 	uint32_t attempts, attempts_max; /* attempts begun; limit, at least 1 */
 	uint32_t after_count;
 	bool held;
+	bool requeue; /* lost in a crash of the provider: queue it again */
 	struct om_job_result result; /* valid when finished is set */
 	uint8_t spec_hash[OM_HASH_LEN];
 };
@@ -151,14 +154,14 @@ struct om_job_row {
 
 struct om_job_new {
 	struct om_job_id id;
-	struct om_str requester, network, label;
+	struct om_str requester, network, lang, activity;
 	int32_t level;
 	enum om_job_state state; /* received, rejected, pending_approval or queued */
 	struct om_str reason, text;
 	struct om_job_needs needs;
 	struct om_wall submitted, not_before, expires;
 	uint32_t attempts_max; /* 0 is 1 */
-	bool held;
+	bool held, requeue;
 	struct om_bin spec; /* opaque; its hash decides whether a second submit is the same */
 	const struct om_job_after *after; /* jobs that exist: so there are no cycles */
 	size_t after_count;
@@ -203,6 +206,7 @@ struct om_job_filter {
 enum om_out_kind {
 	OM_OUT_STDOUT,
 	OM_OUT_STDERR,
+	OM_OUT_EVIDENCE, /* what a rogue job was caught with, lines of text */
 	OM_OUT_FILE, /* with a name */
 };
 
@@ -266,6 +270,8 @@ struct om_store_ops {
 				struct om_job_row *rows, size_t cap, size_t *count);
 	enum om_err (*job_spec)(struct om_store *st, const struct om_job_id *id,
 				struct om_buf *out);
+	enum om_err (*job_spec_set)(struct om_store *st, const struct om_job_id *id,
+				    struct om_bin spec);
 	enum om_err (*job_after)(struct om_store *st, const struct om_job_id *id,
 				 struct om_job_after *out, size_t cap, size_t *count);
 	enum om_err (*counts)(struct om_store *st, uint64_t counts[OM_JOB_STATES]);
@@ -444,6 +450,16 @@ static inline OM_MUST_CHECK enum om_err
 om_store_job_spec(struct om_store *st, const struct om_job_id *id, struct om_buf *out)
 {
 	return st->ops->job_spec(st, id, out);
+}
+
+/*
+ * [tx] Replaces the body, for a job that will not run again: secrets are taken out of it.  The hash
+ * that decides about a second submit stays that of the body as it came.
+ */
+static inline OM_MUST_CHECK enum om_err
+om_store_job_spec_set(struct om_store *st, const struct om_job_id *id, struct om_bin spec)
+{
+	return st->ops->job_spec_set(st, id, spec);
 }
 
 /* The jobs that this one waits for, with their present states. */
