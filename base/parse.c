@@ -343,14 +343,11 @@ om_edit_distance(const char *a, const char *b)
 const char *
 om_nearest(const char *word, const char *const *names, size_t count)
 {
-	/* As many edits as the word has letters make any word of it: that is no guess. */
-	size_t word_len = strlen(word);
-	unsigned best = NEAREST_WITHIN + 1;
+	/* Changing more than half of a short word makes anything of it: that is no guess. */
+	size_t most = strlen(word) / 2;
+	unsigned best = most < NEAREST_WITHIN ? (unsigned)most + 1 : NEAREST_WITHIN + 1;
 	const char *found = NULL;
 
-	if (word_len < best) {
-		best = (unsigned)word_len;
-	}
 	for (size_t i = 0; i < count; i++) {
 		unsigned distance = om_edit_distance(word, names[i]);
 

@@ -24,7 +24,7 @@ bool om_utf8_valid(struct om_str s);
 
 /* Edit distance (Levenshtein) for "did you mean"; strings over 64 bytes count as far away. */
 unsigned om_edit_distance(const char *a, const char *b);
-/* The nearest of names[] within distance 3 and closer than the word's length, NULL if none. */
+/* The nearest of names[] within distance 3 and half the word's length, NULL if none. */
 const char *om_nearest(const char *word, const char *const *names, size_t count);
 
 /*
