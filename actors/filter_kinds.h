@@ -22,6 +22,8 @@
 #include "actors/filter_rules.h"
 #include "actors/quiet_hours.h"
 
+#define OM_RULE_TEXT_MAX 256 /* names and keywords in it are at most 64 bytes */
+
 struct om_filter_rule; /* opaque */
 
 enum om_rule_action { OM_RULE_DEFAULT, OM_RULE_REJECT, OM_RULE_HOLD, OM_RULE_LOW_PRIORITY };
@@ -37,7 +39,7 @@ struct om_rule_input {
 struct om_rule_hit {
 	enum om_rule_action action; /* never OM_RULE_DEFAULT */
 	const char *reason; /* code, static */
-	char text[OM_FILTER_TEXT_MAX];
+	char text[OM_RULE_TEXT_MAX];
 };
 
 /* Gives an owned rule.  INVALID with why, NOMEM. */
@@ -45,7 +47,7 @@ enum om_err om_rule_new(const struct om_rule *from, struct om_filter_rule **out,
 			struct om_why *why) OM_MUST_CHECK;
 void om_rule_free(struct om_filter_rule *rule);
 
-/* On a hit fills *hit.  On a pass hit->text says why, when there is something to say. */
+/* On a hit fills *hit. */
 bool om_rule_hits(struct om_filter_rule *rule, const struct om_rule_input *in,
 		  struct om_rule_hit *hit);
 

@@ -188,9 +188,7 @@ step_owner(struct deciding *d)
 static void
 step_blocked(struct deciding *d)
 {
-	if (d->decided) {
-		tell(d, "blocked", "late", "");
-	} else if (om_name_set_has(&d->f->blocked, d->rq->peer)) {
+	if (om_name_set_has(&d->f->blocked, d->rq->peer)) {
 		settle(d, OM_FILTER_REJECT, OM_LEVEL_EXTERNAL, "peer_blocked");
 		(void)snprintf(d->out->text, sizeof(d->out->text), "peer %.*s is blocked",
 			       OM_STR_ARG(d->rq->peer));
@@ -240,8 +238,6 @@ step_rule(struct deciding *d, struct om_filter_rule *rule)
 
 	if (!head->enabled) {
 		tell_rule(d, head, "off", "disabled");
-	} else if (d->decided) {
-		tell_rule(d, head, "late", "");
 	} else if (om_rule_hits(rule, &d->in, &hit)) {
 		step_hit(d, head, &hit);
 	} else {
@@ -276,10 +272,6 @@ step_default(struct deciding *d)
 	enum om_filter_verdict verdict = OM_FILTER_ACCEPT;
 	const char *reason = trusted ? "network_trusted" : "network_not_trusted";
 
-	if (d->decided) {
-		tell(d, "default", "late", "");
-		return;
-	}
 	switch (d->f->action) {
 	case OM_FILTER_ACCEPT_TRUSTED_HOLD:
 		verdict = trusted ? OM_FILTER_ACCEPT : OM_FILTER_HOLD;
@@ -321,11 +313,15 @@ decide(struct deciding *d, struct om_wall now)
 		d->in.activity.len = f->rule_count > 0 ? om_text_fold(text, d->folded) : 0;
 	}
 	step_owner(d);
-	step_blocked(d);
-	for (size_t i = 0; i < f->rule_count && (!d->decided || d->step != NULL); i++) {
+	if (!d->decided) {
+		step_blocked(d);
+	}
+	for (size_t i = 0; i < f->rule_count && !d->decided; i++) {
 		step_rule(d, f->rules[i]);
 	}
-	step_default(d);
+	if (!d->decided) {
+		step_default(d);
+	}
 }
 
 void

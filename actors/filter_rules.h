@@ -71,7 +71,7 @@ void om_filter_set_action(struct om_filter *f, enum om_filter_action action);
 void om_filter_decide(struct om_filter *f, const struct om_filter_request *rq, struct om_wall now,
 		      struct om_filter_result *out);
 
-/* One step of a decision.  outcome: no, pass, hit, low, off (disabled), late (decided before). */
+/* One step of a decision.  outcome: no, pass, hit, low (priority), off (disabled). */
 struct om_filter_step {
 	const char *name;
 	bool is_rule;
@@ -80,7 +80,7 @@ struct om_filter_step {
 	const char *text; /* borrowed for the call; "" if there is nothing to say */
 };
 typedef void (*om_filter_step_fn)(void *arg, const struct om_filter_step *step);
-/* Tells each step, decides the same, counts nothing. */
+/* Tells each step up to the one that decides; the same decision; counts nothing. */
 void om_filter_test(struct om_filter *f, const struct om_filter_request *rq, struct om_wall now,
 		    om_filter_step_fn fn, void *arg, struct om_filter_result *out);
 
