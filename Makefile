@@ -18,7 +18,7 @@ PREFIX	?= /usr/local
 DESTDIR	?=
 VERSION	:= 0.1.0
 
-PKGS	:= libzmq libsodium msgpack libvirt sqlite3 libcrypto libmnl libnftnl
+PKGS	:= libzmq libsodium msgpack jansson libvirt sqlite3 libcrypto libmnl libnftnl
 WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wundef -Wvla
 HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC
@@ -46,7 +46,7 @@ LINK_net     := net base
 LINK_store   := store base
 LINK_actors  := actors msg runtime vm net store base
 LINK_daemon  := daemon actors msg runtime vm net store base
-LINK_client  := client msg runtime base
+LINK_client  := client net msg runtime base
 
 # A main() lives in a file of its own and is no part of its folder's library.
 MAINS	:= daemon/main.c client/cli_main.c
@@ -69,7 +69,7 @@ T	?=
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(BUILD)/omertad $(BUILD)/omerta $(BUILD)/omerta-agent
+all: $(BUILD)/omertad $(BUILD)/omerta $(BUILD)/omerta-agent $(BUILD)/private-libvirtd
 libs: $(foreach l,$(LAYERS),$(call LIB,$(l)))
 
 $(BUILD)/obj/%.o: %.c Makefile
@@ -95,6 +95,15 @@ AGENT_SRC := $(wildcard vm/guest/*.c) base/mp.c base/buf.c base/err.c base/parse
 $(BUILD)/omerta-agent: $(AGENT_SRC) $(wildcard vm/guest/*.h base/*.h vm/guest_proto.h) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -std=gnu11 -Os -g0 -static $(WARN) -fstack-protector-strong -o $@ $(AGENT_SRC)
+
+# Small programs of one file: libvirtd for machines without systemd.
+$(BUILD)/private-libvirtd: tools/private_libvirtd.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
+IMAGES	?= /var/cache/omertad/images
+image: $(BUILD)/omerta-agent
+	vm/image/build.sh --agent $(BUILD)/omerta-agent --out $(IMAGES)
 
 # --- tests -----------------------------------------------------------------------------------------
 layer	= $(word 1,$(subst _, ,$(1)))

@@ -165,7 +165,7 @@ static void
 conn_on_close(virConnectPtr conn, int why, void *opaque)
 {
 	struct libvirt_conn *lv = opaque;
-	virConnectPtr lost = NULL;
+	bool is_ours = false;
 
 	OM_ASSERT(lv->magic == CONN_MAGIC);
 	if (why == VIR_CONNECT_CLOSE_REASON_CLIENT) {
@@ -173,14 +173,14 @@ conn_on_close(virConnectPtr conn, int why, void *opaque)
 	}
 	pthread_mutex_lock(&lv->lock);
 	if (lv->conn == conn) {
-		lost = lv->conn;
+		is_ours = true;
+		lv->lost = lv->conn;
 		lv->conn = NULL;
 		pthread_cond_broadcast(&lv->changed);
 	}
 	pthread_mutex_unlock(&lv->lock);
-	if (lost != NULL) {
+	if (is_ours) {
 		conn_tell(lv, OM_VM_EVENT_DRIVER_DOWN, "", "connection to libvirtd lost");
-		virConnectClose(lost);
 	}
 }
 
@@ -276,14 +276,18 @@ conn_keep(void *arg)
 
 	pthread_mutex_lock(&lv->lock);
 	while (!lv->is_closing) {
-		virConnectPtr conn;
+		virConnectPtr conn, lost = lv->lost;
 		int id = -1;
 
 		if (lv->conn != NULL) {
 			pthread_cond_wait(&lv->changed, &lv->lock);
 			continue;
 		}
+		lv->lost = NULL;
 		pthread_mutex_unlock(&lv->lock);
+		if (lost != NULL) {
+			virConnectClose(lost);
+		}
 		conn = conn_connect(lv, &id, NULL);
 		pthread_mutex_lock(&lv->lock);
 		if (conn == NULL) {
@@ -429,6 +433,9 @@ libvirt_conn_close(struct libvirt_conn *lv)
 	pthread_join(lv->keeper, NULL);
 	if (lv->conn != NULL) {
 		conn_disconnect(lv->conn, lv->lifecycle_id);
+	}
+	if (lv->lost != NULL) {
+		virConnectClose(lv->lost);
 	}
 	libvirt_loop_stop();
 	lv->magic = 0;
