@@ -46,7 +46,7 @@ LINK_net     := net base
 LINK_store   := store base
 LINK_actors  := actors msg runtime vm net store base
 LINK_daemon  := daemon actors msg runtime vm net store base
-LINK_client  := client net msg runtime base
+LINK_client  := client net msg base
 
 # A main() lives in a file of its own and is no part of its folder's library.
 MAINS	:= daemon/main.c client/cli_main.c
