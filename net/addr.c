@@ -8,8 +8,14 @@
 #include "base/id.h"
 #include "base/parse.h"
 
-#define V4(a, b, c, d, len) { { 4, { (a), (b), (c), (d) } }, (len) }
-#define V6(b0, b1, len)	    { { 6, { (b0), (b1) } }, (len) }
+#define V4(a, b, c, d, len)                          \
+	{                                            \
+		{ 4, { (a), (b), (c), (d) } }, (len) \
+	}
+#define V6(b0, b1, len)                      \
+	{                                    \
+		{ 6, { (b0), (b1) } }, (len) \
+	}
 
 struct kind_rule {
 	struct om_cidr net;
@@ -41,7 +47,7 @@ static const struct kind_rule kind_rules[] = {
 };
 
 static const char *const kind_names[] = {
-	[OM_IP_PUBLIC] = "public",	     [OM_IP_PRIVATE] = "private",
+	[OM_IP_PUBLIC] = "public",           [OM_IP_PRIVATE] = "private",
 	[OM_IP_UNSPECIFIED] = "unspecified", [OM_IP_LOOPBACK] = "loopback",
 	[OM_IP_LINK_LOCAL] = "link-local",   [OM_IP_MULTICAST] = "multicast",
 	[OM_IP_RESERVED] = "reserved",
@@ -203,7 +209,7 @@ om_cidr_network(const struct om_cidr *cidr)
 	struct om_cidr net = *cidr;
 
 	for (unsigned bit = net.prefix; bit < 8 * sizeof(net.ip.bytes); bit++) {
-		net.ip.bytes[bit / 8] &= (uint8_t)~(0x80u >> (bit % 8));
+		net.ip.bytes[bit / 8] &= (uint8_t) ~(0x80u >> (bit % 8));
 	}
 	return net;
 }
@@ -279,8 +285,8 @@ om_endpoint_check(const struct om_endpoint_policy *policy, const struct om_endpo
 				  om_ip_kind_name(kind));
 	}
 	if (list_contains(policy->own, policy->own_count, &ep->ip)) {
-		return om_why_set(why, OM_ERR_DENIED, "endpoint: %s is in the provider's own network",
-				  ip);
+		return om_why_set(why, OM_ERR_DENIED,
+				  "endpoint: %s is in the provider's own network", ip);
 	}
 	return OM_OK;
 }

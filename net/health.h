@@ -6,13 +6,16 @@
  * Is a tunnel dead?  Plain logic: the caller reads the counters and the clock.
  *
  * WireGuard is silent when nothing is sent, and makes a new handshake only when a session is 120 s
- * old *and* there is something to send; a session ends after 180 s (whitepaper, section 6.1).  So
- * silence is health, and only these two are death:
+ * old *and* there is something to send; a session ends after 180 s; who gets data and has nothing to
+ * say answers with an empty packet after 10 s; who hears nothing for 15 s after sending repeats the
+ * handshake for 90 s (whitepaper, section 6).  So silence is health, and only these two are death:
  *
- *   no_reply      bytes went out for no_reply_ms and none came back.  Default 90 s: the time for
- *                 which WireGuard itself repeats a handshake before it gives up.
- *   no_handshake  the last handshake is older than handshake_max_ms (180 s) and bytes have been
- *                 going out for handshake_retry_ms since, without a new one.
+ *   no_reply      bytes went out and for no_reply_ms none came back.  Default 90 s: WireGuard itself
+ *                 has given up by then.
+ *   no_handshake  bytes went out on a session older than handshake_max_ms (180 s), and for
+ *                 handshake_retry_ms there was no new one.  Default 30 s: six attempts.
+ *
+ * Empty packets (32 bytes) are never answered: what a persistent keepalive sends is no traffic.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,10 +25,11 @@ struct om_health_limits {
 	int64_t no_reply_ms;
 	int64_t handshake_max_ms;
 	int64_t handshake_retry_ms;
+	uint16_t keepalive_s; /* the link's persistent keepalive; 0: none */
 };
 #define OM_HEALTH_LIMITS_DEFAULT                                                              \
 	{                                                                                     \
-		.no_reply_ms = 90000, .handshake_max_ms = 180000, .handshake_retry_ms = 20000 \
+		.no_reply_ms = 90000, .handshake_max_ms = 180000, .handshake_retry_ms = 30000 \
 	}
 
 /* One reading of a tunnel's counters. */
@@ -44,6 +48,7 @@ enum om_health_verdict {
 struct om_health {
 	struct om_health_limits limits;
 	struct om_health_sample last;
+	struct om_mono last_at;
 	bool has_sample;
 	bool waiting; /* bytes went out and none came back since unanswered_from */
 	bool stale; /* bytes went out on a session that is too old since stale_from */

@@ -75,8 +75,7 @@ om_tap_new(const char *name, uint32_t uid, uint32_t gid, struct om_why *why)
 	}
 	/* Persistent last: before that, closing the descriptor removes the device. */
 	if (ioctl(fd, TUNSETOWNER, (unsigned long)uid) != 0 ||
-	    ioctl(fd, TUNSETGROUP, (unsigned long)gid) != 0 ||
-	    ioctl(fd, TUNSETPERSIST, 1UL) != 0) {
+	    ioctl(fd, TUNSETGROUP, (unsigned long)gid) != 0 || ioctl(fd, TUNSETPERSIST, 1UL) != 0) {
 		err = om_why_errno(why, om_err_from_errno(errno), "set owner of %s", name);
 	}
 	(void)close(fd);
@@ -312,8 +311,8 @@ om_addr_add(struct om_nl *nl, int index, const struct om_cidr *addr, struct om_w
 	ifa->ifa_prefixlen = addr->prefix;
 	/* Without the check for duplicates an IPv6 address works at once. */
 	ifa->ifa_flags = IFA_F_PERMANENT | (addr->ip.family == 6 ? IFA_F_NODAD : 0);
-	ifa->ifa_scope = om_ip_kind(&addr->ip) == OM_IP_LINK_LOCAL ? RT_SCOPE_LINK :
-								     RT_SCOPE_UNIVERSE;
+	ifa->ifa_scope =
+	    om_ip_kind(&addr->ip) == OM_IP_LINK_LOCAL ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
 	ifa->ifa_index = (uint32_t)index;
 	put_ip(nlh, IFA_LOCAL, &addr->ip);
 	put_ip(nlh, IFA_ADDRESS, &addr->ip);

@@ -10,8 +10,8 @@
 #include "base/assert.h"
 #include "base/secret.h"
 
-#define NL_RECV	      32768 /* libmnl's advice for dumps */
-#define NL_TIMEOUT_S  5 /* the kernel answers at once; only our own bug makes us wait */
+#define NL_RECV      32768 /* libmnl's advice for dumps */
+#define NL_TIMEOUT_S 5 /* the kernel answers at once; only our own bug makes us wait */
 
 static enum om_err
 nl_options(struct om_nl *nl)
@@ -26,8 +26,8 @@ nl_options(struct om_nl *nl)
 		       sizeof(limit)) != 0) {
 		return om_err_from_errno(errno);
 	}
-	return mnl_socket_bind(nl->sock, 0, MNL_SOCKET_AUTOPID) == 0 ? OM_OK :
-								       om_err_from_errno(errno);
+	return mnl_socket_bind(nl->sock, 0, MNL_SOCKET_AUTOPID) == 0 ? OM_OK
+								     : om_err_from_errno(errno);
 }
 
 enum om_err
@@ -87,9 +87,9 @@ nl_ext_text(const struct nlmsghdr *nlh)
 		return "";
 	}
 	if ((nlh->nlmsg_flags & NLM_F_CAPPED) == 0) {
-		skip += mnl_nlmsg_get_payload_len(nlh) > sizeof(*e) ?
-				e->msg.nlmsg_len - sizeof(struct nlmsghdr) :
-				0;
+		skip += mnl_nlmsg_get_payload_len(nlh) > sizeof(*e)
+			    ? e->msg.nlmsg_len - sizeof(struct nlmsghdr)
+			    : 0;
 	}
 	OM_NL_EACH(attr, nlh, skip)
 	{

@@ -15,8 +15,8 @@ static const char base64_digits[] =
 enum om_err
 om_wg_key_parse(struct om_str s, uint8_t out[OM_WG_KEY_LEN])
 {
-	return s.len == OM_WG_KEY_TEXT - 1 ? om_parse_base64(s, out, OM_WG_KEY_LEN) :
-					     OM_ERR_INVALID;
+	return s.len == OM_WG_KEY_TEXT - 1 ? om_parse_base64(s, out, OM_WG_KEY_LEN)
+					   : OM_ERR_INVALID;
 }
 
 void
@@ -79,8 +79,8 @@ parse_keys(const struct om_wg_config_text *text, struct om_wg_config *out, struc
 
 	err = parse_key(text->private_key, "private_key", out->private_key, why);
 	if (err == OM_OK) {
-		err = parse_key(text->peer_public_key, "peer_public_key", out->peer_public_key,
-				why);
+		err =
+		    parse_key(text->peer_public_key, "peer_public_key", out->peer_public_key, why);
 	}
 	if (err == OM_OK && text->preshared_key.len > 0) {
 		err = parse_key(text->preshared_key, "preshared_key", out->preshared_key, why);
@@ -90,8 +90,7 @@ parse_keys(const struct om_wg_config_text *text, struct om_wg_config *out, struc
 }
 
 static enum om_err
-parse_addresses(const struct om_wg_config_text *text, struct om_wg_config *out,
-		struct om_why *why)
+parse_addresses(const struct om_wg_config_text *text, struct om_wg_config *out, struct om_why *why)
 {
 	if (text->address_count > OM_WG_ADDRESSES_MAX) {
 		return om_why_set(why, OM_ERR_TOO_BIG, "addresses: more than %d",
@@ -222,8 +221,7 @@ check_addresses(const struct om_wg_config *cfg, struct om_why *why)
 
 		if (!is_host_address(ip)) {
 			return om_why_set(why, OM_ERR_INVALID, "addresses: %s is a %s address",
-					  om_ip_format(ip, text),
-					  om_ip_kind_name(om_ip_kind(ip)));
+					  om_ip_format(ip, text), om_ip_kind_name(om_ip_kind(ip)));
 		}
 		if (om_wg_config_address(cfg, ip->family) != ip) {
 			return om_why_set(why, OM_ERR_INVALID, "addresses: two of IPv%u",

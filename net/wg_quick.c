@@ -189,11 +189,10 @@ quick_unknown(const struct quick *q, struct om_str key)
 	if (om_str_copy(key, word, sizeof(word)) == OM_OK) {
 		near = om_nearest(word, names, OM_COUNT(names));
 	}
-	return om_why_set(q->why, OM_ERR_UNKNOWN_FIELD,
-			  "line %u: \"%.*s\" is not known in [%s]%s%s%s", q->line,
-			  (int)(key.len > 40 ? 40 : key.len), key.ptr, section_names[q->section],
-			  near != NULL ? "; is it " : "", near != NULL ? near : "",
-			  near != NULL ? "?" : "");
+	return om_why_set(
+	    q->why, OM_ERR_UNKNOWN_FIELD, "line %u: \"%.*s\" is not known in [%s]%s%s%s", q->line,
+	    (int)(key.len > 40 ? 40 : key.len), key.ptr, section_names[q->section],
+	    near != NULL ? "; is it " : "", near != NULL ? near : "", near != NULL ? "?" : "");
 }
 
 static enum om_err

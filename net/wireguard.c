@@ -37,11 +37,11 @@
 #include "net/link.h"
 #include "net/netns.h"
 
-#define WG_MAGIC	0x6f6d7767u /* "omwg" */
-#define GO_DEFAULT_MTU	1420 /* what wireguard-go sets at start */
-#define UAPI_TIMEOUT_S	5 /* it answers in a millisecond, or not at all */
-#define CHILD_EXIT_MS	5000 /* from SIGKILL to the end; taking the tun apart needs some ms */
-#define UAPI_BACKLOG	8
+#define WG_MAGIC       0x6f6d7767u /* "omwg" */
+#define GO_DEFAULT_MTU 1420 /* what wireguard-go sets at start */
+#define UAPI_TIMEOUT_S 5 /* it answers in a millisecond, or not at all */
+#define CHILD_EXIT_MS  5000 /* from SIGKILL to the end; taking the tun apart needs some ms */
+#define UAPI_BACKLOG   8
 
 struct om_wg {
 	uint32_t magic;
@@ -89,7 +89,8 @@ kernel_has_wireguard(void)
 enum om_err
 om_wg_probe(enum om_wg_backend *backend, char *path, size_t path_size, struct om_why *why)
 {
-	static const char *const places[] = { "/usr/bin/wireguard-go", "/usr/local/bin/wireguard-go",
+	static const char *const places[] = { "/usr/bin/wireguard-go",
+					      "/usr/local/bin/wireguard-go",
 					      "/usr/sbin/wireguard-go" };
 
 	path[0] = '\0';

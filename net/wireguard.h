@@ -25,20 +25,21 @@ struct om_wg; /* opaque */
  * program's path ("" with the kernel's).  OM_ERR_MISSING: neither is there.
  */
 enum om_err om_wg_probe(enum om_wg_backend *backend, char *path, size_t path_size,
-    struct om_why *why) OM_MUST_CHECK;
+			struct om_why *why) OM_MUST_CHECK;
 
 /*
  * Makes link `name` in the namespace of netns_fd, up, with this MTU; not configured yet.  The caller
  * stands in the host's namespace.  program: path of wireguard-go, for the userspace back end.
  */
 enum om_err om_wg_new(enum om_wg_backend backend, const char *program, const char *name,
-    int netns_fd, uint16_t mtu, struct om_wg **out, struct om_why *why) OM_MUST_CHECK;
+		      int netns_fd, uint16_t mtu, struct om_wg **out,
+		      struct om_why *why) OM_MUST_CHECK;
 
 /* Sets keys, peer, endpoint, allowed addresses.  Nothing of cfg is kept. */
-enum om_err om_wg_configure(struct om_wg *wg, const struct om_wg_config *cfg, struct om_why *why)
-    OM_MUST_CHECK;
-enum om_err om_wg_get_stats(struct om_wg *wg, struct om_wg_stats *out, struct om_why *why)
-    OM_MUST_CHECK;
+enum om_err om_wg_configure(struct om_wg *wg, const struct om_wg_config *cfg,
+			    struct om_why *why) OM_MUST_CHECK;
+enum om_err om_wg_get_stats(struct om_wg *wg, struct om_wg_stats *out,
+			    struct om_why *why) OM_MUST_CHECK;
 /* Borrowed; -1 with the kernel's back end. */
 int om_wg_pidfd(const struct om_wg *wg);
 /* The link's index in the namespace. */
@@ -50,8 +51,8 @@ void om_wg_free(struct om_wg **wgp);
 
 #define OM_WG_UAPI_MAX 16384 /* bytes of one request or answer: 64 allowed addresses need 4 KiB */
 /* The "set" request of the UAPI; the caller wipes out.  OM_ERR_TOO_BIG. */
-enum om_err om_wg_uapi_encode(const struct om_wg_config *cfg, char *out, size_t size, size_t *len)
-    OM_MUST_CHECK;
+enum om_err om_wg_uapi_encode(const struct om_wg_config *cfg, char *out, size_t size,
+			      size_t *len) OM_MUST_CHECK;
 /* The answer to "get"; OM_ERR_CORRUPT, OM_ERR_NET with errno=N in it. */
 enum om_err om_wg_uapi_stats(struct om_str text, struct om_wg_stats *out) OM_MUST_CHECK;
 /* The "errno=N" of any answer: 0, a positive errno, or -1 when there is none. */
