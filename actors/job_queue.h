@@ -9,7 +9,7 @@
  *     record the final state and send exec.done; `full`, `gone`, `timeout` and `shutting_down` mean
  *     that the job goes back to its place and is tried again; any other error ends the job as failed.
  *   - exec.cancel for a job that it does not have is `not_found`.
- * For the control service: `daemon.stop` with now set cancels what runs (sent by the provider).
+ * A job is ended in the ledger by the executor; only one that it refused is ended by the queue.
  */
 #include "base/clock.h"
 #include "msg/bus.h"

@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The actor around job_order: messages in, exec.start out.
+ *
+ * 1. A job that was picked is with the executor, or is put back, or is ended here.  The executor's
+ *    answer to exec.start decides which; exec.done ends it.  If broken: a slot is lost for ever.
+ * 2. The queue never changes a job's state in the ledger, except for a job that the executor
+ *    refused (failed) or that was cancelled while the executor refused it (cancelled): nobody else
+ *    would.
+ */
+#include "actors/job_queue.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "actors/job_order.h"
+#include "actors/names.h"
+#include "base/assert.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "store/job_state.h"
+
+#define JOB_QUEUE_MAGIC   0x6a6f6271u
+#define QUEUE_MAX_DEFAULT UINT64_C(1000000)
+#define START_TIMEOUT_MS  10000 /* the executor only takes the job, it does not boot yet */
+#define CANCEL_TIMEOUT_MS 10000
+#define LEDGER_TIMEOUT_MS 30000
+#define RETRY_MS          1000 /* after the executor refused */
+#define DUE_MAX_MS        (UINT64_C(3600) * 1000) /* wall clocks are set: look again */
+
+enum { TIMER_DUE = 1, TIMER_RETRY };
+
+/* A question on its way, so that what it needs is freed also when the service stops first. */
+struct ask {
+	LIST_ENTRY(ask) link;
+	struct om_job_id job;
+	struct om_bus_request rq;
+};
+
+struct job_queue {
+	uint32_t magic;
+	struct om_wall (*wall)(void);
+	struct om_job_order *order;
+	LIST_HEAD(, ask) asks;
+	uint64_t due_timer;
+	int64_t due_ns; /* what due_timer waits for; 0: nothing */
+	uint64_t retry_timer; /* not 0: the executor refused, no starts until it fires */
+};
+
+static struct job_queue *
+jobq_of(void *state)
+{
+	struct job_queue *q = state;
+
+	OM_ASSERT(q->magic == JOB_QUEUE_MAGIC);
+	return q;
+}
+
+static bool
+is_operator(const struct om_in *in)
+{
+	return in->caller->role == OM_ROLE_OPERATOR || in->caller->role == OM_ROLE_ACTOR;
+}
+
+static struct ask *
+ask_new(struct job_queue *q, struct om_str job)
+{
+	struct ask *ask = calloc(1, sizeof(*ask));
+
+	if (ask != NULL && om_str_copy(job, ask->job.text, sizeof(ask->job.text)) != OM_OK) {
+		free(ask);
+		return NULL;
+	}
+	if (ask != NULL) {
+		LIST_INSERT_HEAD(&q->asks, ask, link);
+	}
+	return ask;
+}
+
+static void
+ask_free(struct ask *ask)
+{
+	if (ask != NULL) {
+		LIST_REMOVE(ask, link);
+		free(ask);
+	}
+}
+
+static struct ask *
+ask_of(uint64_t cookie)
+{
+	return (struct ask *)(uintptr_t)cookie;
+}
+
+/* --- starting --------------------------------------------------------------------------------- */
+
+static void jobq_run(struct om_service *sv, struct job_queue *q);
+
+static void
+jobq_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	(void)sv;
+	(void)state;
+	if (answer->err != OM_OK) {
+		om_warn("queue.ledger", "a job's end could not be recorded: %s", answer->text);
+	}
+}
+
+static void
+jobq_record_end(struct om_service *sv, struct om_str job, enum om_job_state to, const char *reason,
+		const char *text)
+{
+	struct om_ledger_move move = { .job = job, .state = om_str_of(om_job_state_text(to)) };
+	enum om_err err;
+
+	OM_SET(&move, ledger_move, reason, om_str_of(reason));
+	OM_SET(&move, ledger_move, text, om_str_of(text));
+	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &move, NULL, LEDGER_TIMEOUT_MS,
+			     jobq_on_moved, 0);
+	if (err != OM_OK) {
+		om_warn("queue.ledger", "job %.*s: its end could not be recorded: %s",
+			OM_STR_ARG(job), om_err_text(err));
+	}
+}
+
+/* The executor could not take it now: back to its place, and nothing starts for a while. */
+static void
+jobq_put_back(struct om_service *sv, struct job_queue *q, struct om_str job)
+{
+	if (om_job_order_put_back(q->order, job) == OM_ERR_CANCELLED) {
+		jobq_record_end(sv, job, OM_JOB_CANCELLED, "cancelled",
+				"cancelled before it started");
+	}
+	if (q->retry_timer == 0 &&
+	    om_timer_start(om_service_cx(sv), RETRY_MS, 0, TIMER_RETRY, &q->retry_timer) != OM_OK) {
+		q->retry_timer = 0;
+	}
+}
+
+static bool
+may_try_again(enum om_err err)
+{
+	return err == OM_ERR_FULL || err == OM_ERR_GONE || err == OM_ERR_TIMEOUT ||
+	       err == OM_ERR_SHUTDOWN || err == OM_ERR_NOMEM || err == OM_ERR_NOT_FOUND;
+}
+
+static void
+jobq_refused(struct om_service *sv, struct job_queue *q, struct om_str job, enum om_err err,
+	     const char *text)
+{
+	om_warn("queue.start_refused", "job %.*s: %s", OM_STR_ARG(job), text);
+	if (may_try_again(err)) {
+		jobq_put_back(sv, q, job);
+	} else if (om_job_order_end(q->order, job, OM_ORDER_FAILED) == OM_OK) {
+		jobq_record_end(sv, job, OM_JOB_FAILED, om_err_code(err), text);
+	}
+}
+
+static void
+jobq_on_started(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct job_queue *q = jobq_of(state);
+	struct ask *ask = ask_of(answer->cookie);
+
+	/* EXISTS: an earlier start whose answer came too late; the executor has the job. */
+	if (answer->err != OM_OK && answer->err != OM_ERR_EXISTS) {
+		jobq_refused(sv, q, om_str_of(ask->job.text), answer->err, answer->text);
+	}
+	ask_free(ask);
+	jobq_run(sv, q);
+}
+
+static enum om_err
+jobq_start_one(struct om_service *sv, struct job_queue *q, const struct om_order_job *job)
+{
+	struct om_exec_start start = { .job = job->id,
+				       .cores = job->cores,
+				       .mem_mib = job->mem_mib };
+	struct ask *ask = ask_new(q, job->id);
+	enum om_err err;
+
+	if (ask == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_START, &start, NULL, START_TIMEOUT_MS,
+			     jobq_on_started, (uintptr_t)ask);
+	if (err != OM_OK) {
+		ask_free(ask);
+	}
+	return err;
+}
+
+static void
+jobq_arm_due(struct om_service *sv, struct job_queue *q)
+{
+	struct om_ctx *cx = om_service_cx(sv);
+	int64_t due_ns = om_job_order_due(q->order).ns;
+	int64_t wait_ms;
+
+	if (due_ns == q->due_ns) {
+		return;
+	}
+	om_timer_cancel(cx, q->due_timer);
+	q->due_timer = 0;
+	q->due_ns = due_ns;
+	if (due_ns == 0) {
+		return;
+	}
+	wait_ms = (due_ns - q->wall().ns) / OM_NS_PER_MS + 1;
+	if (wait_ms < 1) {
+		wait_ms = 1;
+	} else if ((uint64_t)wait_ms > DUE_MAX_MS) {
+		wait_ms = (int64_t)DUE_MAX_MS;
+	}
+	if (om_timer_start(cx, (uint64_t)wait_ms, 0, TIMER_DUE, &q->due_timer) != OM_OK) {
+		q->due_ns = 0; /* the next message arms it */
+	}
+}
+
+/* Starts what may start.  After every change. */
+static void
+jobq_run(struct om_service *sv, struct job_queue *q)
+{
+	struct om_order_job job;
+
+	while (q->retry_timer == 0 && om_job_order_pick(q->order, q->wall(), &job)) {
+		enum om_err err = jobq_start_one(sv, q, &job);
+
+		if (err != OM_OK) {
+			jobq_refused(sv, q, job.id, err, om_err_text(err));
+		}
+	}
+	jobq_arm_due(sv, q);
+}
+
+/* --- jobs in and out ---------------------------------------------------------------------------- */
+
+static enum om_err
+jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_queue_add *m = in->body;
+	struct om_order_job job = {
+		.id = m->job,
+		.cores = (uint32_t)m->cores,
+		.mem_mib = (uint32_t)m->mem_mib,
+		.not_before = { (int64_t)m->not_before * OM_NS_PER_S },
+		.held = m->held,
+	};
+	struct om_queue_added added = { 0 };
+	struct om_why why = { "" };
+	enum om_err err;
+
+	if (om_job_level_parse(m->level, &job.level) != OM_OK ||
+	    m->not_before > INT64_MAX / OM_NS_PER_S) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID,
+					    "the level or time is not valid");
+	}
+	err = om_job_order_add(q->order, &job, q->wall(), &added.ahead, &why);
+	if (err != OM_OK) {
+		return om_service_reply_err(sv, in, err, "%s", why.text);
+	}
+	err = om_service_reply(sv, in, OM_MSG_QUEUE_ADDED, &added);
+	jobq_run(sv, q);
+	return err;
+}
+
+static void
+jobq_on_exec_cancelled(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct om_queue_cancelled done = { .was_running = true };
+	struct ask *ask = ask_of(answer->cookie);
+
+	(void)state;
+	/* NOT_FOUND: it has just ended, or was refused and is ended here.  Its last state tells. */
+	if (answer->err == OM_OK || answer->err == OM_ERR_NOT_FOUND) {
+		om_service_reply_to(sv, &ask->rq, OM_MSG_QUEUE_CANCELLED, &done);
+	} else {
+		om_service_reply_err_to(sv, &ask->rq, answer->err, answer->text);
+	}
+	ask_free(ask);
+}
+
+static enum om_err
+jobq_cancel_running(struct om_service *sv, struct job_queue *q, const struct om_in *in)
+{
+	const struct om_queue_cancel *m = in->body;
+	struct ask *ask = ask_new(q, m->job);
+	enum om_err err;
+
+	if (ask == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, m, NULL, CANCEL_TIMEOUT_MS,
+			     jobq_on_exec_cancelled, (uintptr_t)ask);
+	if (err != OM_OK) {
+		ask_free(ask);
+		return err;
+	}
+	ask->rq = om_service_later(sv, in);
+	return OM_OK;
+}
+
+static enum om_err
+jobq_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_queue_cancel *m = in->body;
+	struct om_queue_cancelled done = { .was_running = false };
+	bool running;
+	enum om_err err;
+
+	err = om_job_order_cancel(q->order, m->job, &running);
+	if (err != OM_OK) {
+		return om_service_reply_err(sv, in, err, "job %.*s is not in the queue",
+					    OM_STR_ARG(m->job));
+	}
+	if (running) {
+		return jobq_cancel_running(sv, q, in);
+	}
+	err = om_service_reply(sv, in, OM_MSG_QUEUE_CANCELLED, &done);
+	jobq_run(sv, q);
+	return err;
+}
+
+static enum om_err
+jobq_on_done(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_exec_done *m = in->body;
+	enum om_job_state to;
+	enum om_err err;
+
+	if (om_job_state_parse(m->state.ptr, m->state.len, &to) != OM_OK) {
+		to = OM_JOB_FAILED;
+	}
+	if (to == OM_JOB_QUEUED) {
+		jobq_put_back(sv, q, m->job);
+		return OM_OK;
+	}
+	err = om_job_order_end(q->order, m->job,
+			       om_job_is_success(to)    ? OM_ORDER_COMPLETED
+			       : to == OM_JOB_CANCELLED ? OM_ORDER_CANCELLED
+							: OM_ORDER_FAILED);
+	if (err == OM_ERR_NOT_FOUND && om_job_order_drop(q->order, m->job) == OM_OK) {
+		/* Its start had timed out here, so it was queued again; it is over all the same. */
+		om_warn("queue.late_end", "job %.*s ended after its start had timed out",
+			OM_STR_ARG(m->job));
+	}
+	jobq_run(sv, q);
+	return OM_OK;
+}
+
+/* --- the operator's verbs ----------------------------------------------------------------------- */
+
+static enum om_err
+jobq_on_hold(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_job_ref *m = in->body;
+	enum om_err err = om_job_order_hold(q->order, m->job);
+
+	jobq_run(sv, q);
+	return err == OM_OK ? om_service_reply_ok(sv, in) : err;
+}
+
+static enum om_err
+jobq_on_release(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_job_ref *m = in->body;
+	enum om_err err = om_job_order_release(q->order, m->job, q->wall());
+
+	jobq_run(sv, q);
+	return err == OM_OK ? om_service_reply_ok(sv, in) : err;
+}
+
+static enum om_err
+jobq_on_pause(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_reason *m = in->body;
+
+	if (!is_operator(in)) {
+		return OM_ERR_DENIED;
+	}
+	om_job_order_pause(q->order, m->reason);
+	om_info("queue.paused", "%.*s", OM_STR_ARG(m->reason));
+	return om_service_reply_ok(sv, in);
+}
+
+static enum om_err
+jobq_on_resume(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+
+	if (!is_operator(in)) {
+		return OM_ERR_DENIED;
+	}
+	om_job_order_resume(q->order);
+	om_info("queue.resumed", "starts are allowed");
+	jobq_run(sv, q);
+	return om_service_reply_ok(sv, in);
+}
+
+static enum om_err
+jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_queue_limits *m = in->body;
+
+	if (!is_operator(in)) {
+		return OM_ERR_DENIED;
+	}
+	if (om_job_order_set_max_jobs(q->order, m->max_jobs) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "max_jobs is at least 1");
+	}
+	om_info("queue.limits", "at most %" PRIu64 " jobs at a time", m->max_jobs);
+	jobq_run(sv, q);
+	return om_service_reply_ok(sv, in);
+}
+
+static enum om_err
+jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_order_limits *limits = om_job_order_limits(q->order);
+	char text[OM_LEVELS][OM_ORDER_TEXT_MAX];
+	struct om_str reasons[OM_LEVELS];
+	struct om_queue_stats out = { 0 };
+	struct om_order_stats s;
+	size_t n = 0;
+
+	om_job_order_stats(q->order, &s);
+	for (unsigned level = 0; level < OM_LEVELS; level++) {
+		if (om_job_order_waiting(q->order, (enum om_job_level)level, text[n],
+					 sizeof(text[n]))) {
+			reasons[n] = om_str_of(text[n]);
+			n++;
+		}
+	}
+	out.queued = s.queued;
+	out.held = s.held;
+	out.running = s.running;
+	out.max_jobs = limits->max_jobs;
+	out.paused = om_job_order_paused(q->order);
+	out.total_queued = s.total_queued;
+	out.total_completed = s.total_completed;
+	out.total_failed = s.total_failed;
+	out.total_cancelled = s.total_cancelled;
+	out.success_rate = s.success_rate;
+	OM_SET(&out, queue_stats, cores_used, s.cores_used);
+	OM_SET(&out, queue_stats, cores_total, limits->cores_total);
+	OM_SET(&out, queue_stats, mem_mib_used, s.mem_mib_used);
+	OM_SET(&out, queue_stats, mem_mib_total, limits->mem_mib_total);
+	OM_SET(&out, queue_stats, waiting_reasons, ((struct om_strs){ reasons, n }));
+	if (out.paused) {
+		OM_SET(&out, queue_stats, pause_reason,
+		       om_str_of(om_job_order_pause_reason(q->order)));
+	}
+	return om_service_reply(sv, in, OM_MSG_QUEUE_STATE, &out);
+}
+
+/* --- the actor -------------------------------------------------------------------------------- */
+
+static enum om_err
+jobq_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_timer_fired *fired = (const void *)msg->payload;
+
+	if (msg->type != OM_SYS_TIMER) {
+		return OM_ERR_UNKNOWN_TYPE;
+	}
+	if (fired->cookie == TIMER_RETRY) {
+		q->retry_timer = 0;
+	} else {
+		q->due_timer = 0;
+		q->due_ns = 0;
+	}
+	jobq_run(sv, q);
+	return OM_OK;
+}
+
+static enum om_err
+jobq_start(struct om_service *sv, void *state, const void *arg)
+{
+	struct job_queue *q = state;
+	const struct om_job_queue_conf *conf = arg;
+	struct om_order_limits limits = {
+		.max_jobs = conf->max_jobs != 0 ? conf->max_jobs : 1,
+		.cores_total = conf->cores_total,
+		.mem_mib_total = conf->mem_mib_total,
+		.jobs_max = conf->queue_max != 0 ? conf->queue_max : QUEUE_MAX_DEFAULT,
+		.age_ms = conf->age_ms,
+	};
+
+	(void)sv;
+	q->magic = JOB_QUEUE_MAGIC;
+	q->wall = conf->wall != NULL ? conf->wall : om_wall_now;
+	LIST_INIT(&q->asks);
+	return om_job_order_new(&limits, &q->order);
+}
+
+static void
+jobq_stop(struct om_service *sv, void *state, enum om_err why)
+{
+	struct job_queue *q = state;
+
+	(void)why;
+	while (!LIST_EMPTY(&q->asks)) {
+		struct ask *ask = LIST_FIRST(&q->asks);
+
+		om_service_reply_err_to(sv, &ask->rq, OM_ERR_SHUTDOWN, "the queue has stopped");
+		ask_free(ask);
+	}
+	om_job_order_free(q->order);
+}
+
+static const struct om_service_handler jobq_handlers[] = {
+	{ OM_MSG_QUEUE_ADD, jobq_on_add },         { OM_MSG_EXEC_DONE, jobq_on_done },
+	{ OM_MSG_QUEUE_CANCEL, jobq_on_cancel },   { OM_MSG_QUEUE_HOLD, jobq_on_hold },
+	{ OM_MSG_QUEUE_RELEASE, jobq_on_release }, { OM_MSG_QUEUE_PAUSE, jobq_on_pause },
+	{ OM_MSG_QUEUE_RESUME, jobq_on_resume },   { OM_MSG_QUEUE_LIMITS, jobq_on_limits },
+	{ OM_MSG_QUEUE_STATS, jobq_on_stats },
+};
+
+const struct om_service_def om_job_queue_service = {
+	.name = OM_JOB_QUEUE,
+	.state_size = sizeof(struct job_queue),
+	.start = jobq_start,
+	.stop = jobq_stop,
+	.on = jobq_handlers,
+	.on_count = OM_COUNT(jobq_handlers),
+	.on_msg = jobq_on_msg,
+	.restart = OM_RESTART_ON_FAILURE,
+};
