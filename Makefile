@@ -101,10 +101,6 @@ $(BUILD)/private-libvirtd: tools/private_libvirtd.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
-IMAGES	?= /var/cache/omertad/images
-image: $(BUILD)/omerta-agent
-	vm/image/build.sh --agent $(BUILD)/omerta-agent --out $(IMAGES)
-
 # --- tests -----------------------------------------------------------------------------------------
 layer	= $(word 1,$(subst _, ,$(1)))
 define TESTRULE
