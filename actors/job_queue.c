@@ -226,10 +226,13 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 	struct om_order_job job;
 
 	while (q->retry_timer == 0 && om_job_order_pick(q->order, q->wall(), &job)) {
-		enum om_err err = jobq_start_one(sv, q, &job);
+		struct om_job_id id; /* a copy: a refused job may be freed */
+		enum om_err err = om_str_copy(job.id, id.text, sizeof(id.text));
 
+		OM_ASSERT(err == OM_OK);
+		err = jobq_start_one(sv, q, &job);
 		if (err != OM_OK) {
-			jobq_refused(sv, q, job.id, err, om_err_text(err));
+			jobq_refused(sv, q, om_str_of(id.text), err, om_err_text(err));
 		}
 	}
 	jobq_arm_due(sv, q);
@@ -455,7 +458,9 @@ jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	OM_SET(&out, queue_stats, cores_total, limits->cores_total);
 	OM_SET(&out, queue_stats, mem_mib_used, s.mem_mib_used);
 	OM_SET(&out, queue_stats, mem_mib_total, limits->mem_mib_total);
-	OM_SET(&out, queue_stats, waiting_reasons, ((struct om_strs){ reasons, n }));
+	if (is_operator(in)) { /* they name jobs of others */
+		OM_SET(&out, queue_stats, waiting_reasons, ((struct om_strs){ reasons, n }));
+	}
 	if (out.paused) {
 		OM_SET(&out, queue_stats, pause_reason,
 		       om_str_of(om_job_order_pause_reason(q->order)));
