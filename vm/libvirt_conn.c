@@ -51,6 +51,7 @@ struct libvirt_conn {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* CLOCK_MONOTONIC */
 	virConnectPtr conn; /* NULL: lost */
+	virConnectPtr lost; /* to be closed by the keeper: not inside libvirt\'s own callback */
 	int lifecycle_id;
 	bool is_closing;
 	struct watched *watched;
