@@ -468,28 +468,28 @@ om_filter_rule_check(const struct om_rule *from, struct om_why *why)
 	return err;
 }
 
-enum om_err
+bool
 om_filter_rule_remove(struct om_filter *f, struct om_str name)
 {
 	size_t at = rule_index(f, name);
 
 	if (at == f->rule_count) {
-		return OM_ERR_NOT_FOUND;
+		return false;
 	}
 	rule_take_out(f, at);
-	return OM_OK;
+	return true;
 }
 
-enum om_err
+bool
 om_filter_rule_enable(struct om_filter *f, struct om_str name, bool on)
 {
 	size_t at = rule_index(f, name);
 
 	if (at == f->rule_count) {
-		return OM_ERR_NOT_FOUND;
+		return false;
 	}
 	om_rule_head(f->rules[at])->enabled = on;
-	return OM_OK;
+	return true;
 }
 
 bool

@@ -92,8 +92,9 @@ enum om_err om_filter_rule_put(struct om_filter *f, const struct om_rule *rule, 
 			       struct om_why *why) OM_MUST_CHECK;
 /* Checks a rule without keeping it. */
 enum om_err om_filter_rule_check(const struct om_rule *rule, struct om_why *why) OM_MUST_CHECK;
-enum om_err om_filter_rule_remove(struct om_filter *f, struct om_str name) OM_MUST_CHECK;
-enum om_err om_filter_rule_enable(struct om_filter *f, struct om_str name, bool on) OM_MUST_CHECK;
+/* false: there is none. */
+bool om_filter_rule_remove(struct om_filter *f, struct om_str name);
+bool om_filter_rule_enable(struct om_filter *f, struct om_str name, bool on);
 bool om_filter_rule_has(const struct om_filter *f, struct om_str name);
 size_t om_filter_rule_count(const struct om_filter *f);
 /* In order of evaluation; views are borrowed until the rules change.  i < count. */
