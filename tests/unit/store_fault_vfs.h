@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_TESTS_STORE_FAULT_VFS_H
+#define OM_TESTS_STORE_FAULT_VFS_H
+
+/*
+ * A disk that fails when it is told to: an SQLite VFS over the system's own.  Operations that
+ * change the disk are counted; number `at` (from 1) fails with `rc`, and all after it too when
+ * `stays` is set.  Only those in `ops` are counted.
+ */
+#include <sqlite3.h>
+#include <string.h>
+
+enum { FAULT_WRITE = 1, FAULT_SYNC = 2, FAULT_TRUNCATE = 4, FAULT_READ = 8 };
+
+static struct {
+	int ops, at, rc;
+	int stays;
+	int seen, failed;
+} fault;
+
+struct fault_file {
+	sqlite3_file base;
+	sqlite3_file *real;
+};
+
+static sqlite3_vfs fault_vfs;
+static sqlite3_vfs *fault_real;
+
+static inline void
+fault_set(int ops, int at, int rc, int stays)
+{
+	memset(&fault, 0, sizeof(fault));
+	fault.ops = ops;
+	fault.at = at;
+	fault.rc = rc;
+	fault.stays = stays;
+}
+
+static inline void
+fault_clear(void)
+{
+	fault_set(0, 0, 0, 0);
+}
+
+static inline int
+fault_hits(int op)
+{
+	if ((fault.ops & op) == 0) {
+		return 0;
+	}
+	fault.seen++;
+	if (fault.seen == fault.at || (fault.stays && fault.seen > fault.at)) {
+		fault.failed++;
+		return 1;
+	}
+	return 0;
+}
+
+#define FAULT_REAL(f) (((struct fault_file *)(void *)(f))->real)
+#define FAULT_PASS(ret, name, args, pass)                  \
+	static ret fault_##name args                       \
+	{                                                  \
+		return FAULT_REAL(f)->pMethods->name pass; \
+	}
+
+FAULT_PASS(int, xClose, (sqlite3_file * f), (FAULT_REAL(f)))
+FAULT_PASS(int, xFileSize, (sqlite3_file * f, sqlite3_int64 *n), (FAULT_REAL(f), n))
+FAULT_PASS(int, xLock, (sqlite3_file * f, int l), (FAULT_REAL(f), l))
+FAULT_PASS(int, xUnlock, (sqlite3_file * f, int l), (FAULT_REAL(f), l))
+FAULT_PASS(int, xCheckReservedLock, (sqlite3_file * f, int *r), (FAULT_REAL(f), r))
+FAULT_PASS(int, xFileControl, (sqlite3_file * f, int op, void *a), (FAULT_REAL(f), op, a))
+FAULT_PASS(int, xSectorSize, (sqlite3_file * f), (FAULT_REAL(f)))
+FAULT_PASS(int, xDeviceCharacteristics, (sqlite3_file * f), (FAULT_REAL(f)))
+FAULT_PASS(int, xShmMap, (sqlite3_file * f, int p, int s, int e, void volatile **o),
+	   (FAULT_REAL(f), p, s, e, o))
+FAULT_PASS(int, xShmLock, (sqlite3_file * f, int o, int n, int fl), (FAULT_REAL(f), o, n, fl))
+FAULT_PASS(int, xShmUnmap, (sqlite3_file * f, int d), (FAULT_REAL(f), d))
+
+static void
+fault_xShmBarrier(sqlite3_file *f)
+{
+	FAULT_REAL(f)->pMethods->xShmBarrier(FAULT_REAL(f));
+}
+
+static int
+fault_xRead(sqlite3_file *f, void *data, int n, sqlite3_int64 at)
+{
+	return fault_hits(FAULT_READ) ? fault.rc
+				      : FAULT_REAL(f)->pMethods->xRead(FAULT_REAL(f), data, n, at);
+}
+
+static int
+fault_xWrite(sqlite3_file *f, const void *data, int n, sqlite3_int64 at)
+{
+	if (fault_hits(FAULT_WRITE)) {
+		/* A write that fails has often written a part. */
+		(void)FAULT_REAL(f)->pMethods->xWrite(FAULT_REAL(f), data, n / 2, at);
+		return fault.rc;
+	}
+	return FAULT_REAL(f)->pMethods->xWrite(FAULT_REAL(f), data, n, at);
+}
+
+static int
+fault_xTruncate(sqlite3_file *f, sqlite3_int64 n)
+{
+	return fault_hits(FAULT_TRUNCATE) ? fault.rc
+					  : FAULT_REAL(f)->pMethods->xTruncate(FAULT_REAL(f), n);
+}
+
+static int
+fault_xSync(sqlite3_file *f, int flags)
+{
+	return fault_hits(FAULT_SYNC) ? fault.rc
+				      : FAULT_REAL(f)->pMethods->xSync(FAULT_REAL(f), flags);
+}
+
+static const sqlite3_io_methods fault_io = {
+	.iVersion = 2,
+	.xClose = fault_xClose,
+	.xRead = fault_xRead,
+	.xWrite = fault_xWrite,
+	.xTruncate = fault_xTruncate,
+	.xSync = fault_xSync,
+	.xFileSize = fault_xFileSize,
+	.xLock = fault_xLock,
+	.xUnlock = fault_xUnlock,
+	.xCheckReservedLock = fault_xCheckReservedLock,
+	.xFileControl = fault_xFileControl,
+	.xSectorSize = fault_xSectorSize,
+	.xDeviceCharacteristics = fault_xDeviceCharacteristics,
+	.xShmMap = fault_xShmMap,
+	.xShmLock = fault_xShmLock,
+	.xShmBarrier = fault_xShmBarrier,
+	.xShmUnmap = fault_xShmUnmap,
+};
+
+static int
+fault_xOpen(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *f, int flags, int *out)
+{
+	struct fault_file *file = (struct fault_file *)(void *)f;
+	int rc;
+
+	(void)vfs;
+	file->real = (sqlite3_file *)(void *)(file + 1);
+	rc = fault_real->xOpen(fault_real, name, file->real, flags, out);
+	file->base.pMethods = file->real->pMethods == NULL ? NULL : &fault_io;
+	return rc;
+}
+
+/* Registers the VFS "fault". */
+static inline void
+fault_install(void)
+{
+	fault_real = sqlite3_vfs_find(NULL);
+	fault_vfs = *fault_real; /* what is not about files goes to the real one's functions */
+	fault_vfs.pNext = NULL;
+	fault_vfs.zName = "fault";
+	fault_vfs.szOsFile = (int)sizeof(struct fault_file) + fault_real->szOsFile;
+	fault_vfs.xOpen = fault_xOpen;
+	(void)sqlite3_vfs_register(&fault_vfs, 0);
+}
+
+#endif /* OM_TESTS_STORE_FAULT_VFS_H */
