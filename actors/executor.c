@@ -148,14 +148,13 @@ on_failed_recorded(struct om_service *sv, void *state, const struct om_bus_answe
 static void
 on_cleaned(struct om_ctx *cx, void *actor_state, void *arg, enum om_err result)
 {
-	struct om_service *sv = om_service_of_actor(actor_state);
+	struct om_service *sv = om_service_of_actor(cx, actor_state);
 	struct cleanup *c = arg;
 	struct executor *ex = om_service_state(sv);
 	struct exec_job *job = job_find(ex, om_str_of(c->id.text));
 	struct om_ledger_move m = { 0 };
 	struct om_job_ref ref = { 0 };
 
-	(void)cx;
 	(void)result;
 	OM_ASSERT(job != NULL);
 	OM_SET(&ref, job_ref, job, om_str_of(job->id.text));
