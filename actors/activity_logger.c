@@ -54,12 +54,6 @@ logger_of(void *state)
 	return l;
 }
 
-static bool
-is_operator(const struct om_in *in)
-{
-	return in->caller->role == OM_ROLE_OPERATOR || in->caller->role == OM_ROLE_ACTOR;
-}
-
 static void
 query_free(struct logger *l, struct query *q)
 {
@@ -160,7 +154,7 @@ logger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 	struct query *q;
 	enum om_err err;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	q = query_new(l);
@@ -189,7 +183,7 @@ logger_on_appended(struct om_service *sv, void *state, const struct om_in *in)
 	const struct om_audit_entry *m = in->body;
 	struct query *q, *next;
 
-	if (in->caller->role != OM_ROLE_ACTOR) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	if (l->conf->log_lines) {
@@ -275,7 +269,7 @@ logger_on_verify(struct om_service *sv, void *state, const struct om_in *in)
 	struct query *q;
 	enum om_err err;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	q = query_new(l);

@@ -61,12 +61,6 @@ fm_of(void *state)
 	return fm;
 }
 
-static bool
-is_operator(const struct om_in *in)
-{
-	return in->caller->role == OM_ROLE_OPERATOR || in->caller->role == OM_ROLE_ACTOR;
-}
-
 /* --- loading ---------------------------------------------------------------------------------- */
 
 static const char *const load_lists[] = { LIST_TRUSTED, LIST_BLOCKED, LIST_RULES };
@@ -203,7 +197,7 @@ fm_on_decide(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_filter_decision out;
 	struct om_filter_result result;
 
-	if (in->caller->role != OM_ROLE_ACTOR) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	if (fm->load != LOADED) {
@@ -249,7 +243,7 @@ fm_on_test(struct om_service *sv, void *state, const struct om_in *in)
 	struct trace *trace;
 	enum om_err err;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	if (fm->load != LOADED) {
@@ -400,7 +394,7 @@ change_name(struct om_service *sv, struct filter_manager *fm, const struct om_in
 	struct om_ledger_set set = { .list = om_str_of(list) };
 	bool in_base = om_name_set_has(base, m->value);
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	if (m->value.len == 0) {
@@ -459,7 +453,7 @@ fm_on_rule(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_why why = { "" };
 	enum om_err err;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	if (known != (in->type == OM_MSG_RULES_CHANGE)) {
@@ -500,7 +494,7 @@ fm_on_rule_ref(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_ledger_set set = { .list = OM_STR(LIST_RULES) };
 	struct om_rule rule;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	if (!rule_find(fm, m->name, &rule)) {
@@ -552,7 +546,7 @@ fm_on_list(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct filter_manager *fm = fm_of(state);
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	return reply_set(sv, in,
@@ -568,7 +562,7 @@ fm_on_rules(struct om_service *sv, void *state, const struct om_in *in)
 	size_t n = om_filter_rule_count(fm->filter);
 	enum om_err err;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	table.rules.v = calloc(n + 1, sizeof(*table.rules.v));
@@ -590,7 +584,7 @@ fm_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_filter_counts c;
 	struct om_filter_stats out = { 0 };
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	om_filter_counts(fm->filter, &c);
@@ -608,7 +602,7 @@ fm_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 static enum om_err
 fm_on_reset(struct om_service *sv, void *state, const struct om_in *in)
 {
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	om_filter_reset(fm_of(state)->filter);

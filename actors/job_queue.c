@@ -58,12 +58,6 @@ jobq_of(void *state)
 	return q;
 }
 
-static bool
-is_operator(const struct om_in *in)
-{
-	return in->caller->role == OM_ROLE_OPERATOR || in->caller->role == OM_ROLE_ACTOR;
-}
-
 static struct ask *
 ask_new(struct job_queue *q, struct om_str job)
 {
@@ -386,7 +380,7 @@ jobq_on_pause(struct om_service *sv, void *state, const struct om_in *in)
 	struct job_queue *q = jobq_of(state);
 	const struct om_reason *m = in->body;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	om_job_order_pause(q->order, m->reason);
@@ -399,7 +393,7 @@ jobq_on_resume(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct job_queue *q = jobq_of(state);
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	om_job_order_resume(q->order);
@@ -414,7 +408,7 @@ jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in)
 	struct job_queue *q = jobq_of(state);
 	const struct om_queue_limits *m = in->body;
 
-	if (!is_operator(in)) {
+	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
 	if (om_job_order_set_max_jobs(q->order, m->max_jobs) != OM_OK) {
@@ -458,7 +452,7 @@ jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	OM_SET(&out, queue_stats, cores_total, limits->cores_total);
 	OM_SET(&out, queue_stats, mem_mib_used, s.mem_mib_used);
 	OM_SET(&out, queue_stats, mem_mib_total, limits->mem_mib_total);
-	if (is_operator(in)) { /* they name jobs of others */
+	if (in->caller->role != OM_ROLE_REQUESTER) { /* they name jobs of others */
 		OM_SET(&out, queue_stats, waiting_reasons, ((struct om_strs){ reasons, n }));
 	}
 	if (out.paused) {

@@ -23,7 +23,7 @@
 /* Start arg; borrowed for the life of the system. */
 struct om_provider_conf {
 	const char *owner_peer; /* peer id for the operator's own jobs; NULL or "": the caller's */
-	bool vpn_required; /* a job has a tunnel's configuration or says network = none */
+	bool tunnel_offered; /* else a job that asks for a tunnel is refused */
 	bool gpu_offered; /* else a job that needs one is refused */
 	uint64_t hold_expiry_ms; /* a held job expires after this; 0: OM_PROVIDER_HOLD_EXPIRY_MS */
 	uint64_t jobs_max; /* unfinished jobs in all; 0: OM_PROVIDER_JOBS_MAX */
