@@ -18,7 +18,7 @@ PREFIX	?= /usr/local
 DESTDIR	?=
 VERSION	:= 0.1.0
 
-PKGS	:= libzmq libsodium msgpack jansson libvirt sqlite3 libcrypto libmnl libnftnl
+PKGS	:= libzmq libsodium msgpack jansson libvirt sqlite3 libcrypto libmnl libnftnl libnftables
 WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wundef -Wvla
 HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC

@@ -49,7 +49,7 @@ om_tun_open(enum om_tun_kind kind, const char *name, int *fd, struct om_why *why
 	memset(&ifr, 0, sizeof(ifr));
 	memcpy(ifr.ifr_name, name, strlen(name));
 	ifr.ifr_flags = kind == OM_TUN_TAP ? IFF_TAP | IFF_NO_PI | IFF_VNET_HDR : IFF_TUN;
-	*fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	*fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC);
 	if (*fd < 0) {
 		return om_why_errno(why, om_err_from_errno(errno), "open " TUN_DEVICE);
 	}

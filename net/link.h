@@ -18,7 +18,11 @@ enum om_tun_kind {
 	OM_TUN_TUN, /* IP, with the 4 bytes of packet information that wireguard-go wants */
 };
 
-/* Makes a device in the calling thread's namespace; it lives as long as *fd (or its dup). */
+/*
+ * Opens (and makes, if it is not there) a device in the calling thread's namespace; one that was made
+ * lives as long as *fd (or its dup).  Blocking reads: wireguard-go, which gets it as stdin, wants to
+ * make it nonblocking itself.
+ */
 enum om_err om_tun_open(enum om_tun_kind kind, const char *name, int *fd,
 			struct om_why *why) OM_MUST_CHECK;
 /* Makes a tap that outlives its descriptor and that uid (and gid) may open.  Left down. */

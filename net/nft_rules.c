@@ -219,7 +219,7 @@ chain_ip6(const struct om_walls *w, struct om_buf *out)
 void
 om_nft_guest_text(const struct om_walls *w, struct om_buf *out)
 {
-	static const char *const names[] = { "from_guest", "noise",     "arp",       "nd",
+	static const char *const names[] = { "from_guest", "noise",     "arp_ask",       "nd_ask",
 					     "flood",      "r_mac",     "r_type",    "r_arp",
 					     "r_source",   "r_options", "r_special", "r_outside",
 					     "r_ip6" };
@@ -230,11 +230,11 @@ om_nft_guest_text(const struct om_walls *w, struct om_buf *out)
 	/* Too many right questions are dropped; they are no attempt to get out. */
 	om_buf_printf(out,
 		      "chain arp_ok {\nlimit rate over %d/second counter name flood drop\n"
-		      "counter name arp accept\n}\n",
+		      "counter name arp_ask accept\n}\n",
 		      ARP_PER_S);
 	om_buf_printf(out,
 		      "chain nd_ok {\nlimit rate over %d/second counter name flood drop\n"
-		      "counter name nd accept\n}\n",
+		      "counter name nd_ask accept\n}\n",
 		      ARP_PER_S);
 	chain_arp(w, out);
 	chain_ip4(w, out);
