@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A job_run's way to the bus.  It is no service: it asks the executor, which asks the service and
+ * passes the bus's one answer on.  If an answer were lost here, a job_run would wait until its own
+ * timeout.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include "actors/executor_impl.h"
+
+struct relay_wait {
+	struct om_request rq;
+};
+
+static void
+relay_answer(struct om_ctx *cx, struct om_request *rq, enum om_err err, const char *text,
+	     enum om_msg_type type, struct om_bin raw)
+{
+	struct om_jr_relayed *a = calloc(1, sizeof(*a));
+	struct om_msg *msg = NULL;
+
+	if (a != NULL) {
+		a->err = err;
+		(void)om_why_set(&a->why, err, "%s", text);
+		a->type = type;
+		om_buf_add(&a->body, raw.ptr, raw.len);
+		if (!a->body.failed) {
+			msg = om_msg_new_owner(cx, OM_JR_RELAYED, a, om_jr_relayed_free);
+		}
+	}
+	if (msg == NULL) {
+		om_jr_relayed_free(a);
+		om_reply_err_to(cx, rq, OM_ERR_NOMEM);
+		return;
+	}
+	if (om_reply_to(cx, rq, &msg) != OM_OK) {
+		om_msg_free(cx, msg); /* the job_run has ended */
+	}
+}
+
+static void
+on_relay_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct relay_wait *wait = (struct relay_wait *)(uintptr_t)answer->cookie;
+
+	(void)state;
+	relay_answer(om_service_cx(sv), &wait->rq, answer->err, answer->text, answer->type,
+		     answer->raw);
+	free(wait);
+}
+
+enum om_err
+om_exec_relay(struct om_service *sv, const struct om_msg *msg)
+{
+	const struct om_jr_relay *r = om_msg_obj(msg);
+	struct relay_wait *wait = calloc(1, sizeof(*wait));
+	struct om_ctx *cx = om_service_cx(sv);
+	struct om_bin none = { NULL, 0 };
+	enum om_err err = OM_ERR_NOMEM;
+
+	if (wait == NULL) {
+		return err;
+	}
+	wait->rq = om_later(cx, msg);
+	err = om_service_ask_raw(sv, r->to, r->type, (struct om_bin){ r->body.data, r->body.len },
+				 NULL, r->timeout_ms, on_relay_answer, (uint64_t)(uintptr_t)wait);
+	if (err != OM_OK) {
+		char text[OM_WHY_MAX];
+
+		(void)snprintf(text, sizeof(text), "%s: %s", r->to, om_err_text(err));
+		relay_answer(cx, &wait->rq, err, text, OM_MSG_NONE, none);
+		free(wait);
+	}
+	return OM_OK;
+}
