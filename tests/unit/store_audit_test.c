@@ -152,6 +152,52 @@ test_tampering_is_found_and_named(void **state)
 	}
 }
 
+/* Someone who knows the format changes a row and gives it the hash that fits. */
+static void
+test_row_replaced_with_its_hash(void **state)
+{
+	struct om_hasher *hasher = om_hasher_new();
+	struct om_audit_check check;
+	struct fx *fx;
+	uint64_t seq;
+
+	(void)state;
+	assert_non_null(hasher);
+	for (seq = 9; seq <= 10; seq++) {
+		struct om_audit_row row = { .seq = seq,
+					    .at = fx_at(0),
+					    .event = OM_STR("config"),
+					    .actor = OM_STR("uid:0"),
+					    .details = OM_STR("nothing happened") };
+		char sql[512], hex[2 * OM_HASH_LEN + 1], *prev_hex;
+		uint8_t prev[OM_HASH_LEN];
+		void *one = NULL;
+
+		assert_int_equal(fx_setup(&one), 0);
+		fx = one;
+		fill(fx);
+		(void)snprintf(sql, sizeof(sql), "SELECT hash FROM audit_log WHERE seq = %d",
+			       (int)seq - 1);
+		prev_hex = fx_ask(fx, sql);
+		OK(om_parse_hex(om_str_of(prev_hex), prev, sizeof(prev)));
+		free(prev_hex);
+		assert_true(om_audit_hash(hasher, prev, &row, row.hash));
+		om_hex(row.hash, OM_HASH_LEN, hex);
+		(void)snprintf(sql, sizeof(sql),
+			       "UPDATE audit SET at = %lld, details = 'nothing happened',"
+			       " hash = x'%s' WHERE seq = %d",
+			       (long long)row.at.ns, hex, (int)seq);
+		fx_sql(fx, sql);
+		check = fx_verify(fx, NULL);
+		/* The next row does not follow it; after the last row the end does not. */
+		assert_true(check.broken);
+		assert_int_equal(check.bad_seq, 10);
+		assert_non_null(strstr(check.text, seq == 9 ? "does not belong" : "replaced"));
+		assert_int_equal(fx_teardown(&one), 0);
+	}
+	om_hasher_free(hasher);
+}
+
 /* Who rewrites everything, hashes and end included, is caught by a mark that is kept elsewhere. */
 static void
 test_mark_kept_elsewhere(void **state)
@@ -347,6 +393,7 @@ main(void)
 		T(test_intact),
 		T(test_hash_is_the_documented_one),
 		cmocka_unit_test(test_tampering_is_found_and_named),
+		cmocka_unit_test(test_row_replaced_with_its_hash),
 		T(test_mark_kept_elsewhere),
 		T(test_reading),
 		T(test_cut_by_retention),

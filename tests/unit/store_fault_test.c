@@ -255,6 +255,42 @@ test_nothing_is_written_while_fsync_fails(void **state)
 	OK(om_store_commit(fx->st));
 }
 
+/* After a failure in the middle of a job nothing of the group can be kept, also not by mistake. */
+static void
+test_a_doomed_group_stays_doomed(void **state)
+{
+	struct fx *fx = *state;
+	struct om_job_row row;
+	char text[32];
+	struct om_job_id id;
+	enum om_err err = OM_ERR_DISK;
+	int at, i, doomed = 0;
+
+	for (i = 0; i < 60; i++) {
+		(void)snprintf(text, sizeof(text), "old%d", i);
+		fx_put(fx, text);
+	}
+	for (at = 1; err != OM_OK; at++) {
+		fx_close(fx);
+		fx_open(fx); /* nothing is cached: writing has to read */
+		OK(om_store_begin(fx->st));
+		fault_set(FAULT_READ, at, SQLITE_IOERR_READ, 0);
+		err = try_put(fx, "half");
+		fault_clear();
+		if (err == OM_OK) {
+			om_store_rollback(fx->st);
+			break;
+		}
+		doomed++;
+		ERR(err, try_put(fx, "later"));
+		ERR(err, om_store_commit(fx->st));
+		id = fx_id("half");
+		ERR(OM_ERR_NOT_FOUND, om_store_job_get(fx->st, &id, &row));
+		OK(om_store_check(fx->st));
+	}
+	assert_true(doomed > 2);
+}
+
 /* A real file system without room. */
 static void
 test_full_disk(void **state)
@@ -326,6 +362,7 @@ main(void)
 		cmocka_unit_test(test_restart_after_a_fault),
 		T(test_failed_fsync_leaves_nothing_behind),
 		T(test_nothing_is_written_while_fsync_fails),
+		T(test_a_doomed_group_stays_doomed),
 		cmocka_unit_test(test_full_disk),
 	};
 
