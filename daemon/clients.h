@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_DAEMON_CLIENTS_H
+#define OM_DAEMON_CLIENTS_H
+
+/*
+ * What each client of the control endpoint has outstanding, and its limits.  Plain logic.
+ *
+ * A client is a connection (endpoint and ZeroMQ routing id); a peer is who stands behind one or
+ * many of them.  A client is known as long as it has a request in flight or was cut off; a peer as
+ * long as it has a client or answers that its connections have not taken yet.  So memory follows
+ * what is outstanding, never the number of connections that ever came.
+ *
+ * Owner thread, except om_unread_sub, which ZeroMQ's I/O threads call.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+
+#define OM_ROUTE_MAX 255 /* bytes of a ZeroMQ routing id */
+
+struct om_clients;
+struct om_client;
+struct om_unread; /* bytes of answers that wait in ZeroMQ for a peer's connections */
+
+struct om_clients_conf {
+	size_t max_clients; /* with something in flight */
+	size_t max_in_flight; /* of one client */
+	size_t max_unread; /* bytes, of one peer */
+};
+
+struct om_clients *om_clients_new(const struct om_clients_conf *conf); /* NULL: no memory */
+/* Answers that ZeroMQ still holds keep their counters until they are gone. */
+void om_clients_free(struct om_clients *clients);
+void om_clients_limit(struct om_clients *clients, const struct om_clients_conf *conf);
+
+/*
+ * A request came.  Gives the client, with one more in flight.  LIMIT (max_clients or
+ * max_in_flight; why says which), NOMEM.
+ */
+enum om_err om_clients_enter(struct om_clients *clients, unsigned endpoint, const void *route,
+			     size_t route_len, const char *peer, struct om_client **out,
+			     struct om_why *why) OM_MUST_CHECK;
+/* A request has ended.  The client is gone when it was the last, unless it was cut off. */
+void om_clients_leave(struct om_clients *clients, struct om_client *client);
+
+unsigned om_client_endpoint(const struct om_client *client);
+const void *om_client_route(const struct om_client *client, size_t *len);
+
+/* Its pipe is full: it does not read.  Nothing is done for it until it does. */
+void om_clients_cut(struct om_clients *clients, struct om_client *client);
+bool om_clients_is_cut(struct om_clients *clients, unsigned endpoint, const void *route,
+		       size_t route_len);
+/* It reads again. */
+void om_clients_mend(struct om_clients *clients, unsigned endpoint, const void *route,
+		     size_t route_len);
+
+/*
+ * An answer of so many bytes goes to ZeroMQ.  Gives the counter to be given back with
+ * om_unread_sub when ZeroMQ has let go of the bytes; NULL: the peer has too much unread.
+ */
+struct om_unread *om_clients_charge(struct om_clients *clients, struct om_client *client,
+				    size_t bytes);
+/* Any thread. */
+void om_unread_sub(struct om_unread *unread, size_t bytes);
+
+struct om_clients_stats {
+	size_t clients; /* with something in flight, or cut */
+	size_t in_flight; /* requests */
+	size_t cut;
+};
+void om_clients_stats(const struct om_clients *clients, struct om_clients_stats *out);
+
+#endif /* OM_DAEMON_CLIENTS_H */

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_DAEMON_CONTROL_IMPL_H
+#define OM_DAEMON_CONTROL_IMPL_H
+
+/* Shared by control.c and control_verbs.c only. */
+#include "daemon/control.h"
+#include "daemon/endpoint.h"
+
+#define CONTROL_MAGIC   0x6f6d4354u
+#define CONTROL_IPC     0
+#define CONTROL_TCP     1
+#define CONTROL_ZAP     2
+#define CONTROL_WATCHES 3
+
+enum control_phase { CONTROL_STARTING, CONTROL_SERVING, CONTROL_DRAINING };
+
+/* Each is told by daemon.status. */
+#define CONTROL_COUNTERS(X)                                                                \
+	X(requests)                                                                        \
+	X(answers) X(errors) X(malformed) X(denied) X(unauthenticated) X(limit_clients)    \
+	    X(limit_unread) X(cut_off) X(ignored_while_cut) X(client_gone) X(keys_refused) \
+		X(events)
+
+struct control_counters {
+#define CONTROL_COUNTER(name) uint64_t name;
+	CONTROL_COUNTERS(CONTROL_COUNTER)
+#undef CONTROL_COUNTER
+};
+
+/* A request that is not answered yet; its cookie is slot and generation. */
+struct control_request {
+	struct om_client *client; /* NULL: free */
+	uint64_t id; /* the client's */
+	uint32_t generation;
+	uint32_t next_free;
+	bool delimited;
+};
+
+struct control_watch {
+	struct om_endpoint ep;
+	uint64_t watch;
+	bool armed;
+	bool kicked; /* a message to go on reading is on its way */
+};
+
+struct control {
+	uint32_t magic;
+	const struct om_control_conf *conf;
+	const struct om_config *config; /* in force */
+	struct om_config *own_config; /* from a reload; NULL: conf's */
+	struct om_auth *auth;
+	struct om_clients *clients;
+	struct control_watch watches[CONTROL_WATCHES];
+	struct om_endpoint events;
+	struct control_request *requests;
+	uint32_t request_count, free_head; /* free_head: index + 1, 0: none */
+	struct control_counters counters;
+	enum control_phase phase;
+	struct om_mono ready_at;
+	uint64_t retry_timer;
+	struct control_status *statuses; /* control_verbs.c */
+	bool config_busy; /* a reload or a change is under way */
+};
+
+/* What a verb of control's own gets. */
+struct control_call {
+	uint64_t cookie; /* of the request: for control_answer and control_fail */
+	const struct om_caller *caller;
+	struct om_bin body;
+	uint64_t deadline_ms;
+};
+typedef enum om_err (*control_verb_fn)(struct om_service *sv, struct control *c,
+				       const struct control_call *call, struct om_why *why);
+
+/* NULL: control does not answer that message.  control_verbs.c */
+control_verb_fn control_verb_find(enum om_msg_type type);
+/* Forgets what its verbs wait for. */
+void control_verbs_stop(struct control *c);
+/* Stops accepting jobs, waits for the running ones, tells main. */
+void control_drain(struct om_service *sv, struct control *c, bool now, uint64_t timeout_ms);
+/* Reads the configuration again; cookie 0: nobody waits for the outcome. */
+enum om_err control_reload(struct om_service *sv, struct control *c, uint64_t cookie,
+			   const char *by, struct om_why *why);
+void control_tell(struct control *c, enum om_control_event event, const char *text);
+
+/* Both end the request; an unknown cookie is fine. */
+void control_answer(struct om_service *sv, struct control *c, uint64_t cookie,
+		    enum om_msg_type type, const void *body);
+void control_fail(struct om_service *sv, struct control *c, uint64_t cookie, enum om_err err,
+		  const char *text);
+void control_clients_conf(const struct om_settings *s, struct om_clients_conf *out);
+
+#endif /* OM_DAEMON_CONTROL_IMPL_H */

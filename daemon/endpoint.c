@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: ISC */
+#include "daemon/endpoint.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/log.h"
+
+struct option {
+	int name;
+	int value;
+};
+
+static enum om_err
+endpoint_options(void *sock, const struct option *options, size_t count, struct om_why *why)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (zmq_setsockopt(sock, options[i].name, &options[i].value,
+				   sizeof(options[i].value)) != 0) {
+			return om_why_set(why, OM_ERR_INTERNAL, "ZeroMQ option %d: %s",
+					  options[i].name, zmq_strerror(zmq_errno()));
+		}
+	}
+	return OM_OK;
+}
+
+static enum om_err
+endpoint_fd(struct om_endpoint *ep, struct om_why *why)
+{
+	size_t size = sizeof(ep->fd);
+
+	if (zmq_getsockopt(ep->sock, ZMQ_FD, &ep->fd, &size) != 0) {
+		return om_why_set(why, OM_ERR_INTERNAL, "ZMQ_FD: %s", zmq_strerror(zmq_errno()));
+	}
+	return OM_OK;
+}
+
+static enum om_err
+endpoint_router(void *zmq, const struct om_endpoint_limits *limits, struct om_endpoint *out,
+		struct om_why *why)
+{
+	const int64_t frame_max = (int64_t)limits->frame_max;
+	const struct option options[] = {
+		{ ZMQ_RCVHWM, OM_ENDPOINT_RECV_HWM },
+		{ ZMQ_SNDHWM, (int)limits->answers_max },
+		{ ZMQ_ROUTER_MANDATORY, 1 }, /* an answer that goes nowhere is an error to count */
+		{ ZMQ_ROUTER_HANDOVER, 0 }, /* nobody takes a connection over by its id */
+		{ ZMQ_HANDSHAKE_IVL, OM_ENDPOINT_HANDSHAKE_MS },
+		{ ZMQ_BACKLOG, OM_ENDPOINT_BACKLOG },
+		{ ZMQ_LINGER, OM_ENDPOINT_LINGER_MS },
+		{ ZMQ_IPV6, 1 },
+	};
+	enum om_err err;
+
+	memset(out, 0, sizeof(*out));
+	out->sock = zmq_socket(zmq, ZMQ_ROUTER);
+	if (out->sock == NULL) {
+		return om_why_set(why, OM_ERR_LIMIT, "socket: %s", zmq_strerror(zmq_errno()));
+	}
+	err = endpoint_options(out->sock, options, OM_COUNT(options), why);
+	/* The default is no limit at all. */
+	if (err == OM_OK &&
+	    zmq_setsockopt(out->sock, ZMQ_MAXMSGSIZE, &frame_max, sizeof(frame_max)) != 0) {
+		err = om_why_set(why, OM_ERR_INTERNAL, "ZMQ_MAXMSGSIZE");
+	}
+	if (err == OM_OK) {
+		err = endpoint_fd(out, why);
+	}
+	return err;
+}
+
+static enum om_err
+endpoint_bind(struct om_endpoint *ep, struct om_why *why)
+{
+	if (zmq_bind(ep->sock, ep->url) != 0) {
+		return om_why_set(why, OM_ERR_IO, "bind %s: %s", ep->url,
+				  zmq_strerror(zmq_errno()));
+	}
+	return OM_OK;
+}
+
+/*
+ * ZeroMQ makes the socket by the umask, which takes the group's right to write, and so to connect,
+ * away: it is opened to the group afterwards, and there is no moment when it is too open.
+ */
+static enum om_err
+endpoint_mode(const char *path, const char *group, struct om_why *why)
+{
+	struct group gr, *found = NULL;
+	char *buf = malloc(65536);
+	mode_t mode = 0600;
+	enum om_err err = OM_OK;
+
+	if (buf == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	if (group != NULL && group[0] != '\0' && getgrnam_r(group, &gr, buf, 65536, &found) == 0 &&
+	    found != NULL && chown(path, (uid_t)-1, gr.gr_gid) == 0) {
+		mode = 0660;
+	}
+	if (chmod(path, mode) != 0) {
+		err = om_why_errno(why, OM_ERR_IO, "chmod %s", path);
+	}
+	free(buf);
+	return err;
+}
+
+enum om_err
+om_endpoint_open_ipc(void *zmq, const char *path, const char *group,
+		     const struct om_endpoint_limits *limits, struct om_endpoint *out,
+		     struct om_why *why)
+{
+	enum om_err err = endpoint_router(zmq, limits, out, why);
+
+	out->kind = OM_ENDPOINT_IPC;
+	snprintf(out->url, sizeof(out->url), "ipc://%s", path);
+	if (err == OM_OK) {
+		err = endpoint_bind(out, why);
+	}
+	if (err == OM_OK) {
+		err = endpoint_mode(path, group, why);
+	}
+	if (err != OM_OK) {
+		om_endpoint_close(out);
+	}
+	return err;
+}
+
+/* 1: IPv4, 2: IPv6, 0: neither. */
+static int
+address_family(const char *address, bool *loopback)
+{
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (inet_pton(AF_INET, address, &four) == 1) {
+		*loopback = ntohl(four.s_addr) >> 24 == 127;
+		return 1;
+	}
+	if (inet_pton(AF_INET6, address, &six) == 1) {
+		*loopback = IN6_IS_ADDR_LOOPBACK(&six);
+		return 2;
+	}
+	return 0;
+}
+
+static enum om_err
+endpoint_tcp_options(void *sock, const char *secret_key, struct om_why *why)
+{
+	const struct option options[] = {
+		{ ZMQ_TCP_KEEPALIVE, 1 },
+		{ ZMQ_HEARTBEAT_IVL, OM_ENDPOINT_HEARTBEAT_MS },
+		{ ZMQ_HEARTBEAT_TIMEOUT, OM_ENDPOINT_HEARTBEAT_TO_MS },
+	};
+	const struct option curve[] = { { ZMQ_CURVE_SERVER, 1 } };
+	enum om_err err = endpoint_options(sock, options, OM_COUNT(options), why);
+
+	if (err != OM_OK || secret_key == NULL) {
+		return err;
+	}
+	/* Without a domain ZeroMQ would let every key in. */
+	if (zmq_setsockopt(sock, ZMQ_ZAP_DOMAIN, OM_ENDPOINT_ZAP_DOMAIN,
+			   sizeof(OM_ENDPOINT_ZAP_DOMAIN) - 1) != 0 ||
+	    zmq_setsockopt(sock, ZMQ_CURVE_SECRETKEY, secret_key, OM_AUTH_KEY_LEN + 1) != 0) {
+		return om_why_set(why, OM_ERR_UNSUPPORTED, "CURVE: %s", zmq_strerror(zmq_errno()));
+	}
+	return endpoint_options(sock, curve, OM_COUNT(curve), why);
+}
+
+enum om_err
+om_endpoint_open_tcp(void *zmq, const char *address, unsigned port, const char *secret_key,
+		     const struct om_endpoint_limits *limits, struct om_endpoint *out,
+		     struct om_why *why)
+{
+	bool loopback = false;
+	int family = address_family(address, &loopback);
+	enum om_err err;
+
+	memset(out, 0, sizeof(*out));
+	if (family == 0) {
+		return om_why_set(why, OM_ERR_INVALID, "control.address: %s is no address",
+				  address);
+	}
+	if (secret_key == NULL && !loopback) {
+		return om_why_set(why, OM_ERR_DENIED,
+				  "control.address: %s without CURVE would let everyone in",
+				  address);
+	}
+	err = endpoint_router(zmq, limits, out, why);
+	out->kind = secret_key != NULL ? OM_ENDPOINT_CURVE : OM_ENDPOINT_OPEN;
+	snprintf(out->url, sizeof(out->url), family == 2 ? "tcp://[%s]:%u" : "tcp://%s:%u", address,
+		 port);
+	if (err == OM_OK) {
+		err = endpoint_tcp_options(out->sock, secret_key, why);
+	}
+	if (err == OM_OK) {
+		err = endpoint_bind(out, why);
+	}
+	if (err != OM_OK) {
+		om_endpoint_close(out);
+	}
+	return err;
+}
+
+enum om_err
+om_endpoint_open_events(void *zmq, const char *path, struct om_endpoint *out, struct om_why *why)
+{
+	const struct option options[] = {
+		{ ZMQ_SNDHWM, OM_ENDPOINT_EVENTS_HWM },
+		{ ZMQ_LINGER, OM_ENDPOINT_LINGER_MS },
+	};
+	enum om_err err;
+
+	memset(out, 0, sizeof(*out));
+	out->kind = OM_ENDPOINT_IPC;
+	out->sock = zmq_socket(zmq, ZMQ_PUB);
+	if (out->sock == NULL) {
+		return om_why_set(why, OM_ERR_LIMIT, "socket: %s", zmq_strerror(zmq_errno()));
+	}
+	snprintf(out->url, sizeof(out->url), "ipc://%s", path);
+	err = endpoint_options(out->sock, options, OM_COUNT(options), why);
+	if (err == OM_OK) {
+		err = endpoint_bind(out, why);
+	}
+	if (err == OM_OK) {
+		err = endpoint_mode(path, NULL, why);
+	}
+	if (err != OM_OK) {
+		om_endpoint_close(out);
+	}
+	return err;
+}
+
+enum om_err
+om_endpoint_open_zap(void *zmq, struct om_endpoint *out, struct om_why *why)
+{
+	const struct option options[] = { { ZMQ_LINGER, 0 } };
+	enum om_err err;
+
+	memset(out, 0, sizeof(*out));
+	out->sock = zmq_socket(zmq, ZMQ_REP);
+	if (out->sock == NULL) {
+		return om_why_set(why, OM_ERR_LIMIT, "socket: %s", zmq_strerror(zmq_errno()));
+	}
+	snprintf(out->url, sizeof(out->url), "inproc://zeromq.zap.01");
+	err = endpoint_options(out->sock, options, OM_COUNT(options), why);
+	if (err == OM_OK) {
+		err = endpoint_bind(out, why);
+	}
+	if (err == OM_OK) {
+		err = endpoint_fd(out, why);
+	}
+	if (err != OM_OK) {
+		om_endpoint_close(out);
+	}
+	return err;
+}
+
+void
+om_endpoint_close(struct om_endpoint *ep)
+{
+	if (ep->sock != NULL) {
+		zmq_close(ep->sock);
+		ep->sock = NULL;
+	}
+}
+
+bool
+om_endpoint_has_input(const struct om_endpoint *ep)
+{
+	int events = 0;
+	size_t size = sizeof(events);
+
+	return zmq_getsockopt(ep->sock, ZMQ_EVENTS, &events, &size) == 0 &&
+	       (events & ZMQ_POLLIN) != 0;
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
+
+/*
+ * [route][body] from a DEALER, [route][][body] from a REQ.  Anything else is read to its end, so that
+ * the next message begins at its beginning, and told as bad.
+ */
+bool
+om_endpoint_recv(const struct om_endpoint *ep, struct om_inbound *in)
+{
+	zmq_msg_t part;
+	unsigned parts = 0;
+
+	memset(in, 0, sizeof(*in));
+	zmq_msg_init(&in->body);
+	zmq_msg_init(&part);
+	for (;;) {
+		if (zmq_msg_recv(&part, ep->sock, ZMQ_DONTWAIT) < 0) {
+			break; /* EAGAIN, only before the first part */
+		}
+		parts++;
+		if (parts == 1) {
+			in->route_len = zmq_msg_size(&part);
+			if (in->route_len > OM_ROUTE_MAX) {
+				in->route_len = OM_ROUTE_MAX;
+			}
+			memcpy(in->route, zmq_msg_data(&part), in->route_len);
+		} else if (parts == 2 && zmq_msg_size(&part) == 0 && zmq_msg_more(&part)) {
+			in->delimited = true;
+		} else if (parts == (in->delimited ? 3u : 2u)) {
+			zmq_msg_move(&in->body, &part);
+			if (!zmq_msg_more(&in->body)) {
+				break;
+			}
+			continue;
+		} else {
+			in->bad = "a request is one frame, or an empty one and one";
+		}
+		if (!zmq_msg_more(&part)) {
+			break;
+		}
+	}
+	zmq_msg_close(&part);
+	if (parts == 0) {
+		zmq_msg_close(&in->body);
+		return false;
+	}
+	if (in->bad == NULL && zmq_msg_size(&in->body) == 0) {
+		in->bad = "the request is empty";
+	}
+	/*
+	 * ZeroMQ's own ids begin with a zero byte.  One that the client chose may be chosen by another
+	 * after it, who would then get the answers that were still under way.
+	 */
+	if (in->route_len != 5 || in->route[0] != 0) {
+		in->bad = "the socket has a routing id of its own; leave ZMQ_ROUTING_ID alone";
+	}
+	return true;
+}
+
+void
+om_inbound_fini(struct om_inbound *in)
+{
+	zmq_msg_close(&in->body);
+}
+
+enum om_err
+om_endpoint_who(const struct om_endpoint *ep, struct om_inbound *in, const struct om_auth *auth,
+		struct om_caller *out)
+{
+	const char *text;
+
+	switch (ep->kind) {
+	case OM_ENDPOINT_IPC:
+		text = zmq_msg_gets(&in->body, "Peer-Address");
+		return text != NULL ? om_auth_local(auth, text, out) : OM_ERR_DENIED;
+	case OM_ENDPOINT_CURVE:
+		return om_auth_key(auth, zmq_msg_gets(&in->body, "User-Id"), out);
+	case OM_ENDPOINT_OPEN:
+		break;
+	}
+	memset(out, 0, sizeof(*out));
+	out->role = OM_ROLE_REQUESTER;
+	snprintf(out->peer, sizeof(out->peer), "%s", OM_AUTH_OPEN_PEER);
+	return OM_OK;
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+static enum om_err
+endpoint_send_route(const struct om_endpoint *ep, const void *route, size_t route_len)
+{
+	for (int attempt = 0; attempt < 2; attempt++) {
+		if (zmq_send(ep->sock, route, route_len, ZMQ_DONTWAIT | ZMQ_SNDMORE) >= 0) {
+			return OM_OK;
+		}
+		if (zmq_errno() == EHOSTUNREACH) {
+			return OM_ERR_GONE;
+		}
+		if (zmq_errno() != EAGAIN) {
+			return OM_ERR_IO;
+		}
+		/* Room that the connection has made is seen only when commands are processed. */
+		(void)om_endpoint_has_input(ep);
+	}
+	return OM_ERR_FULL;
+}
+
+enum om_err
+om_endpoint_send(const struct om_endpoint *ep, const void *route, size_t route_len, bool delimited,
+		 void *data, size_t len, zmq_free_fn *release, void *hint)
+{
+	enum om_err err;
+	zmq_msg_t body;
+
+	if (zmq_msg_init_data(&body, data, len, release, hint) != 0) {
+		release(data, hint);
+		return OM_ERR_NOMEM;
+	}
+	err = endpoint_send_route(ep, route, route_len);
+	/* After the route ZeroMQ takes the other parts, and drops them if the connection ends. */
+	if (err == OM_OK && delimited &&
+	    zmq_send(ep->sock, "", 0, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
+		err = OM_ERR_GONE;
+	}
+	if (err == OM_OK && zmq_msg_send(&body, ep->sock, ZMQ_DONTWAIT) < 0) {
+		err = OM_ERR_GONE;
+	}
+	if (err != OM_OK) {
+		zmq_msg_close(&body);
+	}
+	return err;
+}
+
+void
+om_endpoint_publish(const struct om_endpoint *ep, struct om_str topic, struct om_bin body)
+{
+	if (zmq_send(ep->sock, topic.ptr, topic.len, ZMQ_DONTWAIT | ZMQ_SNDMORE) >= 0) {
+		(void)zmq_send(ep->sock, body.ptr, body.len, ZMQ_DONTWAIT);
+	}
+}
+
+/* --- ZAP ------------------------------------------------------------------------------------- */
+
+static void
+zap_reply(const struct om_endpoint *ep, const char *request, size_t request_len, const char *user)
+{
+	const char *status = user != NULL ? "200" : "400";
+	const char *text = user != NULL ? "OK" : "the key is not authorized";
+
+	zmq_send(ep->sock, "1.0", 3, ZMQ_SNDMORE);
+	zmq_send(ep->sock, request, request_len, ZMQ_SNDMORE);
+	zmq_send(ep->sock, status, 3, ZMQ_SNDMORE);
+	zmq_send(ep->sock, text, strlen(text), ZMQ_SNDMORE);
+	zmq_send(ep->sock, user != NULL ? user : "", user != NULL ? OM_AUTH_KEY_LEN : 0,
+		 ZMQ_SNDMORE);
+	zmq_send(ep->sock, "", 0, 0);
+}
+
+/* version, request, domain, address, identity, mechanism, key */
+bool
+om_endpoint_zap_step(const struct om_endpoint *ep, const struct om_auth *auth, uint64_t *refused)
+{
+	char frames[7][64], key[OM_AUTH_KEY_LEN + 1];
+	size_t sizes[7] = { 0 };
+	struct om_caller caller;
+	bool ok = true, more = true;
+	unsigned n = 0;
+
+	while (more) {
+		char scrap[64], *to = n < 7 ? frames[n] : scrap;
+		int more_value = 0, got = zmq_recv(ep->sock, to, sizeof(scrap), ZMQ_DONTWAIT);
+		size_t size = sizeof(more_value);
+
+		if (got < 0) {
+			return false;
+		}
+		if (n < 7) {
+			/* zmq_recv tells the true length of what it cut. */
+			sizes[n] = (size_t)got;
+		}
+		n++;
+		more = zmq_getsockopt(ep->sock, ZMQ_RCVMORE, &more_value, &size) == 0 &&
+		       more_value != 0;
+	}
+	ok = n == 7 && sizes[1] <= sizeof(frames[1]) &&
+	     sizes[2] == sizeof(OM_ENDPOINT_ZAP_DOMAIN) - 1 &&
+	     memcmp(frames[2], OM_ENDPOINT_ZAP_DOMAIN, sizes[2]) == 0 && sizes[5] == 5 &&
+	     memcmp(frames[5], "CURVE", 5) == 0 && sizes[6] == 32 &&
+	     zmq_z85_encode(key, (const uint8_t *)frames[6], 32) != NULL;
+	if (ok && om_auth_key(auth, key, &caller) != OM_OK) {
+		om_warn("control.refused", "key %s is not authorized", key);
+		ok = false;
+	}
+	*refused += !ok;
+	zap_reply(ep, frames[1], sizes[1] <= sizeof(frames[1]) ? sizes[1] : 0, ok ? key : NULL);
+	return true;
+}
