@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The bus: its services, the sockets between them, and frames.
+ *
+ * Why a PULL per link and not one per service: ZeroMQ reads a PULL with several senders round
+ * robin, and a turn that finds one pipe empty puts it to sleep; the next message on it then costs an
+ * eventfd write and a poll (2 us instead of 0.07).  With a socket and a bell per link the reader
+ * never looks at an empty pipe, however many senders there are.
+ *
+ * 1. A link is made by its sender, both ends, before the first ring; the ring carries the receiving
+ *    socket over to the receiver's thread with the full fence that libzmq asks for.
+ * 2. A frame is reserved on the bell, sent, then rung: the receiver takes as many as were rung and
+ *    never sees EAGAIN.  If broken: frames stay in the socket, or the reader falls asleep.
+ * 3. High-water marks are off: the bell's limit is the bound, and answers pass it.
+ */
+#include "msg/bus.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "msg/bus_impl.h"
+
+#define BUS_SOCKETS_MAX (2 * OM_SERVICE_MAX * OM_SERVICE_MAX + 64)
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+enum om_err
+om_bus_new(struct om_system *sys, struct om_bus **out, struct om_why *why)
+{
+	struct om_bus *bus = calloc(1, sizeof(*bus));
+
+	if (bus == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "bus: out of memory");
+	}
+	bus->sys = sys;
+	bus->zmq = zmq_ctx_new();
+	if (bus->zmq == NULL) {
+		free(bus);
+		return om_why_errno(why, OM_ERR_LIMIT, "bus: zmq_ctx_new");
+	}
+	(void)zmq_ctx_set(bus->zmq, ZMQ_MAX_SOCKETS, BUS_SOCKETS_MAX);
+	(void)zmq_ctx_set(bus->zmq, ZMQ_BLOCKY, 0); /* no linger: nothing may hold up the end */
+	(void)pthread_mutex_init(&bus->lock, NULL);
+	*out = bus;
+	return OM_OK;
+}
+
+static void
+slot_free(struct bus_slot *slot)
+{
+	if (slot == NULL) {
+		return;
+	}
+	for (size_t i = 0; i < OM_SERVICE_MAX; i++) {
+		om_bell_unref(slot->bell[i]);
+		if (slot->push[i] != NULL) {
+			(void)zmq_close(slot->push[i]);
+		}
+		if (slot->pull[i] != NULL) {
+			(void)zmq_close(slot->pull[i]);
+		}
+	}
+	om_bell_unref(slot->tail);
+	free(slot);
+}
+
+void
+om_bus_free(struct om_bus *bus)
+{
+	if (bus == NULL) {
+		return;
+	}
+	for (size_t i = 0; i < OM_SERVICE_MAX; i++) {
+		slot_free(bus->slots[i]);
+	}
+	(void)zmq_ctx_term(bus->zmq);
+	(void)pthread_mutex_destroy(&bus->lock);
+	free(bus);
+}
+
+void *
+om_bus_zmq(struct om_bus *bus)
+{
+	return bus->zmq;
+}
+
+/* --- services --------------------------------------------------------------------------------- */
+
+struct bus_slot *
+bus_find(struct om_bus *bus, const char *name)
+{
+	uint32_t n = atomic_load_explicit(&bus->slot_count, memory_order_acquire);
+
+	for (uint32_t i = 0; i < n; i++) {
+		const char *known = bus->slots[i]->def->name;
+
+		if (known == name || strcmp(known, name) == 0) {
+			return bus->slots[i];
+		}
+	}
+	return NULL;
+}
+
+static struct bus_slot *
+slot_new(struct om_bus *bus, const struct om_service_def *def, uint32_t index)
+{
+	uint32_t backlog = def->backlog != 0 ? def->backlog : OM_BUS_BACKLOG;
+	struct bus_slot *slot = calloc(1, sizeof(*slot));
+	enum om_err err = OM_OK;
+
+	if (slot == NULL) {
+		return NULL;
+	}
+	slot->bus = bus;
+	slot->def = def;
+	slot->index = index;
+	slot->next_seq = 1;
+	bus_service_actor_def(def, &slot->actor_def);
+	OM_ASSERT(def->on_count < UINT8_MAX);
+	for (size_t i = 0; i < def->on_count; i++) {
+		OM_ASSERT(slot->handler[def->on[i].type] == 0); /* two handlers of one type */
+		slot->handler[def->on[i].type] = (uint8_t)(i + 1);
+	}
+	for (size_t i = 0; i < OM_SERVICE_MAX && err == OM_OK; i++) {
+		err = om_bell_new(bus->sys, backlog, &slot->bell[i]);
+	}
+	if (err == OM_OK) {
+		err = om_bell_new(bus->sys, 0, &slot->tail);
+	}
+	if (err != OM_OK) {
+		slot_free(slot);
+		return NULL;
+	}
+	return slot;
+}
+
+const struct om_actor_def *
+om_service_actor(struct om_bus *bus, const struct om_service_def *def)
+{
+	struct bus_slot *slot;
+
+	OM_ASSERT(def->name[0] != '\0' && strlen(def->name) <= OM_SERVICE_MAX);
+	(void)pthread_mutex_lock(&bus->lock);
+	slot = bus_find(bus, def->name);
+	if (slot == NULL) {
+		uint32_t n = atomic_load_explicit(&bus->slot_count, memory_order_relaxed);
+
+		OM_ASSERT(n < OM_SERVICE_MAX);
+		slot = slot_new(bus, def, n);
+		if (slot != NULL) {
+			bus->slots[n] = slot;
+			/* Order: the slot is complete before bus_find (acquire) can see it. */
+			atomic_store_explicit(&bus->slot_count, n + 1, memory_order_release);
+		}
+	}
+	(void)pthread_mutex_unlock(&bus->lock);
+	OM_ASSERT(slot == NULL || slot->def == def); /* two services of one name */
+	return slot != NULL ? &slot->actor_def : NULL;
+}
+
+enum om_err
+om_service_spawn(struct om_bus *bus, const struct om_service_arg *arg, struct om_actor_id *out)
+{
+	const struct om_actor_def *def = om_service_actor(bus, arg->def);
+
+	return def != NULL ? om_system_spawn(bus->sys, def, arg, out) : OM_ERR_NOMEM;
+}
+
+bool
+om_caller_may(const struct om_caller *caller, enum om_msg_type type)
+{
+	switch (caller->role) {
+	case OM_ROLE_ACTOR:
+		return true;
+	case OM_ROLE_OPERATOR:
+		return om_msg_info(type)->who != OM_WHO_ACTOR;
+	case OM_ROLE_REQUESTER:
+		return om_msg_info(type)->who == OM_WHO_PEER;
+	}
+	return false;
+}
+
+size_t
+om_bus_stats(struct om_bus *bus, struct om_bus_stats *out, size_t max)
+{
+	uint32_t n = atomic_load_explicit(&bus->slot_count, memory_order_acquire);
+
+	for (uint32_t i = 0; i < n && i < max; i++) {
+		struct bus_slot *slot = bus->slots[i];
+		uint64_t c[BUS_COUNT_COUNT];
+		uint64_t waiting = 0;
+
+		for (size_t k = 0; k < BUS_COUNT_COUNT; k++) {
+			c[k] = atomic_load_explicit(&slot->counts[k], memory_order_relaxed);
+		}
+		for (size_t k = 0; k < OM_SERVICE_MAX; k++) {
+			waiting += om_bell_depth(slot->bell[k]);
+		}
+		out[i] = (struct om_bus_stats){
+			.name = slot->def->name,
+			.handled = c[BUS_HANDLED],
+			.sent = c[BUS_SENT],
+			.asks = c[BUS_ASKS],
+			.asks_failed = c[BUS_ASKS_FAILED],
+			.late = c[BUS_LATE],
+			.refused = c[BUS_REFUSED],
+			.bad = c[BUS_BAD],
+			.unanswered = c[BUS_UNANSWERED],
+			.waiting = waiting,
+		};
+	}
+	return n;
+}
+
+/* --- links ------------------------------------------------------------------------------------ */
+
+static void *
+socket_new(struct om_bus *bus, int type, int hwm_option)
+{
+	void *socket = zmq_socket(bus->zmq, type);
+	int unlimited = 0;
+
+	if (socket != NULL) {
+		(void)zmq_setsockopt(socket, hwm_option, &unlimited, sizeof(unlimited));
+	}
+	return socket;
+}
+
+enum om_err
+bus_link(struct bus_slot *from, struct bus_slot *to)
+{
+	char endpoint[64 + 2 * OM_SERVICE_MAX];
+	struct om_bus *bus = from->bus;
+	void *pull, *push;
+
+	if (from->push[to->index] != NULL) {
+		return OM_OK;
+	}
+	(void)snprintf(endpoint, sizeof(endpoint), "inproc://omerta/%s/%s", to->def->name,
+		       from->def->name);
+	pull = socket_new(bus, ZMQ_PULL, ZMQ_RCVHWM);
+	push = socket_new(bus, ZMQ_PUSH, ZMQ_SNDHWM);
+	if (pull == NULL || push == NULL || zmq_bind(pull, endpoint) != 0 ||
+	    zmq_connect(push, endpoint) != 0) {
+		om_error("bus.link", "%s: %s", endpoint, zmq_strerror(zmq_errno()));
+		if (pull != NULL) {
+			(void)zmq_close(pull);
+		}
+		if (push != NULL) {
+			(void)zmq_close(push);
+		}
+		return OM_ERR_LIMIT;
+	}
+	to->pull[from->index] = pull;
+	from->push[to->index] = push;
+	return OM_OK;
+}
+
+/* --- frames ----------------------------------------------------------------------------------- */
+
+void
+bus_frame_begin(struct om_buf *buf, enum bus_kind kind, uint64_t id, const struct om_caller *as)
+{
+	struct bus_head head = { .magic = BUS_MAGIC, .kind = (uint8_t)kind, .id = id };
+
+	om_buf_reset(buf);
+	if (as == NULL) {
+		head.role = OM_ROLE_ACTOR;
+		om_buf_add(buf, &head, sizeof(head));
+		return;
+	}
+	head.role = (uint8_t)as->role;
+	head.peer_len = (uint8_t)strnlen(as->peer, OM_PEER_MAX);
+	head.network_len = (uint8_t)strnlen(as->network, OM_NETWORK_MAX);
+	om_buf_add(buf, &head, sizeof(head));
+	om_buf_add(buf, as->peer, head.peer_len);
+	om_buf_add(buf, as->network, head.network_len);
+}
+
+static void
+frame_release(void *data, void *hint)
+{
+	(void)hint;
+	free(data);
+}
+
+/* A large frame gives its buffer away; a small one is copied and the buffer used again. */
+static int
+frame_msg(zmq_msg_t *msg, struct om_buf *buf)
+{
+	if (buf->len >= BUS_HANDOVER_MIN) {
+		if (zmq_msg_init_data(msg, buf->data, buf->len, frame_release, NULL) != 0) {
+			return -1;
+		}
+		*buf = (struct om_buf){ .max = buf->max };
+		return 0;
+	}
+	if (zmq_msg_init_size(msg, buf->len) != 0) {
+		return -1;
+	}
+	memcpy(zmq_msg_data(msg), buf->data, buf->len);
+	om_buf_reset(buf);
+	return 0;
+}
+
+enum om_err
+bus_frame_send(struct bus_slot *from, struct bus_slot *to, struct om_buf *buf)
+{
+	struct om_bell *bell = to->bell[from->index];
+	zmq_msg_t msg;
+
+	if (buf->failed || frame_msg(&msg, buf) != 0) {
+		om_bell_cancel(bell);
+		om_buf_reset(buf);
+		return OM_ERR_NOMEM;
+	}
+	if (zmq_msg_send(&msg, from->push[to->index], ZMQ_DONTWAIT) < 0) {
+		om_error("bus.send", "%s to %s: %s", from->def->name, to->def->name,
+			 zmq_strerror(zmq_errno()));
+		(void)zmq_msg_close(&msg);
+		om_bell_cancel(bell);
+		return OM_ERR_IO;
+	}
+	om_bell_ring(bell);
+	bus_count(from, BUS_SENT);
+	return OM_OK;
+}
+
+bool
+bus_frame_parse(struct om_bin bytes, struct bus_frame *out)
+{
+	const uint8_t *at = bytes.ptr + sizeof(out->head);
+	size_t left;
+
+	if (bytes.len < sizeof(out->head)) {
+		return false;
+	}
+	memcpy(&out->head, bytes.ptr, sizeof(out->head));
+	left = bytes.len - sizeof(out->head);
+	if (out->head.magic != BUS_MAGIC || out->head.kind >= BUS_KIND_COUNT ||
+	    out->head.role > OM_ROLE_OPERATOR || out->head.peer_len > OM_PEER_MAX ||
+	    out->head.network_len > OM_NETWORK_MAX ||
+	    (size_t)out->head.peer_len + out->head.network_len > left) {
+		return false;
+	}
+	out->caller.role = (enum om_role)out->head.role;
+	memcpy(out->caller.peer, at, out->head.peer_len);
+	out->caller.peer[out->head.peer_len] = '\0';
+	at += out->head.peer_len;
+	memcpy(out->caller.network, at, out->head.network_len);
+	out->caller.network[out->head.network_len] = '\0';
+	at += out->head.network_len;
+	out->envelope = (struct om_bin){ at, (size_t)(bytes.ptr + bytes.len - at) };
+	return true;
+}
