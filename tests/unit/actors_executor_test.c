@@ -1,0 +1,788 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The executor and its job_runs on a real runtime and bus, with a driver without VMs and a guest
+ * that this test plays at the other end of the agent's socket.  The ledger and the queue are fakes
+ * that keep what they are told.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "actors/executor.h"
+#include "actors/names.h"
+#include "base/assert.h"
+#include "base/mp.h"
+#include "msg/codec.h"
+#include "vm/driver_mem.h"
+#include "vm/guest_proto.h"
+
+#define JOB       "job1"
+#define WAIT_S    20 /* a test that waits longer has failed */
+#define OUT_BYTES 300000
+
+/* What the guest does once the job is started. */
+enum play {
+	PLAY_EXIT_0,
+	PLAY_EXIT_3,
+	PLAY_SIGNAL,
+	PLAY_OOM,
+	PLAY_MUCH_OUTPUT,
+	PLAY_RUN_UNTIL_STOPPED,
+	PLAY_DEAF, /* runs on, does not obey a stop */
+	PLAY_GARBAGE,
+	PLAY_SILENT, /* no hello */
+	PLAY_HANG_UP,
+};
+
+enum cmd { CMD_START = 100, CMD_CANCEL, CMD_ROGUE, CMD_DRAIN };
+
+struct world {
+	char dir[64];
+	struct om_system *sys;
+	struct om_bus *bus;
+	struct om_vm_driver driver;
+	struct om_vm_image image;
+	struct om_executor_conf conf;
+	struct om_actor_id queue_id;
+	enum play play;
+	int listen_fd;
+	pthread_t guest;
+	bool guest_started;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	/* the fakes' books, under the lock */
+	char states[256]; /* "provisioning running completed " */
+	char reason[64];
+	char text[256];
+	int64_t exit_code;
+	uint64_t signal, cpu_ms, dropped;
+	size_t output_bytes, output_in_final_order;
+	char done_state[32];
+	unsigned dones, drained, disk_errors_left, cancels_answered;
+	bool running;
+};
+
+static struct world *W; /* cmocka runs one test at a time */
+
+static void
+book(void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&W->lock);
+	fn(arg);
+	pthread_cond_broadcast(&W->changed);
+	pthread_mutex_unlock(&W->lock);
+}
+
+static void
+wait_for(bool (*is_so)(void))
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WAIT_S;
+	pthread_mutex_lock(&W->lock);
+	while (!is_so()) {
+		int rc = pthread_cond_timedwait(&W->changed, &W->lock, &until);
+
+		if (rc == ETIMEDOUT) {
+			pthread_mutex_unlock(&W->lock);
+			fail_msg("waited too long; states: %s", W->states);
+		}
+	}
+	pthread_mutex_unlock(&W->lock);
+}
+
+static bool
+is_done(void)
+{
+	return W->dones > 0;
+}
+
+static bool
+is_running(void)
+{
+	return W->running;
+}
+
+static bool
+is_drained(void)
+{
+	return W->drained > 0;
+}
+
+/* --- the fake ledger --------------------------------------------------------------------------- */
+
+static void
+book_move(void *arg)
+{
+	const struct om_ledger_move *m = arg;
+
+	(void)snprintf(W->states + strlen(W->states), sizeof(W->states) - strlen(W->states),
+		       "%.*s ", OM_STR_ARG(m->state));
+	(void)snprintf(W->reason, sizeof(W->reason), "%.*s", OM_STR_ARG(m->reason));
+	(void)snprintf(W->text, sizeof(W->text), "%.*s", OM_STR_ARG(m->text));
+	if (om_str_is(m->state, "running")) {
+		W->running = true;
+	}
+	if (OM_HAS(m, ledger_move, result)) {
+		W->exit_code = OM_HAS(m->result, job_info, exit_code) ? m->result->exit_code : -1;
+		W->signal = m->result->signal;
+		W->cpu_ms = m->result->cpu_ms;
+		W->dropped = m->result->output_dropped;
+		W->output_in_final_order = W->output_bytes;
+	}
+}
+
+static void
+book_output(void *arg)
+{
+	W->output_bytes += *(size_t *)arg;
+}
+
+static bool
+disk_is_full(void)
+{
+	bool full;
+
+	pthread_mutex_lock(&W->lock);
+	full = W->disk_errors_left > 0;
+	W->disk_errors_left -= full;
+	pthread_mutex_unlock(&W->lock);
+	return full;
+}
+
+static enum om_err
+ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
+{
+	static const char script[] = "print('hi')";
+	struct om_job_submit submit = { 0 };
+	struct om_ledger_spec spec = { 0 };
+	struct om_buf raw = { 0 };
+	enum om_err err;
+
+	(void)state;
+	OM_SET(&submit, job_submit, lang, OM_STR("python"));
+	OM_SET(&submit, job_submit, script,
+	       ((struct om_bin){ (const uint8_t *)script, sizeof(script) - 1 }));
+	OM_SET(&submit, job_submit, network, OM_STR("none"));
+	OM_SET(&submit, job_submit, runtime_s, W->play == PLAY_DEAF ? 1 : 60);
+	err = om_body_encode(OM_BODY_job_submit, &submit, &raw);
+	OM_SET(&spec, ledger_spec, job, OM_STR(JOB));
+	OM_SET(&spec, ledger_spec, spec, ((struct om_bin){ raw.data, raw.len }));
+	if (err == OM_OK) {
+		err = om_service_reply(sv, in, OM_MSG_LEDGER_SPEC, &spec);
+	}
+	om_buf_fini(&raw);
+	return err;
+}
+
+static enum om_err
+ledger_on_move(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct om_job_info info = { 0 };
+
+	(void)state;
+	if (disk_is_full()) {
+		return om_service_reply_err(sv, in, OM_ERR_DISK, "no room");
+	}
+	book(book_move, (void *)(uintptr_t)in->body);
+	OM_SET(&info, job_info, job, OM_STR(JOB));
+	OM_SET(&info, job_info, state, OM_STR("x"));
+	return in->wants_answer ? om_service_reply(sv, in, OM_MSG_JOB_INFO, &info) : OM_OK;
+}
+
+static enum om_err
+ledger_on_output(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_output *m = in->body;
+	size_t len = m->data.len;
+
+	(void)state;
+	if (disk_is_full()) {
+		return om_service_reply_err(sv, in, OM_ERR_DISK, "no room");
+	}
+	book(book_output, &len);
+	return om_service_reply_ok(sv, in);
+}
+
+static const struct om_service_handler ledger_handlers[] = {
+	{ OM_MSG_LEDGER_SPEC_GET, ledger_on_spec },
+	{ OM_MSG_LEDGER_MOVE, ledger_on_move },
+	{ OM_MSG_LEDGER_OUTPUT, ledger_on_output },
+};
+static const struct om_service_def fake_ledger = {
+	.name = OM_LEDGER,
+	.on = ledger_handlers,
+	.on_count = OM_COUNT(ledger_handlers),
+};
+
+/* --- the fake queue, which is also the test's hand ---------------------------------------------- */
+
+static void
+book_done(void *arg)
+{
+	const struct om_exec_done *m = arg;
+
+	(void)snprintf(W->done_state, sizeof(W->done_state), "%.*s", OM_STR_ARG(m->state));
+	W->dones++;
+}
+
+static void
+book_drained(void *arg)
+{
+	(void)arg;
+	W->drained++;
+}
+
+static void
+book_cancelled(void *arg)
+{
+	(void)arg;
+	W->cancels_answered++;
+}
+
+static enum om_err
+queue_on_done(struct om_service *sv, void *state, const struct om_in *in)
+{
+	(void)sv;
+	(void)state;
+	book(book_done, (void *)(uintptr_t)in->body);
+	return OM_OK;
+}
+
+static void
+on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	(void)sv;
+	(void)state;
+	OM_ASSERT(answer->err == OM_OK);
+	if (answer->cookie == CMD_DRAIN) {
+		book(book_drained, NULL);
+	} else if (answer->cookie == CMD_CANCEL) {
+		book(book_cancelled, NULL);
+	}
+}
+
+static enum om_err
+queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
+{
+	struct om_exec_start start = { 0 };
+	struct om_queue_cancel cancel = { 0 };
+	struct om_rogue_caught rogue = { 0 };
+	struct om_pair evidence[] = { { OM_STR("protocol"), OM_STR("tcp") } };
+	struct om_empty empty = { 0 };
+
+	(void)state;
+	switch (msg->type) {
+	case CMD_START:
+		OM_SET(&start, exec_start, job, OM_STR(JOB));
+		OM_SET(&start, exec_start, cores, 1);
+		OM_SET(&start, exec_start, mem_mib, 512);
+		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_START, &start, NULL, 5000,
+				      on_answer, CMD_START);
+	case CMD_CANCEL:
+		OM_SET(&cancel, queue_cancel, job, OM_STR(JOB));
+		OM_SET(&cancel, queue_cancel, grace_ms, 1000);
+		OM_SET(&cancel, queue_cancel, reason, OM_STR("because"));
+		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &cancel, NULL, 5000,
+				      on_answer, CMD_CANCEL);
+	case CMD_ROGUE:
+		OM_SET(&rogue, rogue_caught, job, OM_STR(JOB));
+		OM_SET(&rogue, rogue_caught, state, OM_STR("rogue_killed"));
+		OM_SET(&rogue, rogue_caught, reason, OM_STR("rogue_packet"));
+		OM_SET(&rogue, rogue_caught, text, OM_STR("tcp 1.2.3.4:5 refused"));
+		OM_SET(&rogue, rogue_caught, evidence, ((struct om_pairs){ evidence, 1 }));
+		return om_service_send(sv, OM_EXECUTOR, OM_MSG_ROGUE_CAUGHT, &rogue);
+	case CMD_DRAIN:
+		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_DRAIN, &empty, NULL, 60000,
+				      on_answer, CMD_DRAIN);
+	default:
+		return OM_ERR_UNKNOWN_TYPE;
+	}
+}
+
+static const struct om_service_handler queue_handlers[] = {
+	{ OM_MSG_EXEC_DONE, queue_on_done },
+};
+static const struct om_service_def fake_queue = {
+	.name = OM_JOB_QUEUE,
+	.on = queue_handlers,
+	.on_count = OM_COUNT(queue_handlers),
+	.on_msg = queue_on_msg,
+};
+
+static void
+tell(enum cmd cmd)
+{
+	struct om_msg *msg = om_system_msg_new(W->sys, cmd, 0);
+
+	assert_non_null(msg);
+	assert_int_equal(om_system_send(W->sys, W->queue_id, &msg), OM_OK);
+}
+
+/* --- the guest ---------------------------------------------------------------------------------- */
+
+static void
+guest_frame(int fd, const struct om_buf *body)
+{
+	uint8_t head[4] = { (uint8_t)(body->len >> 24), (uint8_t)(body->len >> 16),
+			    (uint8_t)(body->len >> 8), (uint8_t)body->len };
+	size_t at = 0;
+
+	(void)!send(fd, head, sizeof(head), MSG_NOSIGNAL);
+	while (at < body->len) {
+		ssize_t n = send(fd, body->data + at, body->len - at, MSG_NOSIGNAL);
+
+		if (n <= 0) {
+			return;
+		}
+		at += (size_t)n;
+	}
+}
+
+static void
+guest_say(int fd, unsigned type, size_t count, const uint64_t *numbers)
+{
+	struct om_buf b = { 0 };
+	size_t i;
+
+	om_mp_put_array(&b, count + 1);
+	om_mp_put_u64(&b, type);
+	for (i = 0; i < count; i++) {
+		om_mp_put_u64(&b, numbers[i]);
+	}
+	guest_frame(fd, &b);
+	om_buf_fini(&b);
+}
+
+static void
+guest_hello(int fd)
+{
+	struct om_buf b = { 0 };
+
+	om_mp_put_array(&b, 6);
+	om_mp_put_u64(&b, OM_GUEST_HELLO);
+	om_mp_put_u64(&b, OM_GUEST_VERSION);
+	om_mp_put_u64(&b, 900);
+	om_mp_put_u64(&b, 500000);
+	om_mp_put_cstr(&b, "6.1");
+	om_mp_put_array(&b, 1);
+	om_mp_put_cstr(&b, "python");
+	guest_frame(fd, &b);
+	om_buf_fini(&b);
+}
+
+static void
+guest_output(int fd, const char *data, size_t len)
+{
+	struct om_buf b = { 0 };
+
+	om_mp_put_array(&b, 3);
+	om_mp_put_u64(&b, OM_GUEST_OUTPUT);
+	om_mp_put_u64(&b, 1);
+	om_mp_put_bin(&b, (struct om_bin){ (const uint8_t *)data, len });
+	guest_frame(fd, &b);
+	om_buf_fini(&b);
+}
+
+/* Exit status, signal, cpu us, peak KiB, dropped out, dropped err, oom, forks, stopped. */
+static void
+guest_exit(int fd, uint64_t status, uint64_t sig, uint64_t oom, uint64_t stopped)
+{
+	struct om_buf b = { 0 };
+
+	om_mp_put_array(&b, 10);
+	om_mp_put_u64(&b, OM_GUEST_EXIT);
+	om_mp_put_i64(&b, sig != 0 ? -1 : (int64_t)status);
+	om_mp_put_u64(&b, sig);
+	om_mp_put_u64(&b, 42000);
+	om_mp_put_u64(&b, 9000);
+	om_mp_put_u64(&b, 0);
+	om_mp_put_u64(&b, 0);
+	om_mp_put_u64(&b, oom);
+	om_mp_put_u64(&b, 0);
+	om_mp_put_bool(&b, stopped != 0);
+	guest_frame(fd, &b);
+	om_buf_fini(&b);
+	guest_say(fd, OM_GUEST_DONE, 0, NULL);
+}
+
+/* Reads frames until one of this type; false when the host hung up. */
+static bool
+guest_hear(int fd, unsigned type)
+{
+	for (;;) {
+		uint8_t head[4];
+		uint8_t *body;
+		struct om_mp mp;
+		size_t len, count;
+		uint64_t got = 0;
+
+		if (recv(fd, head, 4, MSG_WAITALL) != 4) {
+			return false;
+		}
+		len =
+		    (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
+		body = malloc(len);
+		if (recv(fd, body, len, MSG_WAITALL) != (ssize_t)len) {
+			free(body);
+			return false;
+		}
+		om_mp_init(&mp, body, len);
+		if (om_mp_array(&mp, &count) != OM_OK || om_mp_u64(&mp, &got) != OM_OK) {
+			got = 0;
+		}
+		free(body);
+		if (got == type) {
+			return true;
+		}
+	}
+}
+
+static void
+guest_play(int fd)
+{
+	char line[1000];
+	int i;
+
+	memset(line, 'x', sizeof(line));
+	switch (W->play) {
+	case PLAY_EXIT_0:
+		guest_output(fd, "hi\n", 3);
+		guest_exit(fd, 0, 0, 0, 0);
+		break;
+	case PLAY_EXIT_3:
+		guest_exit(fd, 3, 0, 0, 0);
+		break;
+	case PLAY_SIGNAL:
+		guest_exit(fd, 0, 9, 0, 0);
+		break;
+	case PLAY_OOM:
+		guest_exit(fd, 0, 9, 1, 0);
+		break;
+	case PLAY_MUCH_OUTPUT:
+		for (i = 0; i < OUT_BYTES / (int)sizeof(line); i++) {
+			guest_output(fd, line, sizeof(line));
+		}
+		guest_exit(fd, 0, 0, 0, 0);
+		break;
+	case PLAY_RUN_UNTIL_STOPPED:
+		guest_output(fd, "partial\n", 8);
+		if (guest_hear(fd, OM_GUEST_STOP)) {
+			guest_exit(fd, 0, 15, 0, 1);
+		}
+		break;
+	case PLAY_DEAF:
+		guest_output(fd, "partial\n", 8);
+		break;
+	case PLAY_GARBAGE:
+		(void)!send(fd, "\xff\xff\xff\xff garbage", 12, MSG_NOSIGNAL);
+		break;
+	case PLAY_HANG_UP:
+		guest_output(fd, "last words\n", 11);
+		return;
+	case PLAY_SILENT:
+		break;
+	}
+	(void)guest_hear(fd, 0xffff); /* until the host hangs up */
+}
+
+static void *
+guest_main(void *arg)
+{
+	int fd = accept(W->listen_fd, NULL, NULL);
+
+	(void)arg;
+	if (fd < 0) {
+		return NULL;
+	}
+	if (W->play != PLAY_SILENT) {
+		guest_hello(fd);
+	}
+	if (W->play == PLAY_SILENT || guest_hear(fd, OM_GUEST_START)) {
+		if (W->play != PLAY_SILENT) {
+			guest_say(fd, OM_GUEST_STARTED, 0, NULL);
+		}
+		guest_play(fd);
+	}
+	(void)close(fd);
+	return NULL;
+}
+
+/* Qemu would listen on the agent's socket before create() returns. */
+static void
+on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	(void)arg;
+	(void)name;
+	if (op != OM_VM_MEM_CREATE) {
+		return;
+	}
+	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/" JOB "/agent.sock", W->dir);
+	W->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	OM_ASSERT(bind(W->listen_fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0);
+	OM_ASSERT(listen(W->listen_fd, 1) == 0);
+	OM_ASSERT(pthread_create(&W->guest, NULL, guest_main, NULL) == 0);
+	W->guest_started = true;
+}
+
+/* --- the stage ---------------------------------------------------------------------------------- */
+
+static struct om_service_arg ledger_arg, queue_arg, executor_arg;
+
+static int
+setup(void **state)
+{
+	struct om_system_conf sys = { .workers = 2 };
+	struct om_vm_config vm = { .on_event = om_executor_vm_event };
+	struct om_actor_id id;
+	struct om_why why;
+
+	(void)state;
+	W = calloc(1, sizeof(*W));
+	W->listen_fd = -1;
+	pthread_mutex_init(&W->lock, NULL);
+	pthread_cond_init(&W->changed, NULL);
+	(void)snprintf(W->dir, sizeof(W->dir), "/tmp/omerta-exec.XXXXXX");
+	assert_non_null(mkdtemp(W->dir));
+	assert_int_equal(om_system_new(&sys, &W->sys), OM_OK);
+	assert_int_equal(om_bus_new(W->sys, &W->bus, &why), OM_OK);
+	vm.arg = W->sys;
+	W->driver.ops = &om_vm_mem_ops;
+	assert_int_equal(W->driver.ops->open(&vm, &W->driver.state, &why), OM_OK);
+	om_vm_mem_on_call(W->driver.state, on_driver_call, NULL);
+	(void)snprintf(W->image.kernel, sizeof(W->image.kernel), "/k");
+	(void)snprintf(W->image.initrd, sizeof(W->image.initrd), "/i");
+	(void)snprintf(W->image.root, sizeof(W->image.root), "/r");
+	W->conf = (struct om_executor_conf){
+		.driver = &W->driver, .image = &W->image, .run_dir = W->dir, .boot_timeout_ms = 300
+	};
+	ledger_arg = (struct om_service_arg){ W->bus, &fake_ledger, NULL };
+	queue_arg = (struct om_service_arg){ W->bus, &fake_queue, NULL };
+	executor_arg = (struct om_service_arg){ W->bus, &om_executor_service, &W->conf };
+	assert_int_equal(om_service_spawn(W->bus, &ledger_arg, &id), OM_OK);
+	assert_int_equal(om_service_spawn(W->bus, &queue_arg, &W->queue_id), OM_OK);
+	assert_int_equal(om_service_spawn(W->bus, &executor_arg, &id), OM_OK);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	char left[256] = "";
+	struct stat st;
+
+	(void)state;
+	if (W->sys != NULL) {
+		assert_int_equal(om_system_stop(W->sys, 5000, left, sizeof(left)), 0);
+		om_bus_free(W->bus);
+		om_system_free(W->sys);
+		W->driver.ops->close(W->driver.state);
+	}
+	if (W->guest_started) {
+		pthread_join(W->guest, NULL);
+	}
+	if (W->listen_fd >= 0) {
+		(void)close(W->listen_fd);
+	}
+	(void)rmdir(W->dir);
+	assert_int_not_equal(stat(W->dir, &st), 0);
+	pthread_cond_destroy(&W->changed);
+	pthread_mutex_destroy(&W->lock);
+	free(W);
+	W = NULL;
+	return 0;
+}
+
+/* Runs the job to its end and checks that nothing is left of it. */
+static void
+play(enum play what, const char *states, const char *reason)
+{
+	char dir[128];
+	struct stat st;
+
+	W->play = what;
+	tell(CMD_START);
+	wait_for(is_done);
+	assert_string_equal(W->states, states);
+	assert_string_equal(W->reason, reason);
+	assert_int_equal(W->dones, 1);
+	assert_int_equal(om_vm_mem_count(W->driver.state), 0);
+	(void)snprintf(dir, sizeof(dir), "%s/" JOB, W->dir);
+	assert_int_not_equal(stat(dir, &st), 0);
+}
+
+static void
+test_completed(void **state)
+{
+	(void)state;
+	play(PLAY_EXIT_0, "provisioning running completed ", "ok");
+	assert_int_equal(W->exit_code, 0);
+	assert_int_equal(W->cpu_ms, 42);
+	assert_int_equal(W->output_bytes, 3);
+	assert_string_equal(W->done_state, "completed");
+}
+
+/* The reference counted a non-zero exit as completed. */
+static void
+test_exit_status_is_a_failure(void **state)
+{
+	(void)state;
+	play(PLAY_EXIT_3, "provisioning running failed ", "exit_code");
+	assert_int_equal(W->exit_code, 3);
+}
+
+static void
+test_signal(void **state)
+{
+	(void)state;
+	play(PLAY_SIGNAL, "provisioning running failed ", "signal");
+	assert_int_equal(W->signal, 9);
+	assert_non_null(strstr(W->text, "KILL"));
+}
+
+static void
+test_out_of_memory(void **state)
+{
+	(void)state;
+	play(PLAY_OOM, "provisioning running failed ", "out_of_memory");
+}
+
+static void
+test_output_is_whole_and_before_the_end(void **state)
+{
+	(void)state;
+	play(PLAY_MUCH_OUTPUT, "provisioning running completed ", "ok");
+	assert_int_equal(W->output_bytes, OUT_BYTES);
+	assert_int_equal(W->output_in_final_order, OUT_BYTES);
+}
+
+/* A ledger that cannot write now loses nothing: each write is tried until it works. */
+static void
+test_full_disk_delays_and_loses_nothing(void **state)
+{
+	(void)state;
+	W->disk_errors_left = 2;
+	play(PLAY_MUCH_OUTPUT, "provisioning running completed ", "ok");
+	assert_int_equal(W->output_bytes, OUT_BYTES);
+}
+
+/* The reference's cancel of a running job returned true and did nothing. */
+static void
+test_cancel_ends_a_running_job(void **state)
+{
+	(void)state;
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+	assert_string_equal(W->text, "because");
+	assert_int_equal(W->output_bytes, 8);
+	assert_int_equal(W->cancels_answered, 1);
+}
+
+static void
+test_time_limit_kills_what_does_not_obey_and_keeps_its_output(void **state)
+{
+	(void)state;
+	play(PLAY_DEAF, "provisioning running timed_out ", "runtime_limit");
+	assert_int_equal(W->output_bytes, 8);
+	assert_true(om_vm_mem_calls(W->driver.state, OM_VM_MEM_DESTROY) > 0);
+}
+
+static void
+test_rogue_is_killed_and_keeps_its_output(void **state)
+{
+	(void)state;
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_ROGUE);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running rogue_killed ");
+	assert_string_equal(W->reason, "rogue_packet");
+}
+
+static void
+test_broken_protocol(void **state)
+{
+	(void)state;
+	play(PLAY_GARBAGE, "provisioning running failed ", "guest_protocol");
+}
+
+static void
+test_silent_guest(void **state)
+{
+	(void)state;
+	play(PLAY_SILENT, "provisioning failed ", "boot_timeout");
+}
+
+static void
+test_vm_that_dies_keeps_its_last_words(void **state)
+{
+	(void)state;
+	play(PLAY_HANG_UP, "provisioning running failed ", "vm_ended");
+	assert_int_equal(W->output_bytes, 11);
+}
+
+static void
+test_create_fails(void **state)
+{
+	(void)state;
+	om_vm_mem_on_call(W->driver.state, NULL, NULL);
+	om_vm_mem_fail(W->driver.state, OM_VM_MEM_CREATE, OM_ERR_VM, 0, 1);
+	play(PLAY_EXIT_0, "provisioning failed ", "vm");
+}
+
+static void
+test_drain_waits_for_the_last_job(void **state)
+{
+	(void)state;
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_DRAIN);
+	tell(CMD_CANCEL);
+	wait_for(is_drained);
+	assert_int_equal(W->dones, 1);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_completed),
+		T(test_exit_status_is_a_failure),
+		T(test_signal),
+		T(test_out_of_memory),
+		T(test_output_is_whole_and_before_the_end),
+		T(test_full_disk_delays_and_loses_nothing),
+		T(test_cancel_ends_a_running_job),
+		T(test_time_limit_kills_what_does_not_obey_and_keeps_its_output),
+		T(test_rogue_is_killed_and_keeps_its_output),
+		T(test_broken_protocol),
+		T(test_silent_guest),
+		T(test_vm_that_dies_keeps_its_last_words),
+		T(test_create_fails),
+		T(test_drain_waits_for_the_last_job),
+	};
+
+	return cmocka_run_group_tests_name("executor", tests, NULL, NULL);
+}
