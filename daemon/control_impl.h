@@ -2,7 +2,7 @@
 #ifndef OM_DAEMON_CONTROL_IMPL_H
 #define OM_DAEMON_CONTROL_IMPL_H
 
-/* Shared by control.c and control_verbs.c only. */
+/* Shared by the daemon/control*.c files only. */
 #include "daemon/control.h"
 #include "daemon/endpoint.h"
 
@@ -15,11 +15,11 @@
 enum control_phase { CONTROL_STARTING, CONTROL_SERVING, CONTROL_DRAINING };
 
 /* Each is told by daemon.status. */
-#define CONTROL_COUNTERS(X)                                                                \
-	X(requests)                                                                        \
-	X(answers) X(errors) X(malformed) X(denied) X(unauthenticated) X(limit_clients)    \
-	    X(limit_unread) X(cut_off) X(ignored_while_cut) X(client_gone) X(keys_refused) \
-		X(events)
+#define CONTROL_COUNTERS(X)                                                                  \
+	X(requests)                                                                          \
+	X(answers)                                                                           \
+	X(errors) X(malformed) X(denied) X(unauthenticated) X(limit_clients) X(limit_unread) \
+	    X(cut_off) X(ignored_while_cut) X(client_gone) X(keys_refused) X(events)
 
 struct control_counters {
 #define CONTROL_COUNTER(name) uint64_t name;
@@ -82,6 +82,14 @@ void control_drain(struct om_service *sv, struct control *c, bool now, uint64_t 
 enum om_err control_reload(struct om_service *sv, struct control *c, uint64_t cookie,
 			   const char *by, struct om_why *why);
 void control_tell(struct control *c, enum om_control_event event, const char *text);
+
+/* A request that was read from an endpoint.  control_request.c */
+void control_on_request(struct om_service *sv, struct control *c, unsigned index,
+			struct om_inbound *in);
+/* After reading or writing: the endpoint is watched again, or read on.  control.c */
+void control_settle(struct om_service *sv, struct control *c, unsigned index);
+/* Ends every request. */
+void control_fail_all(struct om_service *sv, struct control *c, enum om_err err);
 
 /* Both end the request; an unknown cookie is fine. */
 void control_answer(struct om_service *sv, struct control *c, uint64_t cookie,
