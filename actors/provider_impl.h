@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_ACTORS_PROVIDER_IMPL_H
+#define OM_ACTORS_PROVIDER_IMPL_H
+
+/*
+ * The provider's state, shared by its files:
+ *   provider.c          the actor; submitting
+ *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
+ *   provider_verbs.c    wait, cancel, approve, deny, hold, release
+ *   provider_recover.c  at the start: what the ledger has; draining at the end
+ */
+#include <sys/queue.h>
+
+#include "actors/books.h"
+#include "actors/job_level.h"
+#include "actors/provider.h"
+#include "actors/time_heap.h"
+#include "base/assert.h"
+#include "base/id.h"
+#include "store/job_state.h"
+
+#define PROVIDER_MAGIC     0x70726f76u
+#define PROVIDER_FILTER_MS 10000
+#define PROVIDER_LEDGER_MS 30000
+#define PROVIDER_QUEUE_MS  30000 /* a cancel waits for the executor's answer */
+#define PROVIDER_TASKS_MAX 100000 /* questions that wait for a job's end */
+#define PROVIDER_PAGE      1000 /* rows of one page */
+
+#define PROVIDER_PINGS_MAX 16
+
+enum { PROVIDER_TIMER_EXPIRY = 1, PROVIDER_TIMER_WATCH, PROVIDER_TIMER_RECOVER };
+
+struct provider_task;
+TAILQ_HEAD(provider_tasks, provider_task);
+
+/* A job that has not ended.  One for each, so it is small. */
+struct live {
+	struct om_name_node node; /* first */
+	struct om_account *account;
+	struct om_time_node expiry; /* held for approval */
+	struct provider_tasks *watchers; /* NULL: none */
+	uint8_t len;
+	char id[];
+};
+
+/* One request of a verb, over one job or many. */
+struct provider_verb {
+	TAILQ_ENTRY(provider_verb) link;
+	struct om_bus_request rq;
+	enum om_msg_type type;
+	struct om_caller caller;
+	char reason[257];
+	uint64_t grace_ms;
+	bool has_grace, always;
+	struct om_mono until; /* its asker waits so long */
+	size_t pending; /* tasks not finished, and 1 while tasks are being made */
+	uint64_t done;
+	enum om_err err; /* of the last task that failed */
+	char err_text[OM_WHY_MAX];
+	/* in bulk */
+	bool bulk, any_level;
+	enum om_job_level level;
+	char state[25], peer[OM_PEER_MAX + 1], cursor[65];
+};
+TAILQ_HEAD(provider_verbs, provider_verb);
+
+/* What a verb does to one job. */
+struct provider_task {
+	TAILQ_ENTRY(provider_task) link; /* in provider.tasks or in live.watchers */
+	struct provider_tasks *list;
+	struct provider_verb *verb;
+	struct om_job_id id;
+	struct om_time_node until; /* while it watches */
+	enum om_job_level level;
+	uint64_t cores, mem_mib;
+	char network[OM_NETWORK_MAX + 1];
+};
+
+struct submit;
+LIST_HEAD(submits, submit);
+
+struct provider {
+	uint32_t magic;
+	const struct om_provider_conf *conf;
+	struct om_wall (*wall)(void);
+	struct om_arena arena; /* of the message being handled */
+	struct om_books books;
+	struct om_name_table live;
+	struct om_time_heap expiries; /* wall, ns */
+	struct om_time_heap watches; /* mono, ns */
+	uint64_t expiry_timer, watch_timer;
+	int64_t expiry_at, watch_at; /* what the timers wait for; 0: nothing */
+	struct submits submits;
+	uint64_t submitting; /* jobs on their way to the ledger */
+	struct provider_verbs verbs;
+	struct provider_tasks tasks;
+	size_t task_count;
+	/* the start and the end */
+	bool ready, draining;
+	uint64_t recovering; /* questions of the recovery on their way */
+	bool last_page;
+	char cursor[65];
+	uint64_t recovered, lost;
+	struct om_bus_request pings[PROVIDER_PINGS_MAX];
+	size_t ping_count;
+	struct om_bus_request stop_rq;
+	uint64_t drain_ms;
+	bool stop_now;
+};
+
+static inline struct provider *
+provider_of(void *state)
+{
+	struct provider *p = state;
+
+	OM_ASSERT(p->magic == PROVIDER_MAGIC);
+	return p;
+}
+
+static inline struct om_str
+live_id(const struct live *live)
+{
+	return (struct om_str){ live->id, live->len };
+}
+
+/* --- provider_live.c ---------------------------------------------------------------------------- */
+
+void provider_live_init(struct provider *p);
+void provider_live_fini(struct provider *p);
+struct live *provider_live_find(const struct provider *p, struct om_str id);
+/* Opens the requester's account too.  NULL: no memory, or it is there (recovery). */
+struct live *provider_live_add(struct provider *p, struct om_str id, struct om_str peer);
+/* It expires at that time (ns since 1970). */
+enum om_err provider_live_expires(struct om_service *sv, struct provider *p, struct live *live,
+				  int64_t at_ns);
+void provider_live_decided(struct om_service *sv, struct provider *p, struct om_str id);
+/* The task waits for the end of the job. */
+enum om_err provider_live_watch(struct om_service *sv, struct provider *p, struct live *live,
+				struct provider_task *task);
+enum om_err provider_on_event(struct om_service *sv, void *state, const struct om_in *in);
+void provider_on_expiry_timer(struct om_service *sv, struct provider *p);
+void provider_on_watch_timer(struct om_service *sv, struct provider *p);
+/* Records a move that nobody waits for; a failure is logged. */
+void provider_move(struct om_service *sv, struct om_str id, enum om_job_state to,
+		   const char *reason, const char *text);
+
+/* --- provider_verbs.c ------------------------------------------------------------------------- */
+
+/* The job of a watching task has ended. */
+void provider_task_ended(struct om_service *sv, struct provider *p, struct provider_task *task,
+			 const struct om_job_event *event);
+/* Its asker waits no longer. */
+void provider_task_timeout(struct om_service *sv, struct provider *p, struct provider_task *task);
+void provider_verbs_fini(struct om_service *sv, struct provider *p);
+enum om_err provider_on_wait(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in);
+/* approve, deny, hold, release */
+enum om_err provider_on_refs(struct om_service *sv, void *state, const struct om_in *in);
+
+/* --- provider.c ------------------------------------------------------------------------------- */
+
+/* Sets not_before and held of `add`, and *requeue, as the stored body says. */
+void provider_spec_timing(struct provider *p, const struct om_ledger_spec *spec,
+			  struct om_queue_add *add, bool *requeue);
+
+/* --- provider_recover.c ----------------------------------------------------------------------- */
+
+void provider_recover(struct om_service *sv, struct provider *p);
+enum om_err provider_on_ping(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err provider_on_stop(struct om_service *sv, void *state, const struct om_in *in);
+
+#endif /* OM_ACTORS_PROVIDER_IMPL_H */

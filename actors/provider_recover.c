@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The start: the ledger is read page by page, oldest first.
+ *
+ *   pending_approval        waits on, with the expiry it had
+ *   queued                  into the queue again, in the same order
+ *   provisioning, running   lost, as no VM survives the daemon; queued again where the job asks for it
+ *
+ * The body of each queued job is read for what its row does not tell (not_before, hold).  The
+ * provider is ready when all answers of the last page are there.
+ *
+ * The end: no submissions, no starts, then until nothing runs.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/names.h"
+#include "actors/provider_impl.h"
+#include "base/log.h"
+
+#define RECOVER_RETRY_MS 1000
+#define DRAIN_DEFAULT_MS 30000
+#define DRAIN_MORE_MS    1000 /* the executor answers at the deadline at the latest */
+
+/* A queued or lost job on its way back into the queue. */
+struct comeback {
+	struct om_job_id id;
+	enum om_job_level level;
+	uint64_t cores, mem_mib;
+	bool was_started;
+};
+
+static void recover_page(struct om_service *sv, struct provider *p);
+
+static void
+recover_ready(struct om_service *sv, struct provider *p)
+{
+	p->ready = true;
+	om_info("provider.ready", "%" PRIu64 " jobs recovered, %" PRIu64 " of them were lost",
+		p->recovered, p->lost);
+	for (size_t i = 0; i < p->ping_count; i++) {
+		struct om_empty ok = { 0 };
+
+		om_service_reply_to(sv, &p->pings[i], OM_MSG_OK, &ok);
+	}
+	p->ping_count = 0;
+}
+
+/* One question of the recovery is answered. */
+static void
+recover_step(struct om_service *sv, struct provider *p)
+{
+	OM_ASSERT(p->recovering > 0);
+	if (--p->recovering > 0 || p->ready) {
+		return;
+	}
+	if (p->last_page) {
+		recover_ready(sv, p);
+	} else {
+		recover_page(sv, p);
+	}
+}
+
+static void
+recover_on_added(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
+
+	if (answer->err != OM_OK) {
+		/* What this machine lends may have shrunk since: then it would wait for ever. */
+		om_warn("provider.recover", "job %s is not queued again: %s", job->id.text,
+			answer->text);
+		provider_move(sv, om_str_of(job->id.text), OM_JOB_REJECTED,
+			      om_err_code(answer->err), answer->text);
+	}
+	free(job);
+	recover_step(sv, p);
+}
+
+static void
+recover_failed(struct om_service *sv, struct provider *p, struct comeback *job, enum om_err err)
+{
+	om_error("provider.recover", "job %s: %s", job->id.text, om_err_text(err));
+	free(job);
+	recover_step(sv, p);
+}
+
+static void
+recover_lost(struct om_service *sv, struct provider *p, struct comeback *job, bool requeue)
+{
+	struct om_str id = om_str_of(job->id.text);
+
+	provider_move(sv, id, OM_JOB_LOST, "daemon_ended",
+		      "the daemon ended while the job was running");
+	p->lost++;
+	if (requeue) {
+		provider_move(sv, id, OM_JOB_QUEUED, "requeued", "queued again after it was lost");
+	}
+}
+
+static void
+recover_on_spec(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
+	struct om_queue_add add = { .job = om_str_of(job->id.text),
+				    .level = om_str_of(om_job_level_text(job->level)),
+				    .cores = job->cores,
+				    .mem_mib = job->mem_mib };
+	bool requeue = false;
+	enum om_err err;
+
+	if (answer->err == OM_OK) {
+		provider_spec_timing(p, answer->body, &add, &requeue);
+	} else {
+		om_warn("provider.recover", "job %s: its body cannot be read: %s", job->id.text,
+			answer->text);
+	}
+	if (job->was_started) {
+		recover_lost(sv, p, job, requeue);
+		if (!requeue) {
+			free(job);
+			recover_step(sv, p);
+			return;
+		}
+		add.held = false;
+	}
+	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_ADD, &add, NULL, PROVIDER_QUEUE_MS,
+			     recover_on_added, (uintptr_t)job);
+	if (err != OM_OK) {
+		recover_failed(sv, p, job, err);
+	}
+}
+
+static void
+recover_job(struct om_service *sv, struct provider *p, const struct om_job_info *info,
+	    bool was_started)
+{
+	struct comeback *job = calloc(1, sizeof(*job));
+	struct om_job_ref ref = { .job = info->job };
+	enum om_err err = OM_ERR_NOMEM;
+
+	p->recovering++;
+	if (job != NULL && om_str_copy(info->job, job->id.text, sizeof(job->id.text)) == OM_OK) {
+		job->was_started = was_started;
+		job->cores = info->cores;
+		job->mem_mib = info->mem_mib;
+		if (om_job_level_parse(info->level, &job->level) != OM_OK) {
+			job->level = OM_LEVEL_EXTERNAL;
+		}
+		err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SPEC_GET, &ref, NULL,
+				     PROVIDER_LEDGER_MS, recover_on_spec, (uintptr_t)job);
+	}
+	if (err != OM_OK) {
+		om_error("provider.recover", "job %.*s: %s", OM_STR_ARG(info->job),
+			 om_err_text(err));
+		free(job);
+		p->recovering--; /* the page itself is still counted */
+	}
+}
+
+static void
+recover_row(struct om_service *sv, struct provider *p, const struct om_job_info *info)
+{
+	enum om_job_state state;
+	struct live *live;
+
+	if (om_job_state_parse(info->state.ptr, info->state.len, &state) != OM_OK ||
+	    om_job_is_final(state)) {
+		return;
+	}
+	live = provider_live_add(p, info->job, info->peer);
+	if (live == NULL) {
+		om_error("provider.recover", "job %.*s: out of memory", OM_STR_ARG(info->job));
+		return;
+	}
+	p->recovered++;
+	switch ((int)state) {
+	case OM_JOB_PENDING:
+		if (provider_live_expires(sv, p, live, (int64_t)info->expires_ms * OM_NS_PER_MS) !=
+		    OM_OK) {
+			om_error("provider.recover", "job %.*s will not expire: out of memory",
+				 OM_STR_ARG(info->job));
+		}
+		break;
+	case OM_JOB_RECEIVED: /* never stored by us; whoever made the row meant it undecided */
+		provider_move(sv, info->job, OM_JOB_REJECTED, "daemon_ended",
+			      "the daemon ended before the job was decided");
+		break;
+	default:
+		recover_job(sv, p, info, state != OM_JOB_QUEUED);
+	}
+}
+
+static void
+recover_on_page(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	const struct om_ledger_live *m = answer->body;
+	uint64_t timer;
+
+	if (answer->err != OM_OK) {
+		om_warn("provider.recover", "the ledger cannot be read yet: %s", answer->text);
+		p->recovering = 0;
+		if (om_timer_start(om_service_cx(sv), RECOVER_RETRY_MS, 0, PROVIDER_TIMER_RECOVER,
+				   &timer) != OM_OK) {
+			om_service_fail(sv, OM_ERR_NOMEM);
+		}
+		return;
+	}
+	for (size_t i = 0; i < m->jobs.n; i++) {
+		recover_row(sv, p, &m->jobs.v[i]);
+	}
+	p->last_page =
+	    m->next.len == 0 || om_str_copy(m->next, p->cursor, sizeof(p->cursor)) != OM_OK;
+	recover_step(sv, p);
+}
+
+static void
+recover_page(struct om_service *sv, struct provider *p)
+{
+	struct om_job_query query = { 0 };
+	enum om_err err;
+	uint64_t timer;
+
+	OM_SET(&query, job_query, limit, PROVIDER_PAGE);
+	if (p->cursor[0] != '\0') {
+		OM_SET(&query, job_query, cursor, om_str_of(p->cursor));
+	}
+	p->recovering = 1;
+	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_RECOVER, &query, NULL, PROVIDER_LEDGER_MS,
+			     recover_on_page, 0);
+	if (err == OM_OK) {
+		return;
+	}
+	p->recovering = 0;
+	om_warn("provider.recover", "the ledger cannot be asked yet: %s", om_err_text(err));
+	if (om_timer_start(om_service_cx(sv), RECOVER_RETRY_MS, 0, PROVIDER_TIMER_RECOVER,
+			   &timer) != OM_OK) {
+		om_service_fail(sv, OM_ERR_NOMEM);
+	}
+}
+
+void
+provider_recover(struct om_service *sv, struct provider *p)
+{
+	if (!p->ready && p->recovering == 0) {
+		recover_page(sv, p);
+	}
+}
+
+enum om_err
+provider_on_ping(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+
+	if (p->ready) {
+		return om_service_reply_ok(sv, in);
+	}
+	if (p->ping_count == OM_COUNT(p->pings)) {
+		return OM_ERR_FULL;
+	}
+	p->pings[p->ping_count++] = om_service_later(sv, in);
+	return OM_OK;
+}
+
+/* --- draining ----------------------------------------------------------------------------------- */
+
+static void
+stop_on_drained(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct om_empty ok = { 0 };
+
+	if (answer->err == OM_OK) {
+		om_service_reply_to(sv, &p->stop_rq, OM_MSG_OK, &ok);
+	} else {
+		om_service_reply_err_to(sv, &p->stop_rq, answer->err, answer->text);
+	}
+}
+
+static void
+stop_drain(struct om_service *sv, struct provider *p)
+{
+	struct om_empty nothing = { 0 };
+	enum om_err err;
+
+	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_DRAIN, &nothing, NULL, p->drain_ms,
+			     stop_on_drained, 0);
+	if (err != OM_OK) {
+		om_service_reply_err_to(sv, &p->stop_rq, err, om_err_text(err));
+	}
+}
+
+static void
+stop_on_cancelled(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	if (answer->err != OM_OK) {
+		om_warn("provider.stop", "running jobs were not cancelled: %s", answer->text);
+	}
+	stop_drain(sv, provider_of(state));
+}
+
+static void
+stop_on_paused(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct om_queue_cancel all = { .job = OM_STR("*") };
+	enum om_err err;
+
+	if (answer->err != OM_OK) {
+		om_warn("provider.stop", "the queue is not paused: %s", answer->text);
+	}
+	if (!p->stop_now) {
+		stop_drain(sv, p);
+		return;
+	}
+	OM_SET(&all, queue_cancel, grace_ms, 0);
+	OM_SET(&all, queue_cancel, reason, OM_STR("the daemon is stopping"));
+	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &all, NULL, PROVIDER_QUEUE_MS,
+			     stop_on_cancelled, 0);
+	if (err != OM_OK) {
+		om_service_reply_err_to(sv, &p->stop_rq, err, om_err_text(err));
+	}
+}
+
+/* A second stop (now, after a drain that takes too long) takes the place of the first. */
+enum om_err
+provider_on_stop(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	const struct om_daemon_stop *m = in->body;
+	struct om_reason reason = { 0 };
+	enum om_err err;
+
+	if (!om_caller_may(in->caller, in->type)) {
+		return OM_ERR_DENIED;
+	}
+	p->draining = true;
+	p->stop_now = m->now;
+	p->drain_ms =
+	    (OM_HAS(m, daemon_stop, timeout_ms) ? m->timeout_ms : DRAIN_DEFAULT_MS) + DRAIN_MORE_MS;
+	OM_SET(&reason, reason, reason, OM_STR("the daemon is stopping"));
+	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_PAUSE, &reason, NULL, PROVIDER_QUEUE_MS,
+			     stop_on_paused, 0);
+	if (err != OM_OK) {
+		return err;
+	}
+	om_service_reply_err_to(sv, &p->stop_rq, OM_ERR_CANCELLED, "another stop took its place");
+	p->stop_rq = om_service_later(sv, in);
+	return OM_OK;
+}

@@ -1,0 +1,652 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Verbs over jobs.  A verb is one request; it makes a task for each job it names (or, in bulk, that a
+ * list of the ledger gives) and is answered when all of them are finished.
+ *
+ * Every task begins with job.get asked *as the caller*: the ledger resolves the beginning of an id and
+ * refuses what is not the caller's, so ownership is decided in one place.
+ *
+ * A cancel never lies: a running job's cancel is answered when the ledger reports its end, and counts
+ * only if that end is `cancelled`.  Messages of the ledger arrive in order, so an end that comes
+ * after the row said "not ended" is always seen.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/names.h"
+#include "actors/provider_impl.h"
+#include "base/log.h"
+
+#define WAIT_DEFAULT_MS (UINT64_C(24) * 3600 * 1000)
+
+static void task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+		     const struct om_job_info *info);
+static void verb_next_page(struct om_service *sv, struct provider *p, struct provider_verb *verb);
+
+static struct provider_task *
+task_of(const struct om_bus_answer *answer)
+{
+	return (struct provider_task *)(uintptr_t)answer->cookie;
+}
+
+/* --- verbs ------------------------------------------------------------------------------------ */
+
+static struct provider_verb *
+verb_new(struct om_service *sv, struct provider *p, const struct om_in *in)
+{
+	struct provider_verb *verb = calloc(1, sizeof(*verb));
+	uint64_t wait_ms = in->deadline_ms != 0 ? in->deadline_ms : WAIT_DEFAULT_MS;
+
+	if (verb == NULL) {
+		return NULL;
+	}
+	verb->type = in->type;
+	verb->caller = *in->caller;
+	verb->any_level = true;
+	verb->pending = 1;
+	verb->until.ns = om_now(om_service_cx(sv)).ns + (int64_t)wait_ms * OM_NS_PER_MS;
+	TAILQ_INSERT_TAIL(&p->verbs, verb, link);
+	return verb;
+}
+
+static void
+verb_free(struct provider *p, struct provider_verb *verb)
+{
+	TAILQ_REMOVE(&p->verbs, verb, link);
+	free(verb);
+}
+
+static void
+verb_failed(struct provider_verb *verb, enum om_err err, const char *text)
+{
+	verb->err = err;
+	(void)snprintf(verb->err_text, sizeof(verb->err_text), "%s", text);
+}
+
+/* One task less, or the making of tasks is over. */
+static void
+verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *verb)
+{
+	struct om_count count = { .count = verb->done };
+
+	if (--verb->pending > 0) {
+		return;
+	}
+	if (verb->bulk && verb->cursor[0] != '\0' && verb->err != OM_ERR_SHUTDOWN) {
+		verb_next_page(sv, p, verb);
+		return;
+	}
+	if (verb->done > 0 || verb->err == OM_OK) {
+		om_service_reply_to(sv, &verb->rq, OM_MSG_COUNTED, &count);
+	} else {
+		om_service_reply_err_to(sv, &verb->rq, verb->err, verb->err_text);
+	}
+	verb_free(p, verb);
+}
+
+/* --- tasks ------------------------------------------------------------------------------------ */
+
+static struct provider_task *
+task_new(struct provider *p, struct provider_verb *verb)
+{
+	struct provider_task *task;
+
+	if (p->task_count >= PROVIDER_TASKS_MAX) {
+		return NULL;
+	}
+	task = calloc(1, sizeof(*task));
+	if (task != NULL) {
+		task->verb = verb;
+		task->list = &p->tasks;
+		TAILQ_INSERT_TAIL(&p->tasks, task, link);
+		p->task_count++;
+		verb->pending++;
+	}
+	return task;
+}
+
+static void
+task_free(struct provider *p, struct provider_task *task)
+{
+	om_time_heap_remove(&p->watches, &task->until);
+	TAILQ_REMOVE(task->list, task, link);
+	p->task_count--;
+	free(task);
+}
+
+static void
+task_finish(struct om_service *sv, struct provider *p, struct provider_task *task, enum om_err err,
+	    const char *text)
+{
+	struct provider_verb *verb = task->verb;
+
+	if (err == OM_OK) {
+		verb->done++;
+	} else {
+		verb_failed(verb, err, text);
+	}
+	task_free(p, task);
+	verb_unpend(sv, p, verb);
+}
+
+/* Asks and, when that is not possible, finishes the task. */
+static void
+task_ask(struct om_service *sv, struct provider *p, struct provider_task *task, const char *to,
+	 enum om_msg_type type, const void *body, om_bus_answer_fn fn)
+{
+	const struct om_caller *as = type == OM_MSG_JOB_GET ? &task->verb->caller : NULL;
+	enum om_err err;
+
+	err = om_service_ask(sv, to, type, body, as,
+			     strcmp(to, OM_LEDGER) == 0 ? PROVIDER_LEDGER_MS : PROVIDER_QUEUE_MS,
+			     fn, (uintptr_t)task);
+	if (err != OM_OK) {
+		task_finish(sv, p, task, err, om_err_text(err));
+	}
+}
+
+/* The answer of the last step. */
+static void
+task_on_last(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	task_finish(sv, provider_of(state), task_of(answer), answer->err, answer->text);
+}
+
+static void
+task_move(struct om_service *sv, struct provider *p, struct provider_task *task,
+	  enum om_job_state to, const char *reason, const char *text, om_bus_answer_fn fn)
+{
+	const struct provider_verb *verb = task->verb;
+	struct om_ledger_move move = { .job = om_str_of(task->id.text),
+				       .state = om_str_of(om_job_state_text(to)) };
+
+	OM_SET(&move, ledger_move, reason, om_str_of(reason));
+	OM_SET(&move, ledger_move, text, om_str_of(verb->reason[0] != '\0' ? verb->reason : text));
+	OM_SET(&move, ledger_move, by, om_str_of(verb->caller.peer));
+	task_ask(sv, p, task, OM_LEDGER, OM_MSG_LEDGER_MOVE, &move, fn);
+}
+
+static void
+task_on_got(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+
+	if (answer->err != OM_OK) {
+		task_finish(sv, p, task_of(answer), answer->err, answer->text);
+		return;
+	}
+	task_got(sv, p, task_of(answer), answer->body);
+}
+
+static void
+task_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb, struct om_str ref)
+{
+	struct om_job_ref m = { .job = ref };
+	struct provider_task *task = task_new(p, verb);
+
+	if (task == NULL) {
+		verb_failed(verb, OM_ERR_FULL, "too many questions wait already");
+		return;
+	}
+	task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
+}
+
+static void
+task_wrong_state(struct om_service *sv, struct provider *p, struct provider_task *task,
+		 struct om_str state)
+{
+	struct om_why why;
+
+	(void)om_why_set(&why, OM_ERR_STATE, "job %s is %.*s", task->id.text, OM_STR_ARG(state));
+	task_finish(sv, p, task, OM_ERR_STATE, why.text);
+}
+
+/* Waits for the job's end. */
+static void
+task_watch(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	struct live *live = provider_live_find(p, om_str_of(task->id.text));
+	enum om_err err = OM_ERR_NOT_FOUND;
+
+	if (live != NULL) {
+		err = provider_live_watch(sv, p, live, task);
+	}
+	if (err != OM_OK) {
+		task_finish(sv, p, task, err, om_err_text(err));
+	}
+}
+
+void
+provider_task_timeout(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	task_finish(sv, p, task, OM_ERR_TIMEOUT, "the job has not ended yet");
+}
+
+/* --- wait ------------------------------------------------------------------------------------- */
+
+/* job.wait is answered with the row, not with a count: the verb ends here. */
+static void
+wait_answer(struct om_service *sv, struct provider *p, struct provider_task *task,
+	    const struct om_job_info *info)
+{
+	struct provider_verb *verb = task->verb;
+
+	om_service_reply_to(sv, &verb->rq, OM_MSG_JOB_INFO, info);
+	task_finish(sv, p, task, OM_OK, "");
+}
+
+/* --- cancel ----------------------------------------------------------------------------------- */
+
+static void
+cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
+	const struct om_queue_cancelled *m = answer->body;
+
+	if (answer->err == OM_ERR_NOT_FOUND || (answer->err == OM_OK && m->was_running)) {
+		/* Not in the queue any more: it has just ended, and the ledger's word is on its way. */
+		task_watch(sv, p, task);
+	} else if (answer->err != OM_OK) {
+		task_finish(sv, p, task, answer->err, answer->text);
+	} else {
+		task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled", "cancelled while queued",
+			  task_on_last);
+	}
+}
+
+static void
+cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+	   enum om_job_state now)
+{
+	const struct provider_verb *verb = task->verb;
+	struct om_queue_cancel m = { .job = om_str_of(task->id.text) };
+
+	if (now == OM_JOB_PENDING) {
+		task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
+			  "cancelled while it waited for approval", task_on_last);
+		return;
+	}
+	if (om_job_is_final(now)) {
+		task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
+		return;
+	}
+	if (verb->has_grace) {
+		OM_SET(&m, queue_cancel, grace_ms, verb->grace_ms);
+	}
+	OM_SET(&m, queue_cancel, by, om_str_of(verb->caller.peer));
+	if (verb->reason[0] != '\0') {
+		OM_SET(&m, queue_cancel, reason, om_str_of(verb->reason));
+	}
+	task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m, cancel_on_queue);
+}
+
+void
+provider_task_ended(struct om_service *sv, struct provider *p, struct provider_task *task,
+		    const struct om_job_event *event)
+{
+	if (task->verb->type == OM_MSG_JOB_WAIT) {
+		if (event->info != NULL) {
+			wait_answer(sv, p, task, event->info);
+		} else { /* the row did not come with the event: read it */
+			struct om_job_ref m = { .job = om_str_of(task->id.text) };
+
+			task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
+		}
+	} else if (om_str_is(event->state, om_job_state_text(OM_JOB_CANCELLED))) {
+		task_finish(sv, p, task, OM_OK, "");
+	} else {
+		task_wrong_state(sv, p, task, event->state);
+	}
+}
+
+/* --- approve, deny, hold, release ---------------------------------------------------------------- */
+
+static void
+trust_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	(void)sv;
+	(void)state;
+	if (answer->err != OM_OK) {
+		om_warn("provider.trust", "approve always: the network is not trusted: %s",
+			answer->text);
+	}
+}
+
+static void
+approve_always(struct om_service *sv, const struct provider_task *task)
+{
+	struct om_list_change m = { .value = om_str_of(task->network) };
+	enum om_err err;
+
+	if (task->network[0] == '\0') {
+		return;
+	}
+	err = om_service_ask(sv, OM_FILTER_MANAGER, OM_MSG_CONFIG_TRUST, &m, &task->verb->caller,
+			     PROVIDER_LEDGER_MS, trust_on_answer, 0);
+	if (err != OM_OK) {
+		om_warn("provider.trust", "approve always: %s", om_err_text(err));
+	}
+}
+
+static void
+approve_on_added(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
+
+	if (answer->err != OM_OK) {
+		provider_move(sv, om_str_of(task->id.text), OM_JOB_REJECTED,
+			      om_err_code(answer->err), answer->text);
+	} else if (task->verb->always) {
+		approve_always(sv, task);
+	}
+	task_finish(sv, p, task, answer->err, answer->text);
+}
+
+/* The body tells what the row does not: not_before and hold. */
+static void
+approve_on_spec(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
+	struct om_queue_add add = { .job = om_str_of(task->id.text),
+				    .level = om_str_of(om_job_level_text(task->level)),
+				    .cores = task->cores,
+				    .mem_mib = task->mem_mib };
+
+	bool requeue;
+
+	if (answer->err == OM_OK) {
+		provider_spec_timing(p, answer->body, &add, &requeue);
+	}
+	task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_ADD, &add, approve_on_added);
+}
+
+static void
+approve_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
+	struct om_job_ref m = { .job = om_str_of(task->id.text) };
+
+	if (answer->err != OM_OK) {
+		task_finish(sv, p, task, answer->err, answer->text);
+		return;
+	}
+	provider_live_decided(sv, p, m.job);
+	task_ask(sv, p, task, OM_LEDGER, OM_MSG_LEDGER_SPEC_GET, &m, approve_on_spec);
+}
+
+static void
+queue_verb(struct om_service *sv, struct provider *p, struct provider_task *task,
+	   enum om_msg_type type)
+{
+	struct om_job_ref m = { .job = om_str_of(task->id.text) };
+
+	task_ask(sv, p, task, OM_JOB_QUEUE, type, &m, task_on_last);
+}
+
+/* What each verb does with a row that the caller may touch. */
+static void
+task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+	 const struct om_job_info *info)
+{
+	enum om_job_state now;
+
+	if (om_str_copy(info->job, task->id.text, sizeof(task->id.text)) != OM_OK ||
+	    om_job_state_parse(info->state.ptr, info->state.len, &now) != OM_OK ||
+	    om_str_copy(info->network_id, task->network, sizeof(task->network)) != OM_OK) {
+		task_finish(sv, p, task, OM_ERR_INTERNAL, "the ledger's row is not valid");
+		return;
+	}
+	task->cores = info->cores;
+	task->mem_mib = info->mem_mib;
+	if (om_job_level_parse(info->level, &task->level) != OM_OK) {
+		task->level = OM_LEVEL_EXTERNAL;
+	}
+	switch ((int)task->verb->type) {
+	case OM_MSG_JOB_WAIT:
+		if (om_job_is_final(now)) {
+			wait_answer(sv, p, task, info);
+		} else {
+			task_watch(sv, p, task);
+		}
+		return;
+	case OM_MSG_JOB_CANCEL:
+		cancel_got(sv, p, task, now);
+		return;
+	case OM_MSG_JOB_APPROVE:
+	case OM_MSG_JOB_DENY:
+		if (now != OM_JOB_PENDING) {
+			task_wrong_state(sv, p, task, info->state);
+		} else if (task->verb->type == OM_MSG_JOB_APPROVE) {
+			task_move(sv, p, task, OM_JOB_QUEUED, "approved",
+				  "approved by the operator", approve_on_moved);
+		} else {
+			task_move(sv, p, task, OM_JOB_DENIED, "denied", "denied by the operator",
+				  task_on_last);
+		}
+		return;
+	default:
+		if (now != OM_JOB_QUEUED) {
+			task_wrong_state(sv, p, task, info->state);
+		} else {
+			queue_verb(sv, p, task,
+				   task->verb->type == OM_MSG_JOB_HOLD ? OM_MSG_QUEUE_HOLD
+								       : OM_MSG_QUEUE_RELEASE);
+		}
+	}
+}
+
+/* --- in bulk ---------------------------------------------------------------------------------- */
+
+static void
+bulk_on_page(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_verb *verb = (struct provider_verb *)(uintptr_t)answer->cookie;
+	const struct om_job_table *m = answer->body;
+
+	verb->cursor[0] = '\0';
+	if (answer->err != OM_OK) {
+		verb_failed(verb, answer->err, answer->text);
+		verb_unpend(sv, p, verb);
+		return;
+	}
+	for (size_t i = 0; i < m->jobs.n; i++) {
+		const struct om_job_info *info = &m->jobs.v[i];
+		struct provider_task *task;
+
+		if (!verb->any_level && !om_str_is(info->level, om_job_level_text(verb->level))) {
+			continue;
+		}
+		task = task_new(p, verb);
+		if (task == NULL) {
+			verb_failed(verb, OM_ERR_FULL, "too many questions wait already");
+			break;
+		}
+		task_got(sv, p, task, info);
+	}
+	if (om_str_copy(m->next, verb->cursor, sizeof(verb->cursor)) != OM_OK) {
+		verb->cursor[0] = '\0';
+	}
+	verb_unpend(sv, p, verb);
+}
+
+static void
+verb_next_page(struct om_service *sv, struct provider *p, struct provider_verb *verb)
+{
+	static const enum om_job_state live[] = { OM_JOB_PENDING, OM_JOB_QUEUED,
+						  OM_JOB_PROVISIONING, OM_JOB_RUNNING };
+	struct om_str states[OM_COUNT(live)];
+	struct om_job_query query = { 0 };
+	enum om_err err;
+
+	for (size_t i = 0; i < OM_COUNT(live); i++) {
+		states[i] = om_str_of(om_job_state_text(live[i]));
+	}
+	OM_SET(&query, job_query, states, ((struct om_strs){ states, OM_COUNT(states) }));
+	if (verb->state[0] != '\0') {
+		states[0] = om_str_of(verb->state);
+		query.states.n = 1;
+	}
+	if (verb->peer[0] != '\0') {
+		OM_SET(&query, job_query, peer, om_str_of(verb->peer));
+	}
+	if (verb->cursor[0] != '\0') {
+		OM_SET(&query, job_query, cursor, om_str_of(verb->cursor));
+	}
+	OM_SET(&query, job_query, limit, PROVIDER_PAGE);
+	verb->pending = 1;
+	err = om_service_ask(sv, OM_LEDGER, OM_MSG_JOB_LIST, &query, &verb->caller,
+			     PROVIDER_LEDGER_MS, bulk_on_page, (uintptr_t)verb);
+	if (err != OM_OK) {
+		verb->cursor[0] = '\0';
+		verb_failed(verb, err, om_err_text(err));
+		verb_unpend(sv, p, verb);
+	}
+}
+
+static enum om_err
+bulk_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb,
+	   const struct om_job_cancel *m)
+{
+	enum om_job_state state;
+	enum om_err err = OM_OK;
+
+	if (OM_HAS(m, job_cancel, state)) {
+		err = om_job_state_parse(m->state.ptr, m->state.len, &state);
+	}
+	if (err == OM_OK && OM_HAS(m, job_cancel, level)) {
+		verb->any_level = false;
+		err = om_job_level_parse(m->level, &verb->level);
+	}
+	if (err == OM_OK) {
+		err = om_str_copy(m->state, verb->state, sizeof(verb->state));
+	}
+	if (err == OM_OK) {
+		err = om_str_copy(m->peer, verb->peer, sizeof(verb->peer));
+	}
+	if (err == OM_OK) {
+		verb->bulk = true;
+		verb_next_page(sv, p, verb);
+	}
+	return err;
+}
+
+/* --- requests ----------------------------------------------------------------------------------- */
+
+enum om_err
+provider_on_wait(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	const struct om_job_ref *m = in->body;
+	struct provider_verb *verb = verb_new(sv, p, in);
+
+	if (verb == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	verb->rq = om_service_later(sv, in);
+	task_begin(sv, p, verb, m->job);
+	verb_unpend(sv, p, verb);
+	return OM_OK;
+}
+
+enum om_err
+provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	const struct om_job_cancel *m = in->body;
+	bool one = OM_HAS(m, job_cancel, job);
+	bool many = OM_HAS(m, job_cancel, state) || OM_HAS(m, job_cancel, peer) ||
+		    OM_HAS(m, job_cancel, level);
+	struct provider_verb *verb;
+	enum om_err err;
+
+	if (one == many) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID,
+					    "say which: job, or state, peer and level");
+	}
+	verb = verb_new(sv, p, in);
+	if (verb == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	verb->has_grace = OM_HAS(m, job_cancel, grace_ms);
+	verb->grace_ms = m->grace_ms;
+	err = om_str_copy(m->reason, verb->reason, sizeof(verb->reason));
+	if (err != OM_OK) {
+		verb_free(p, verb);
+		return err;
+	}
+	verb->rq = om_service_later(sv, in);
+	if (one) {
+		task_begin(sv, p, verb, m->job);
+		verb_unpend(sv, p, verb);
+		return OM_OK;
+	}
+	err = bulk_begin(sv, p, verb, m);
+	if (err != OM_OK) {
+		om_service_reply_err_to(sv, &verb->rq, err, "state, peer or level is not valid");
+		verb_free(p, verb);
+	}
+	return OM_OK;
+}
+
+enum om_err
+provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	const struct om_job_refs *m = in->body;
+	struct provider_verb *verb;
+	enum om_err err;
+
+	if (!om_caller_may(in->caller, in->type)) {
+		return OM_ERR_DENIED;
+	}
+	if (m->jobs.n == 0) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "no job is named");
+	}
+	verb = verb_new(sv, p, in);
+	if (verb == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	verb->always = m->always;
+	err = om_str_copy(m->reason, verb->reason, sizeof(verb->reason));
+	if (err != OM_OK) {
+		verb_free(p, verb);
+		return err;
+	}
+	verb->rq = om_service_later(sv, in);
+	for (size_t i = 0; i < m->jobs.n; i++) {
+		task_begin(sv, p, verb, m->jobs.v[i]);
+	}
+	verb_unpend(sv, p, verb);
+	return OM_OK;
+}
+
+/* The service stops: every asker is told, every task is freed. */
+void
+provider_verbs_fini(struct om_service *sv, struct provider *p)
+{
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	while ((node = om_name_table_next(&p->live, &walk)) != NULL) {
+		struct live *live = (struct live *)node;
+
+		while (live->watchers != NULL && !TAILQ_EMPTY(live->watchers)) {
+			task_free(p, TAILQ_FIRST(live->watchers));
+		}
+	}
+	while (!TAILQ_EMPTY(&p->tasks)) {
+		task_free(p, TAILQ_FIRST(&p->tasks));
+	}
+	while (!TAILQ_EMPTY(&p->verbs)) {
+		struct provider_verb *verb = TAILQ_FIRST(&p->verbs);
+
+		om_service_reply_err_to(sv, &verb->rq, OM_ERR_SHUTDOWN, "the daemon is stopping");
+		verb_free(p, verb);
+	}
+}
