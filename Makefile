@@ -147,6 +147,9 @@ ubsan: asan
 tsan:
 	$(MAKE) SAN=tsan unit sim stress
 
+# --- fuzzers (make fuzz), and the protocol manual from the schema (make docs) ----------------------
+-include tests/fuzz/fuzz.mk docs/docs.mk
+
 # --- benches: bench/bench.mk has the targets bench and bench-quick ---------------------------------
 -include bench/bench.mk
 
