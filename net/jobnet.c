@@ -18,32 +18,13 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "net/jobnet_impl.h"
 #include "net/link.h"
 #include "net/netns.h"
-#include "net/nftables.h"
-#include "net/wireguard.h"
 
 #define JOBNET_MAGIC 0x6f6d6a6eu /* "omjn" */
-#define NAME_TRIES   8 /* 32 random bits: a second try is rare */
 #define RULES_MAX    65536 /* bytes of rules; 64 allowed networks need 8 KiB */
-
-struct om_jobnet {
-	uint32_t magic;
-	struct om_jobnet_info info;
-	struct om_mac gateway_mac; /* the tap's own */
-	struct om_cidr allowed[OM_WG_ALLOWED_MAX];
-	size_t allowed_count;
-	uint32_t noise;
-	uint64_t rate_kbit;
-	int ns;
-	bool has_tap; /* the tap exists and is ours to remove */
-	bool is_attached;
-	struct om_wg *wg;
-	struct om_nflog *log;
-	struct om_nl walls; /* NETLINK_NETFILTER in the namespace, for the counters */
-	size_t done; /* steps */
-};
 
 /* What only the way up needs. */
 struct jobnet_up {
@@ -61,13 +42,15 @@ om_jobnet_name(char kind, const char *instance, const char *tag, char out[OM_IFN
 	(void)snprintf(out, OM_IFNAME_MAX, "om%c%.4s%.8s", kind, instance, tag);
 }
 
-static void
-random_tag(char tag[9])
+void
+om_jobnet_fresh_name(char kind, const char *instance, char out[OM_IFNAME_MAX])
 {
 	uint8_t bytes[4];
+	char tag[2 * sizeof(bytes) + 1];
 
 	om_random(bytes, sizeof(bytes));
-	(void)snprintf(tag, 9, "%02x%02x%02x%02x", bytes[0], bytes[1], bytes[2], bytes[3]);
+	om_hex(bytes, sizeof(bytes), tag);
+	om_jobnet_name(kind, instance, tag, out);
 }
 
 /* --- steps ----------------------------------------------------------------------------------------------- */
@@ -96,26 +79,7 @@ undo_ns(struct om_jobnet *net)
 static enum om_err
 step_tap(struct om_jobnet *net, const struct jobnet_up *up)
 {
-	enum om_err err;
-
-	if (up->spec->tap != NULL) {
-		(void)snprintf(net->info.tap, sizeof(net->info.tap), "%s", up->spec->tap);
-		net->has_tap = true;
-		return OM_OK;
-	}
-	err = om_jobnet_tap_new(up->env, net->info.tap, up->why);
-	net->has_tap = err == OM_OK;
-	return err;
-}
-
-static void
-undo_tap(struct om_jobnet *net)
-{
-	/* Attached, it goes with the namespace. */
-	if (net->has_tap && !net->is_attached) {
-		om_jobnet_tap_free(net->info.tap);
-	}
-	net->has_tap = false;
+	return om_jobnet_tap_make(net, up->env, up->why);
 }
 
 static enum om_err
@@ -123,13 +87,10 @@ step_wireguard(struct om_jobnet *net, const struct jobnet_up *up)
 {
 	enum om_err err = OM_ERR_EXISTS;
 
-	for (int i = 0; i < NAME_TRIES && err == OM_ERR_EXISTS; i++) {
-		char tag[9];
-
-		random_tag(tag);
-		om_jobnet_name('w', up->env->instance, tag, net->info.link);
+	for (int i = 0; i < OM_JOBNET_NAME_TRIES && err == OM_ERR_EXISTS; i++) {
+		om_jobnet_fresh_name('w', up->env->instance, net->info.link);
 		err = om_wg_new(up->env->backend, up->env->wireguard_go, net->info.link, net->ns,
-				net->info.mtu, &net->wg, up->why);
+				OM_WG_MTU_DEFAULT, &net->wg, up->why);
 	}
 	return err;
 }
@@ -140,42 +101,59 @@ undo_wireguard(struct om_jobnet *net)
 	om_wg_free(&net->wg);
 }
 
+/* IPv6 is off until a job asks for it.  A kernel without IPv6 has nothing to turn off. */
+static enum om_err
+ipv6_off(struct om_why *why)
+{
+	enum om_err err = om_sysctl_set("ipv6/conf/default/disable_ipv6", "1", why);
+
+	if (err == OM_OK) {
+		err = om_sysctl_set("ipv6/conf/all/disable_ipv6", "1", why);
+	}
+	return err == OM_ERR_NOT_FOUND ? OM_OK : err;
+}
+
+static enum om_err
+ipv6_on(struct om_why *why)
+{
+	static const char *const list[][2] = {
+		{ "ipv6/conf/all/accept_ra", "0" },    { "ipv6/conf/default/accept_ra", "0" },
+		{ "ipv6/conf/all/disable_ipv6", "0" }, { "ipv6/conf/default/disable_ipv6", "0" },
+		{ "ipv6/conf/all/forwarding", "1" },
+	};
+	enum om_err err = OM_OK;
+
+	for (size_t i = 0; err == OM_OK && i < OM_COUNT(list); i++) {
+		err = om_sysctl_set(list[i][0], list[i][1], why);
+	}
+	return err;
+}
+
 /* Forwarding on, everything that would listen to the guest or the requester off. */
 static enum om_err
-ns_sysctls(const struct om_jobnet *net, struct om_why *why)
+step_sysctls(struct om_jobnet *net, const struct jobnet_up *up)
 {
-	bool has6 = net->info.guest6.ip.family == 6;
-	const struct {
-		const char *path;
-		const char *value;
-		bool want;
-	} list[] = {
-		{ "ipv4/ip_forward", "1", true },
-		{ "ipv4/conf/all/rp_filter", "1", true },
-		{ "ipv4/conf/default/rp_filter", "1", true },
-		{ "ipv4/conf/all/accept_redirects", "0", true },
-		{ "ipv4/conf/all/send_redirects", "0", true },
-		{ "ipv4/conf/default/send_redirects", "0", true },
-		{ "ipv4/conf/all/accept_source_route", "0", true },
-		{ "ipv4/conf/default/accept_source_route", "0", true },
-		{ "ipv6/conf/all/disable_ipv6", "1", !has6 },
-		{ "ipv6/conf/default/disable_ipv6", "1", !has6 },
-		{ "ipv6/conf/all/forwarding", "1", has6 },
-		{ "ipv6/conf/default/forwarding", "1", has6 },
-		{ "ipv6/conf/default/accept_ra", "0", has6 },
-		{ "ipv6/conf/default/addr_gen_mode", "1", has6 },
+	static const char *const list[][2] = {
+		{ "ipv4/ip_forward", "1" },
+		{ "ipv4/conf/all/rp_filter", "1" },
+		{ "ipv4/conf/default/rp_filter", "1" },
+		{ "ipv4/conf/all/accept_redirects", "0" },
+		{ "ipv4/conf/all/send_redirects", "0" },
+		{ "ipv4/conf/default/send_redirects", "0" },
+		{ "ipv4/conf/all/accept_source_route", "0" },
+		{ "ipv4/conf/default/accept_source_route", "0" },
 	};
+	struct om_netns_scope scope = { .home = -1 };
+	enum om_err err = om_netns_enter(&scope, net->ns, up->why);
 
-	for (size_t i = 0; i < OM_COUNT(list); i++) {
-		enum om_err err =
-		    list[i].want ? om_sysctl_set(list[i].path, list[i].value, why) : OM_OK;
-
-		/* A kernel without IPv6 has nothing to turn off. */
-		if (err != OM_OK && !(err == OM_ERR_NOT_FOUND && !has6 && i >= 8)) {
-			return err;
-		}
+	for (size_t i = 0; err == OM_OK && i < OM_COUNT(list); i++) {
+		err = om_sysctl_set(list[i][0], list[i][1], up->why);
 	}
-	return OM_OK;
+	if (err == OM_OK) {
+		err = ipv6_off(up->why);
+	}
+	om_netns_leave(&scope);
+	return err;
 }
 
 static void
@@ -196,9 +174,9 @@ walls_of(const struct om_jobnet *net, struct om_walls *walls)
 	};
 }
 
-static enum om_err
-load_walls(const struct om_jobnet *net, void (*text)(const struct om_walls *, struct om_buf *),
-	   struct om_why *why)
+enum om_err
+om_jobnet_load_walls(const struct om_jobnet *net,
+		     void (*text)(const struct om_walls *, struct om_buf *), struct om_why *why)
 {
 	struct om_buf rules = { .max = RULES_MAX };
 	struct om_walls walls;
@@ -221,19 +199,20 @@ load_walls(const struct om_jobnet *net, void (*text)(const struct om_walls *, st
 static enum om_err
 ns_fill(struct om_jobnet *net, struct om_nl *rt, struct om_why *why)
 {
+	bool has6 = net->info.guest6.ip.family == 6;
+	int index = om_wg_index(net->wg);
 	enum om_err err;
 
-	err = load_walls(net, om_nft_inet_text, why);
-	if (err == OM_OK) {
-		err = om_nflog_open(OM_NFLOG_GROUP, &net->log, why);
+	err = om_jobnet_load_walls(net, om_nft_inet_text, why);
+	if (err == OM_OK && net->info.mtu != OM_WG_MTU_DEFAULT) {
+		err = om_link_shape(rt, index, NULL, net->info.mtu, why);
 	}
-	if (err == OM_OK) {
-		err = om_nl_open(&net->walls, NETLINK_NETFILTER, why);
+	if (err == OM_OK && has6) {
+		err = ipv6_on(why);
 	}
 	for (size_t i = 0; err == OM_OK && i < net->allowed_count; i++) {
-		/* IPv6 routes exist only where IPv6 does. */
-		if (net->allowed[i].ip.family == 4 || net->info.guest6.ip.family == 6) {
-			err = om_route_add(rt, om_wg_index(net->wg), &net->allowed[i], NULL, why);
+		if (net->allowed[i].ip.family == 4 || has6) {
+			err = om_route_add(rt, index, &net->allowed[i], NULL, why);
 			err = err == OM_ERR_EXISTS ? OM_OK : err; /* listed twice */
 		}
 	}
@@ -259,26 +238,30 @@ step_walls(struct om_jobnet *net, const struct jobnet_up *up)
 	return err;
 }
 
+/* The group's socket and the counters' socket, opened inside, used from anywhere. */
+static enum om_err
+step_sockets(struct om_jobnet *net, const struct jobnet_up *up)
+{
+	struct om_netns_scope scope = { .home = -1 };
+	enum om_err err;
+
+	err = om_netns_enter(&scope, net->ns, up->why);
+	if (err == OM_OK) {
+		err = om_nflog_open(OM_NFLOG_GROUP, &net->log, up->why);
+	}
+	if (err == OM_OK) {
+		err = om_nl_open(&net->walls, NETLINK_NETFILTER, up->why);
+	}
+	om_netns_leave(&scope);
+	return err;
+}
+
 static void
-undo_walls(struct om_jobnet *net)
+undo_sockets(struct om_jobnet *net)
 {
 	om_nflog_close(net->log);
 	net->log = NULL;
 	om_nl_close(&net->walls);
-}
-
-/* Before the link is made: `default` values are taken over by what is made later. */
-static enum om_err
-step_sysctls(struct om_jobnet *net, const struct jobnet_up *up)
-{
-	struct om_netns_scope scope = { .home = -1 };
-	enum om_err err = om_netns_enter(&scope, net->ns, up->why);
-
-	if (err == OM_OK) {
-		err = ns_sysctls(net, up->why);
-	}
-	om_netns_leave(&scope);
-	return err;
 }
 
 static void
@@ -287,11 +270,18 @@ undo_nothing(struct om_jobnet *net)
 	(void)net; /* it goes with the namespace */
 }
 
-/* Last: from here on packets may come. */
 static enum om_err
 step_configure(struct om_jobnet *net, const struct jobnet_up *up)
 {
 	return om_wg_configure(net->wg, up->spec->wg, up->why);
+}
+
+/* Last: from here on packets may come. */
+static enum om_err
+step_settle(struct om_jobnet *net, const struct jobnet_up *up)
+{
+	net->is_up = true;
+	return net->is_attached ? om_jobnet_tap_settle(net, up->why) : OM_OK;
 }
 
 struct jobnet_step {
@@ -301,13 +291,19 @@ struct jobnet_step {
 };
 
 static const struct jobnet_step steps[] = {
+	/* without a job */
 	{ "namespace", step_ns, undo_ns },
 	{ "sysctls", step_sysctls, undo_nothing },
 	{ "wireguard", step_wireguard, undo_wireguard },
-	{ "tap", step_tap, undo_tap },
-	{ "walls", step_walls, undo_walls },
+	{ "tap", step_tap, om_jobnet_tap_remove },
+	{ "sockets", step_sockets, undo_sockets },
+	/* with it */
+	{ "walls", step_walls, undo_nothing },
 	{ "configure", step_configure, undo_nothing },
+	{ "settle", step_settle, undo_nothing },
 };
+#define STEPS_RESERVE 5
+#define STEPS_ALL     OM_COUNT(steps)
 
 /* --- up and down ------------------------------------------------------------------------------------------ */
 
@@ -326,17 +322,16 @@ info_fill(struct om_jobnet *net, const struct om_jobnet_spec *spec)
 		info->guest6 = (struct om_cidr){ *ip6, 128 };
 		OM_ASSERT(om_ip_parse(OM_STR(OM_JOBNET_GATEWAY6), &info->gateway6) == OM_OK);
 	}
-	info->guest_mac = spec->mac != NULL ? *spec->mac : om_mac_random();
-	do {
-		net->gateway_mac = om_mac_random();
-	} while (memcmp(&net->gateway_mac, &info->guest_mac, sizeof(net->gateway_mac)) == 0);
 	info->mtu = spec->wg->mtu;
 	info->dns_count = spec->wg->dns_count;
 	memcpy(info->dns, spec->wg->dns, sizeof(info->dns));
+	net->rate_kbit = spec->rate_kbit;
+	memcpy(net->allowed, spec->wg->allowed, sizeof(net->allowed));
+	net->allowed_count = spec->wg->allowed_count;
 }
 
 static struct om_jobnet *
-jobnet_new(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec)
+jobnet_new(const struct om_jobnet_env *env)
 {
 	struct om_jobnet *net = calloc(1, sizeof(*net));
 
@@ -346,11 +341,45 @@ jobnet_new(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec)
 	net->magic = JOBNET_MAGIC;
 	net->ns = -1;
 	net->noise = env->noise;
-	net->rate_kbit = spec->rate_kbit;
-	memcpy(net->allowed, spec->wg->allowed, sizeof(net->allowed));
-	net->allowed_count = spec->wg->allowed_count;
-	info_fill(net, spec);
+	net->info.guest_mac = om_mac_random();
+	do {
+		net->gateway_mac = om_mac_random();
+	} while (memcmp(&net->gateway_mac, &net->info.guest_mac, sizeof(net->gateway_mac)) == 0);
 	return net;
+}
+
+/* Runs the steps up to `end`.  Takes *netp on failure. */
+static enum om_err
+jobnet_run(struct om_jobnet **netp, size_t end, const struct jobnet_up *up)
+{
+	struct om_jobnet *net = *netp;
+	enum om_err err = OM_OK;
+
+	while (err == OM_OK && net->done < end) {
+		err = steps[net->done++].run(net, up);
+	}
+	if (err != OM_OK && net->wg != NULL && om_wg_has_ended(net->wg)) {
+		err = om_why_set(up->why, OM_ERR_NET, "wireguard-go has ended at start");
+	}
+	if (err != OM_OK) {
+		om_debug("net.step_failed", "%s: step %s: %s", net->info.link,
+			 steps[net->done - 1].name,
+			 up->why != NULL ? up->why->text : om_err_code(err));
+		om_jobnet_down(netp);
+	}
+	return err;
+}
+
+enum om_err
+om_jobnet_reserve(const struct om_jobnet_env *env, struct om_jobnet **out, struct om_why *why)
+{
+	struct jobnet_up up = { env, NULL, why };
+
+	*out = jobnet_new(env);
+	if (*out == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "the job's network: out of memory");
+	}
+	return jobnet_run(out, STEPS_RESERVE, &up);
 }
 
 enum om_err
@@ -358,7 +387,7 @@ om_jobnet_up(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
 	     struct om_jobnet **out, struct om_why *why)
 {
 	struct jobnet_up up = { env, spec, why };
-	struct om_jobnet *net;
+	struct om_jobnet *net = spec->reserved;
 	enum om_err err;
 
 	*out = NULL;
@@ -366,24 +395,20 @@ om_jobnet_up(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
 	if (err == OM_OK) {
 		err = om_endpoint_check(&env->policy, &spec->wg->endpoint, why);
 	}
-	if (err != OM_OK) {
-		return err;
+	if (err == OM_OK && net != NULL && net->is_up) {
+		err = om_why_set(why, OM_ERR_STATE, "%s is another job's", net->info.link);
 	}
-	net = jobnet_new(env, spec);
-	if (net == NULL) {
-		return om_why_set(why, OM_ERR_NOMEM, "the job's network: out of memory");
-	}
-	while (err == OM_OK && net->done < OM_COUNT(steps)) {
-		err = steps[net->done++].run(net, &up);
+	if (err == OM_OK && net == NULL) {
+		err = om_jobnet_reserve(env, &net, why);
 	}
 	if (err != OM_OK) {
-		om_debug("net.up_failed", "%s: step %s: %s", spec->job->text,
-			 steps[net->done - 1].name, why != NULL ? why->text : om_err_code(err));
 		om_jobnet_down(&net);
 		return err;
 	}
+	info_fill(net, spec);
+	err = jobnet_run(&net, STEPS_ALL, &up);
 	*out = net;
-	return OM_OK;
+	return err;
 }
 
 void
@@ -401,131 +426,6 @@ om_jobnet_down(struct om_jobnet **netp)
 	}
 	net->magic = 0;
 	free(net);
-}
-
-/* --- the tap ------------------------------------------------------------------------------------------------ */
-
-/* In the namespace: shape, walls, up, addresses.  Up comes after the walls (invariant 2). */
-static enum om_err
-tap_settle(struct om_jobnet *net, struct om_nl *rt, struct om_why *why)
-{
-	const struct om_jobnet_info *info = &net->info;
-	const struct {
-		const struct om_ip *guest;
-		struct om_cidr gateway;
-	} families[] = {
-		{ &info->guest4.ip, { info->gateway4, 32 } },
-		{ &info->guest6.ip, { info->gateway6, 64 } },
-	};
-	struct om_link link;
-	enum om_err err;
-
-	err = om_link_get(rt, info->tap, &link, why);
-	if (err == OM_OK) {
-		err = om_link_shape(rt, link.index, &net->gateway_mac, info->mtu, why);
-	}
-	if (err == OM_OK) {
-		err = load_walls(net, om_nft_guest_text, why);
-	}
-	if (err == OM_OK) {
-		err = om_link_up(rt, link.index, why);
-	}
-	for (size_t i = 0; err == OM_OK && i < OM_COUNT(families); i++) {
-		const struct om_ip *guest = families[i].guest;
-
-		if (guest->family == 0) {
-			continue;
-		}
-		err = om_addr_add(rt, link.index, &families[i].gateway, why);
-		if (err == OM_OK) {
-			struct om_cidr host = { *guest, guest->family == 4 ? 32 : 128 };
-
-			err = om_route_add(rt, link.index, &host, NULL, why);
-		}
-		if (err == OM_OK) {
-			err = om_neigh_add(rt, link.index, guest, &info->guest_mac, why);
-		}
-	}
-	return err;
-}
-
-static enum om_err
-tap_move(struct om_jobnet *net, struct om_why *why)
-{
-	struct om_nl host = { .sock = NULL };
-	struct om_link link;
-	enum om_err err;
-
-	err = om_nl_open(&host, NETLINK_ROUTE, why);
-	if (err == OM_OK) {
-		err = om_link_get(&host, net->info.tap, &link, why);
-	}
-	if (err == OM_OK && strcmp(link.kind, "tun") != 0) {
-		err = om_why_set(why, OM_ERR_STATE, "%s is no tap", net->info.tap);
-	}
-	if (err == OM_OK) {
-		err = om_link_move(&host, link.index, net->ns, why);
-	}
-	net->is_attached = err == OM_OK;
-	om_nl_close(&host);
-	return err;
-}
-
-enum om_err
-om_jobnet_attach_tap(struct om_jobnet *net, struct om_why *why)
-{
-	struct om_netns_scope scope = { .home = -1 };
-	struct om_nl rt = { .sock = NULL };
-	enum om_err err;
-
-	OM_ASSERT(net->magic == JOBNET_MAGIC);
-	if (net->is_attached) {
-		return om_why_set(why, OM_ERR_STATE, "%s is attached already", net->info.tap);
-	}
-	err = tap_move(net, why);
-	if (err == OM_OK) {
-		err = om_netns_enter(&scope, net->ns, why);
-	}
-	if (err == OM_OK) {
-		err = om_nl_open(&rt, NETLINK_ROUTE, why);
-	}
-	if (err == OM_OK) {
-		err = tap_settle(net, &rt, why);
-	}
-	om_nl_close(&rt);
-	om_netns_leave(&scope);
-	return err;
-}
-
-enum om_err
-om_jobnet_tap_new(const struct om_jobnet_env *env, char out[OM_IFNAME_MAX], struct om_why *why)
-{
-	enum om_err err = OM_ERR_EXISTS;
-	char tag[9];
-
-	for (int i = 0; i < NAME_TRIES && err == OM_ERR_EXISTS; i++) {
-		random_tag(tag);
-		om_jobnet_name('t', env->instance, tag, out);
-		err = om_tap_new(out, env->tap_uid, env->tap_gid, why);
-	}
-	return err;
-}
-
-void
-om_jobnet_tap_free(const char *tap)
-{
-	struct om_nl host = { .sock = NULL };
-	struct om_why why = { "" };
-	enum om_err err;
-
-	err = om_nl_open(&host, NETLINK_ROUTE, &why);
-	if (err == OM_OK) {
-		err = om_link_delete(&host, tap, &why);
-	}
-	if (err != OM_OK) {
-		om_warn("net.tap_left", "%s: %s", tap, why.text);
-	}
-	om_nl_close(&host);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------------- */

@@ -7,9 +7,12 @@
  * nothing else.  There is no route to the host because there is no interface to it; the nftables
  * rules are the second wall (docs/network.md).
  *
- *	om_jobnet_up		before the VM exists, or beside its boot
+ *	om_jobnet_reserve	what needs no job: namespace, WireGuard without keys, tap (for a VM that
+ *				boots ahead; om_jobnet_up does it by itself otherwise)
  *	  info->tap		given to the hypervisor, which opens it; it is down and in the host's ns
- *	om_jobnet_attach_tap	after the hypervisor opened it, before the guest may run
+ *	om_jobnet_attach_tap	when the hypervisor has opened it
+ *	om_jobnet_up		the job is known: walls, routes, keys.  Before or after the attaching
+ *	  the guest may run when both are done
  *	om_jobnet_down		always, whatever happened before
  *
  * The namespace has no name in the file system: it lives as long as this object's descriptor, so
@@ -55,11 +58,12 @@ enum om_err om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir,
 enum om_err om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why) OM_MUST_CHECK;
 const char *om_wg_backend_name(enum om_wg_backend backend); /* "none" "kernel" "userspace" */
 
+struct om_jobnet; /* opaque; one thread at a time */
+
 struct om_jobnet_spec {
-	const struct om_job_id *job;
+	const struct om_job_id *job; /* for the log */
 	const struct om_wg_config *wg; /* borrowed during the call */
-	const char *tap; /* a tap of om_jobnet_tap_new; NULL: make one */
-	const struct om_mac *mac; /* the guest's; NULL: random */
+	struct om_jobnet *reserved; /* taken, also on failure; NULL: om_jobnet_up reserves */
 	uint64_t rate_kbit; /* per direction; 0: no limit */
 };
 
@@ -100,24 +104,28 @@ struct om_jobnet_stats {
 	size_t counter_count;
 };
 
-struct om_jobnet; /* opaque; one thread at a time */
+/*
+ * Blocking (about 10 ms).  Gives *out: a network without a job.  A wireguard-go child dies with the
+ * *thread* that called, so that must be a thread that lasts as long as the daemon (offload pool).
+ */
+enum om_err om_jobnet_reserve(const struct om_jobnet_env *env, struct om_jobnet **out,
+			      struct om_why *why) OM_MUST_CHECK;
 
 /*
- * Blocking (about 20 ms): namespace, WireGuard link and its settings, rules, NFLOG socket, tap.
- * Gives *out.  On failure everything done is undone and *out is NULL.  OM_ERR_DENIED: the endpoint
- * is against policy.  A wireguard-go child dies with the *thread* that called, so that must be a
- * thread that lasts as long as the daemon (the offload pool).
+ * Blocking (about 5 ms, and what om_jobnet_reserve needs).  Gives *out.  On failure everything is
+ * undone, the reserved network too, and *out is NULL.  OM_ERR_DENIED: the endpoint is against policy.
  */
 enum om_err om_jobnet_up(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
 			 struct om_jobnet **out, struct om_why *why) OM_MUST_CHECK;
 
 /*
- * Blocking (a few ms).  The hypervisor has opened info->tap: moves it into the namespace, closes the
- * walls around it, then sets it up.  OM_ERR_STATE when it is attached already.
+ * Blocking (20 to 30 ms, the kernel's time to move a link).  The hypervisor has opened info->tap: moves
+ * it into the namespace.  It is set up when its walls stand, here or in om_jobnet_up, whichever comes
+ * second.  OM_ERR_STATE when it is attached already.
  */
 enum om_err om_jobnet_attach_tap(struct om_jobnet *net, struct om_why *why) OM_MUST_CHECK;
 
-/* Borrowed until om_jobnet_down. */
+/* Borrowed until om_jobnet_down.  Before om_jobnet_up only tap, link, netns and guest_mac are set. */
 const struct om_jobnet_info *om_jobnet_info(const struct om_jobnet *net);
 
 /*
@@ -134,18 +142,10 @@ enum om_err om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out,
 			    struct om_why *why) OM_MUST_CHECK;
 
 /*
- * Blocking (some ms).  Takes *netp and sets it to NULL; NULL is accepted, so a second call does
+ * Blocking (about 30 ms).  Takes *netp and sets it to NULL; NULL is accepted, so a second call does
  * nothing.  Never fails: what cannot be removed is logged and left to the sweep.
  */
 void om_jobnet_down(struct om_jobnet **netp);
-
-/*
- * Blocking.  A tap before its job is known (a VM that boots ahead); down, in the host's namespace.
- * It is removed by om_jobnet_down of the job that it was given to, or by om_jobnet_tap_free.
- */
-enum om_err om_jobnet_tap_new(const struct om_jobnet_env *env, char out[OM_IFNAME_MAX],
-			      struct om_why *why) OM_MUST_CHECK;
-void om_jobnet_tap_free(const char *tap);
 
 struct om_jobnet_sweep {
 	unsigned links; /* removed from the host's namespace */

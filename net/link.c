@@ -64,6 +64,14 @@ om_tun_open(enum om_tun_kind kind, const char *name, int *fd, struct om_why *why
 }
 
 enum om_err
+om_tun_persist(int fd, struct om_why *why)
+{
+	return ioctl(fd, TUNSETPERSIST, 1UL) == 0 ?
+		       OM_OK :
+		       om_why_errno(why, om_err_from_errno(errno), "keep a tun device");
+}
+
+enum om_err
 om_tap_new(const char *name, uint32_t uid, uint32_t gid, struct om_why *why)
 {
 	enum om_err err;
@@ -73,10 +81,13 @@ om_tap_new(const char *name, uint32_t uid, uint32_t gid, struct om_why *why)
 	if (err != OM_OK) {
 		return err;
 	}
-	/* Persistent last: before that, closing the descriptor removes the device. */
 	if (ioctl(fd, TUNSETOWNER, (unsigned long)uid) != 0 ||
-	    ioctl(fd, TUNSETGROUP, (unsigned long)gid) != 0 || ioctl(fd, TUNSETPERSIST, 1UL) != 0) {
+	    ioctl(fd, TUNSETGROUP, (unsigned long)gid) != 0) {
 		err = om_why_errno(why, om_err_from_errno(errno), "set owner of %s", name);
+	}
+	/* Last: before that, closing the descriptor removes the device. */
+	if (err == OM_OK) {
+		err = om_tun_persist(fd, why);
 	}
 	(void)close(fd);
 	return err;

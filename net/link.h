@@ -25,6 +25,8 @@ enum om_tun_kind {
  */
 enum om_err om_tun_open(enum om_tun_kind kind, const char *name, int *fd,
 			struct om_why *why) OM_MUST_CHECK;
+/* The device outlives its descriptors: it goes with its namespace, or by om_link_delete. */
+enum om_err om_tun_persist(int fd, struct om_why *why) OM_MUST_CHECK;
 /* Makes a tap that outlives its descriptor and that uid (and gid) may open.  Left down. */
 enum om_err om_tap_new(const char *name, uint32_t uid, uint32_t gid,
 		       struct om_why *why) OM_MUST_CHECK;

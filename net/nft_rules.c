@@ -219,7 +219,7 @@ chain_ip6(const struct om_walls *w, struct om_buf *out)
 void
 om_nft_guest_text(const struct om_walls *w, struct om_buf *out)
 {
-	static const char *const names[] = { "from_guest", "noise",     "arp_ask",       "nd_ask",
+	static const char *const names[] = { "from_guest", "noise",     "arp_ask",   "nd_ask",
 					     "flood",      "r_mac",     "r_type",    "r_arp",
 					     "r_source",   "r_options", "r_special", "r_outside",
 					     "r_ip6" };

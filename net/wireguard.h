@@ -7,6 +7,7 @@
  * behind one interface: the kernel's (generic netlink), and a wireguard-go child (UAPI socket).
  * Blocking, one thread at a time.
  */
+#include <stdbool.h>
 #include "base/clock.h"
 #include "net/jobnet.h"
 
@@ -42,6 +43,8 @@ enum om_err om_wg_get_stats(struct om_wg *wg, struct om_wg_stats *out,
 			    struct om_why *why) OM_MUST_CHECK;
 /* Borrowed; -1 with the kernel's back end. */
 int om_wg_pidfd(const struct om_wg *wg);
+/* True when the wireguard-go child has ended: whatever failed, this is why. */
+bool om_wg_has_ended(const struct om_wg *wg);
 /* The link's index in the namespace. */
 int om_wg_index(const struct om_wg *wg);
 /* Ends the child and waits for it, removes its socket and the link.  Takes *wgp; NULL is accepted. */

@@ -48,26 +48,26 @@
 #include "net/nftables.h"
 #include "net/wireguard.h"
 
-#define RIG_HOST_IP	"10.250.0.1/24"
-#define RIG_REQ_IP	"10.250.0.2/24"
-#define RIG_REQ_UDP	51820
-#define RIG_REQ_TUNNEL	"10.99.0.1"
-#define RIG_GUEST	"10.99.0.2"
+#define RIG_HOST_IP     "10.250.0.1/24"
+#define RIG_REQ_IP      "10.250.0.2/24"
+#define RIG_REQ_UDP     51820
+#define RIG_REQ_TUNNEL  "10.99.0.1"
+#define RIG_GUEST       "10.99.0.2"
 #define RIG_REQ_TUNNEL6 "fd99::1"
-#define RIG_GUEST6	"fd99::2"
-#define RIG_VNET_HDR	10
-#define RIG_WAIT_MS	5000
-#define RIG_QUIET_MS	100 /* how long "no event" is waited for; the kernel tells at once */
+#define RIG_GUEST6      "fd99::2"
+#define RIG_VNET_HDR    10
+#define RIG_WAIT_MS     5000
+#define RIG_QUIET_MS    100 /* how long "no event" is waited for; the kernel tells at once */
 
-#define rig_ok(call)                                                                               \
-	do {                                                                                       \
-		struct om_why *rig_w = &rig_why;                                                   \
-		enum om_err rig_e;                                                                 \
-		rig_w->text[0] = '\0';                                                             \
-		rig_e = (call);                                                                    \
-		if (rig_e != OM_OK) {                                                              \
-			fail_msg("%s: %s: %s", #call, om_err_code(rig_e), rig_why.text);           \
-		}                                                                                  \
+#define rig_ok(call)                                                                     \
+	do {                                                                             \
+		struct om_why *rig_w = &rig_why;                                         \
+		enum om_err rig_e;                                                       \
+		rig_w->text[0] = '\0';                                                   \
+		rig_e = (call);                                                          \
+		if (rig_e != OM_OK) {                                                    \
+			fail_msg("%s: %s: %s", #call, om_err_code(rig_e), rig_why.text); \
+		}                                                                        \
 	} while (0)
 
 static struct om_why rig_why;
@@ -274,6 +274,16 @@ rig_link_setup(int ns, const char *name, const char *addr, const char *addr6)
 	om_netns_leave(&scope);
 }
 
+static inline void
+rig_delete_link(const char *name)
+{
+	struct om_nl nl;
+
+	rig_ok(om_nl_open(&nl, NETLINK_ROUTE, &rig_why));
+	rig_ok(om_link_delete(&nl, name, &rig_why));
+	om_nl_close(&nl);
+}
+
 static inline bool
 rig_path_exists(const char *path)
 {
@@ -288,11 +298,20 @@ static inline void
 rig_wg_set(const char *peer_public, const char *psk, const char *allowed)
 {
 	char port[8];
-	const char *argv[] = { "/usr/bin/wg",	    "set",	   "rqwg",
-			       "listen-port",	    port,	   "private-key",
-			       "/run/wireguard/key", "peer",	   peer_public,
-			       "preshared-key",	    "/run/wireguard/psk", "allowed-ips",
-			       allowed,		    NULL };
+	const char *argv[] = { "/usr/bin/wg",
+			       "set",
+			       "rqwg",
+			       "listen-port",
+			       port,
+			       "private-key",
+			       "/run/wireguard/key",
+			       "peer",
+			       peer_public,
+			       "preshared-key",
+			       "/run/wireguard/psk",
+			       "allowed-ips",
+			       allowed,
+			       NULL };
 
 	(void)snprintf(port, sizeof(port), "%d", RIG_REQ_UDP);
 	rig_write_file("/run/wireguard/key", rig.req_private);
@@ -304,9 +323,7 @@ static inline void
 rig_req_start(void)
 {
 	const char *const argv[] = { "/usr/bin/wireguard-go", "-f", "rqwg", NULL };
-	struct om_spawn how = {
-		.argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = -1, .cwd = "/"
-	};
+	struct om_spawn how = { .argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = -1, .cwd = "/" };
 	struct om_netns_scope scope = { .home = -1 };
 
 	rig_ok(om_netns_enter(&scope, rig.req_ns, &rig_why));
@@ -555,10 +572,10 @@ rig_capture_foreign(int fd)
 		bool arp = n >= 14 && f[12] == 0x08 && f[13] == 0x06;
 		bool nd = n >= 55 && f[12] == 0x86 && f[13] == 0xdd && f[14 + 8] == 0xfe;
 		bool unspec6 = n >= 54 && f[12] == 0x86 && f[13] == 0xdd && f[14 + 8] == 0;
-		bool wg = n >= 42 && f[12] == 0x08 && f[13] == 0 && f[23] == IPPROTO_UDP &&
-			  f[26] == 10 && f[27] == 250 && f[30] == 10 && f[31] == 250 &&
-			  ((f[34] << 8 | f[35]) == RIG_REQ_UDP ||
-			   (f[36] << 8 | f[37]) == RIG_REQ_UDP);
+		bool wg =
+		    n >= 42 && f[12] == 0x08 && f[13] == 0 && f[23] == IPPROTO_UDP && f[26] == 10 &&
+		    f[27] == 250 && f[30] == 10 && f[31] == 250 &&
+		    ((f[34] << 8 | f[35]) == RIG_REQ_UDP || (f[36] << 8 | f[37]) == RIG_REQ_UDP);
 
 		if (!arp && !nd && !unspec6 && !wg) {
 			foreign++;
