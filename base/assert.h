@@ -6,7 +6,7 @@
  * OM_ASSERT finds our own bugs and is always on.  It never looks at input or at the world.
  * A failure prints the place and a backtrace, runs the crash hooks, and aborts.
  */
-#define OM_ASSERT(cond)                                                                            \
+#define OM_ASSERT(cond) \
 	((__builtin_expect(!!(cond), 1)) ? (void)0 : om_assert_fail(#cond, __FILE__, __LINE__))
 
 _Noreturn void om_assert_fail(const char *what, const char *file, int line);

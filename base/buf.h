@@ -17,7 +17,7 @@ struct om_bin {
 };
 
 #define OM_STR(literal) ((struct om_str){ (literal), sizeof(literal) - 1 })
-#define OM_STR_ARG(s)	(int)(s).len, (s).ptr ? (s).ptr : "" /* for "%.*s" */
+#define OM_STR_ARG(s)   (int)(s).len, (s).ptr ? (s).ptr : "" /* for "%.*s" */
 
 /* Any thread. */
 struct om_str om_str_of(const char *cstr); /* NULL gives the absent view */
@@ -55,7 +55,7 @@ struct om_arena_chunk;
 struct om_arena {
 	struct om_arena_chunk *chunks;
 	size_t used; /* bytes handed out, all chunks */
-	size_t max;  /* 0: no limit */
+	size_t max; /* 0: no limit */
 };
 
 void *om_arena_alloc(struct om_arena *arena, size_t size); /* zeroed, aligned to 16; NULL: full */

@@ -19,7 +19,7 @@ enum om_mp_kind {
 	OM_MP_NIL,
 	OM_MP_BOOL,
 	OM_MP_UINT, /* any non-negative integer */
-	OM_MP_INT,  /* a negative integer */
+	OM_MP_INT, /* a negative integer */
 	OM_MP_FLOAT,
 	OM_MP_STR,
 	OM_MP_BIN,

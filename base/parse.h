@@ -11,7 +11,8 @@
  * leave *out alone on OM_ERR_INVALID.
  */
 enum om_err om_parse_u64(struct om_str s, uint64_t min, uint64_t max, uint64_t *out) OM_MUST_CHECK;
-enum om_err om_parse_bool(struct om_str s, bool *out) OM_MUST_CHECK; /* yes no true false on off 1 0 */
+enum om_err om_parse_bool(struct om_str s,
+			  bool *out) OM_MUST_CHECK; /* yes no true false on off 1 0 */
 /* "512M" "16G" "1048576K" "512" (MiB when no suffix) to MiB; must be a whole number of MiB. */
 enum om_err om_parse_mib(struct om_str s, uint64_t *out) OM_MUST_CHECK;
 /* "90s" "10m" "2h" "1d" "500ms" "90" (seconds when no suffix) to milliseconds. */

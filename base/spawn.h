@@ -17,7 +17,7 @@
 struct om_spawn {
 	const char *const *argv; /* argv[0] is an absolute path, NULL-terminated */
 	const char *const *envp; /* NULL: PATH and LANG=C only */
-	const char *cwd;	 /* NULL: as the parent */
+	const char *cwd; /* NULL: as the parent */
 	int in_fd, out_fd, err_fd; /* -1: /dev/null */
 };
 
@@ -25,8 +25,8 @@ struct om_spawn {
  * Any thread.  Gives a pid, which the caller reaps, and (when pidfd is not NULL) a pidfd that the
  * caller closes.  NOT_FOUND, DENIED, ...: the program could not be executed.
  */
-enum om_err om_spawn_start(const struct om_spawn *how, pid_t *pid, int *pidfd, struct om_why *why)
-    OM_MUST_CHECK;
+enum om_err om_spawn_start(const struct om_spawn *how, pid_t *pid, int *pidfd,
+			   struct om_why *why) OM_MUST_CHECK;
 
 /*
  * Any thread; blocks.  Runs to the end with a deadline: collects stdout and stderr together (cut at
@@ -35,6 +35,6 @@ enum om_err om_spawn_start(const struct om_spawn *how, pid_t *pid, int *pidfd, s
  * waited for.
  */
 enum om_err om_spawn_run(const struct om_spawn *how, int64_t timeout_ms, struct om_buf *out,
-    int *status, struct om_why *why) OM_MUST_CHECK;
+			 int *status, struct om_why *why) OM_MUST_CHECK;
 
 #endif /* OM_BASE_SPAWN_H */

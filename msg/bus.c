@@ -90,19 +90,42 @@ om_bus_zmq(struct om_bus *bus)
 
 /* --- services --------------------------------------------------------------------------------- */
 
-struct bus_slot *
-bus_find(struct om_bus *bus, const char *name)
+static struct bus_slot *
+find_in(struct bus_slot *const *slots, uint32_t n, const char *name)
 {
-	uint32_t n = atomic_load_explicit(&bus->slot_count, memory_order_acquire);
-
 	for (uint32_t i = 0; i < n; i++) {
-		const char *known = bus->slots[i]->def->name;
+		const char *known = slots[i]->def->name;
 
 		if (known == name || strcmp(known, name) == 0) {
-			return bus->slots[i];
+			return slots[i];
 		}
 	}
 	return NULL;
+}
+
+struct bus_slot *
+bus_find(struct om_bus *bus, const char *name)
+{
+	struct bus_slot *slot;
+
+	(void)pthread_mutex_lock(&bus->lock);
+	slot = find_in(bus->slots, bus->slot_count, name);
+	(void)pthread_mutex_unlock(&bus->lock);
+	return slot;
+}
+
+struct bus_slot *
+bus_peer_find(struct bus_slot *from, const char *name)
+{
+	struct bus_slot *slot = find_in(from->known, from->known_count, name);
+
+	if (slot == NULL) {
+		slot = bus_find(from->bus, name);
+		if (slot != NULL) {
+			from->known[from->known_count++] = slot;
+		}
+	}
+	return slot;
 }
 
 static struct bus_slot *
@@ -145,16 +168,12 @@ om_service_actor(struct om_bus *bus, const struct om_service_def *def)
 
 	OM_ASSERT(def->name[0] != '\0' && strlen(def->name) <= OM_SERVICE_MAX);
 	(void)pthread_mutex_lock(&bus->lock);
-	slot = bus_find(bus, def->name);
+	slot = find_in(bus->slots, bus->slot_count, def->name);
 	if (slot == NULL) {
-		uint32_t n = atomic_load_explicit(&bus->slot_count, memory_order_relaxed);
-
-		OM_ASSERT(n < OM_SERVICE_MAX);
-		slot = slot_new(bus, def, n);
+		OM_ASSERT(bus->slot_count < OM_SERVICE_MAX);
+		slot = slot_new(bus, def, bus->slot_count);
 		if (slot != NULL) {
-			bus->slots[n] = slot;
-			/* Order: the slot is complete before bus_find (acquire) can see it. */
-			atomic_store_explicit(&bus->slot_count, n + 1, memory_order_release);
+			bus->slots[bus->slot_count++] = slot;
 		}
 	}
 	(void)pthread_mutex_unlock(&bus->lock);
@@ -187,32 +206,30 @@ om_caller_may(const struct om_caller *caller, enum om_msg_type type)
 size_t
 om_bus_stats(struct om_bus *bus, struct om_bus_stats *out, size_t max)
 {
-	uint32_t n = atomic_load_explicit(&bus->slot_count, memory_order_acquire);
+	uint32_t n;
 
+	(void)pthread_mutex_lock(&bus->lock);
+	n = bus->slot_count;
 	for (uint32_t i = 0; i < n && i < max; i++) {
 		struct bus_slot *slot = bus->slots[i];
-		uint64_t c[BUS_COUNT_COUNT];
-		uint64_t waiting = 0;
+		struct om_counter *c = slot->counts;
 
-		for (size_t k = 0; k < BUS_COUNT_COUNT; k++) {
-			c[k] = atomic_load_explicit(&slot->counts[k], memory_order_relaxed);
-		}
-		for (size_t k = 0; k < OM_SERVICE_MAX; k++) {
-			waiting += om_bell_depth(slot->bell[k]);
-		}
 		out[i] = (struct om_bus_stats){
 			.name = slot->def->name,
-			.handled = c[BUS_HANDLED],
-			.sent = c[BUS_SENT],
-			.asks = c[BUS_ASKS],
-			.asks_failed = c[BUS_ASKS_FAILED],
-			.late = c[BUS_LATE],
-			.refused = c[BUS_REFUSED],
-			.bad = c[BUS_BAD],
-			.unanswered = c[BUS_UNANSWERED],
-			.waiting = waiting,
+			.handled = om_counter_get(&c[BUS_HANDLED]),
+			.sent = om_counter_get(&c[BUS_SENT]),
+			.asks = om_counter_get(&c[BUS_ASKS]),
+			.asks_failed = om_counter_get(&c[BUS_ASKS_FAILED]),
+			.late = om_counter_get(&c[BUS_LATE]),
+			.refused = om_counter_get(&c[BUS_REFUSED]),
+			.bad = om_counter_get(&c[BUS_BAD]),
+			.unanswered = om_counter_get(&c[BUS_UNANSWERED]),
 		};
+		for (size_t k = 0; k < OM_SERVICE_MAX; k++) {
+			out[i].waiting += om_bell_depth(slot->bell[k]);
+		}
 	}
+	(void)pthread_mutex_unlock(&bus->lock);
 	return n;
 }
 

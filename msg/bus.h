@@ -22,10 +22,10 @@
 #include "msg/envelope.h"
 #include "runtime/system.h"
 
-#define OM_PEER_MAX	64  /* bytes of a peer's id */
-#define OM_NETWORK_MAX	64  /* bytes of a network's id */
-#define OM_SERVICE_MAX	32  /* services on one bus, and bytes of a service's name */
-#define OM_BUS_BACKLOG	16384 /* frames from one service that wait for another, default */
+#define OM_PEER_MAX     64 /* bytes of a peer's id */
+#define OM_NETWORK_MAX  64 /* bytes of a network's id */
+#define OM_SERVICE_MAX  32 /* services on one bus, and bytes of a service's name */
+#define OM_BUS_BACKLOG  16384 /* frames from one service that wait for another, default */
 #define OM_BUS_ASKS_MAX (1u << 20) /* asks of one service without an answer yet; as many put off */
 
 struct om_bus;
@@ -39,7 +39,7 @@ enum om_role {
 };
 struct om_caller {
 	enum om_role role;
-	char peer[OM_PEER_MAX + 1];	  /* "" for an actor */
+	char peer[OM_PEER_MAX + 1]; /* "" for an actor */
 	char network[OM_NETWORK_MAX + 1]; /* the network it belongs to; "" if none */
 };
 
@@ -48,9 +48,9 @@ struct om_in {
 	enum om_msg_type type;
 	uint64_t deadline_ms; /* what the asker waits; 0 for a plain send */
 	const struct om_caller *caller;
-	const char *from;   /* name of the sending service */
-	const void *body;   /* struct om_<body> of the type */
-	struct om_bin raw;  /* the encoded body */
+	const char *from; /* name of the sending service */
+	const void *body; /* struct om_<body> of the type */
+	struct om_bin raw; /* the encoded body */
 	bool wants_answer;
 	void *priv; /* bus */
 };
@@ -78,7 +78,7 @@ struct om_service_def {
 	/* After all frames that were waiting, of all peers, were handled: group commit and the like. */
 	void (*on_batch_end)(struct om_service *sv, void *state);
 	uint32_t backlog; /* frames from each peer, then OM_ERR_FULL; 0: OM_BUS_BACKLOG */
-	bool detached;	/* owns a thread */
+	bool detached; /* owns a thread */
 	enum om_restart restart;
 };
 
@@ -87,8 +87,8 @@ bool om_caller_may(const struct om_caller *caller, enum om_msg_type type);
 
 /* --- the bus --------------------------------------------------------------------------------- */
 
-enum om_err om_bus_new(struct om_system *sys, struct om_bus **out, struct om_why *why)
-    OM_MUST_CHECK;
+enum om_err om_bus_new(struct om_system *sys, struct om_bus **out,
+		       struct om_why *why) OM_MUST_CHECK;
 /* After om_system_stop, before om_system_free, own sockets closed.  NULL is fine. */
 void om_bus_free(struct om_bus *bus);
 /* Any thread.  The ZeroMQ context (a void *), for the control endpoint's own sockets. */
@@ -110,7 +110,7 @@ const struct om_actor_def *om_service_actor(struct om_bus *bus, const struct om_
  * its start function runs; before that it is OM_ERR_NOT_FOUND or OM_ERR_GONE.
  */
 enum om_err om_service_spawn(struct om_bus *bus, const struct om_service_arg *arg,
-    struct om_actor_id *out) OM_MUST_CHECK;
+			     struct om_actor_id *out) OM_MUST_CHECK;
 
 /* --- from inside a service ------------------------------------------------------------------- */
 
@@ -132,7 +132,7 @@ void om_service_fail(struct om_service *sv, enum om_err why);
  * FULL, NOT_FOUND (no such service), GONE (not started, or ended), TOO_BIG, NOMEM.
  */
 enum om_err om_service_send(struct om_service *sv, const char *to, enum om_msg_type type,
-    const void *body) OM_MUST_CHECK;
+			    const void *body) OM_MUST_CHECK;
 
 /* An answer: err OM_OK, type and body; or an error with its text (borrowed until fn returns). */
 struct om_bus_answer {
@@ -144,7 +144,7 @@ struct om_bus_answer {
 	uint64_t cookie;
 };
 typedef void (*om_bus_answer_fn)(struct om_service *sv, void *state,
-    const struct om_bus_answer *answer);
+				 const struct om_bus_answer *answer);
 
 /*
  * Asks.  fn runs exactly once: answer, error, timeout or OM_ERR_GONE (the service ended).  When the
@@ -152,52 +152,52 @@ typedef void (*om_bus_answer_fn)(struct om_service *sv, void *state,
  * whose behalf the question is asked.  timeout_ms > 0.  INVALID: the type has no answer in the schema.
  */
 enum om_err om_service_ask(struct om_service *sv, const char *to, enum om_msg_type type,
-    const void *body, const struct om_caller *as, uint64_t timeout_ms, om_bus_answer_fn fn,
-    uint64_t cookie) OM_MUST_CHECK;
+			   const void *body, const struct om_caller *as, uint64_t timeout_ms,
+			   om_bus_answer_fn fn, uint64_t cookie) OM_MUST_CHECK;
 /*
  * The same with an encoded body, for the control endpoint.  The receiver checks once more that the
  * caller may send this type (om_caller_may), and decodes the body as it does all others.
  */
 enum om_err om_service_ask_raw(struct om_service *sv, const char *to, enum om_msg_type type,
-    struct om_bin body, const struct om_caller *as, uint64_t timeout_ms, om_bus_answer_fn fn,
-    uint64_t cookie) OM_MUST_CHECK;
+			       struct om_bin body, const struct om_caller *as, uint64_t timeout_ms,
+			       om_bus_answer_fn fn, uint64_t cookie) OM_MUST_CHECK;
 
 /*
  * Answers the message being handled with the type that the schema gives for it.  Never refused.
  * OM_ERR_STATE: no answer is due any more.
  */
 enum om_err om_service_reply(struct om_service *sv, const struct om_in *in, enum om_msg_type type,
-    const void *body) OM_MUST_CHECK;
+			     const void *body) OM_MUST_CHECK;
 enum om_err om_service_reply_ok(struct om_service *sv, const struct om_in *in) OM_MUST_CHECK;
 /* Answers with an error and its text; gives OM_OK so that a handler can return it. */
 enum om_err om_service_reply_err(struct om_service *sv, const struct om_in *in, enum om_err err,
-    const char *fmt, ...) OM_PRINTF(4, 5);
+				 const char *fmt, ...) OM_PRINTF(4, 5);
 
 /* "I will answer later": to be discharged exactly once, also when the service stops. */
 struct om_bus_request {
 	uint32_t from; /* service */
-	uint64_t id;   /* 0: discharged, or no answer was due */
+	uint64_t id; /* 0: discharged, or no answer was due */
 };
 struct om_bus_request om_service_later(struct om_service *sv, const struct om_in *in);
 /* Both clear *rq.  A cleared request is fine: nothing happens. */
 void om_service_reply_to(struct om_service *sv, struct om_bus_request *rq, enum om_msg_type type,
-    const void *body);
+			 const void *body);
 void om_service_reply_err_to(struct om_service *sv, struct om_bus_request *rq, enum om_err err,
-    const char *text);
+			     const char *text);
 
 /* --- what can be seen from outside ------------------------------------------------------------ */
 
 struct om_bus_stats {
-	const char *name;    /* of the service */
-	uint64_t handled;    /* requests and plain messages */
-	uint64_t sent;	     /* frames, answers included */
-	uint64_t asks;	     /* of this service */
+	const char *name; /* of the service */
+	uint64_t handled; /* requests and plain messages */
+	uint64_t sent; /* frames, answers included */
+	uint64_t asks; /* of this service */
 	uint64_t asks_failed; /* timed out, or the peer ended */
-	uint64_t late;	     /* answers that came after the ask had ended */
-	uint64_t refused;    /* sends to a peer whose backlog was full */
-	uint64_t bad;	     /* frames that could not be decoded, of unknown type, or not permitted */
+	uint64_t late; /* answers that came after the ask had ended */
+	uint64_t refused; /* sends to a peer whose backlog was full */
+	uint64_t bad; /* frames that could not be decoded, of unknown type, or not permitted */
 	uint64_t unanswered; /* requests whose handler forgot them */
-	uint64_t waiting;    /* frames, now */
+	uint64_t waiting; /* frames, now */
 };
 /* Any thread.  Fills at most `max` and gives how many services there are. */
 size_t om_bus_stats(struct om_bus *bus, struct om_bus_stats *out, size_t max);

@@ -60,7 +60,7 @@ enum om_err
 om_service_send(struct om_service *sv, const char *to_name, enum om_msg_type type, const void *body)
 {
 	const struct parcel p = { .kind = BUS_SEND, .type = type, .body = body };
-	struct bus_slot *to = bus_find(sv->slot->bus, to_name);
+	struct bus_slot *to = bus_peer_find(sv->slot, to_name);
 	enum om_err err;
 
 	if (to == NULL) {
@@ -244,7 +244,7 @@ om_service_reply_err_to(struct om_service *sv, struct om_bus_request *rq, enum o
 static enum om_err
 svc_watch(struct om_service *sv, struct bus_slot *to)
 {
-	struct om_actor_id now = { atomic_load_explicit(&to->actor, memory_order_relaxed) };
+	struct om_actor_id now = { om_counter_get(&to->actor) };
 	struct om_actor_id *was = &sv->peer[to->index].actor;
 	enum om_err err;
 
@@ -272,7 +272,7 @@ static enum om_err
 svc_ask(struct om_service *sv, const char *to_name, const struct parcel *p, om_bus_answer_fn fn,
 	uint64_t cookie)
 {
-	struct bus_slot *to = bus_find(sv->slot->bus, to_name);
+	struct bus_slot *to = bus_peer_find(sv->slot, to_name);
 	uint64_t timer = 0;
 	struct bus_asked *ask;
 	enum om_err err;

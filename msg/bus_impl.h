@@ -5,10 +5,10 @@
 /* Shared by bus.c (services, links, frames), bus_table.c, bus_service.c and bus_call.c. */
 #include <pthread.h>
 #include <stdalign.h>
-#include <stdatomic.h>
 #include <zmq.h>
 
 #include "base/assert.h"
+#include "base/counter.h"
 #include "msg/bus.h"
 #include "runtime/mailbox.h"
 
@@ -58,9 +58,9 @@ struct bus_head {
 	uint8_t network_len;
 	uint64_t id; /* the asker's number of this ask; 0: a plain send */
 };
-#define BUS_MAGIC	 UINT32_C(0x6f6d6231)
-#define SERVICE_MAGIC	 UINT32_C(0x6f6d7376)
-#define IN_MAGIC	 UINT32_C(0x6f6d696e)
+#define BUS_MAGIC        UINT32_C(0x6f6d6231)
+#define SERVICE_MAGIC    UINT32_C(0x6f6d7376)
+#define IN_MAGIC         UINT32_C(0x6f6d696e)
 #define BUS_HANDOVER_MIN 65536 /* bytes from which a frame gives its buffer away, not a copy */
 
 /* --- services --------------------------------------------------------------------------------- */
@@ -87,42 +87,44 @@ struct bus_slot {
 	const struct om_service_def *def;
 	struct om_actor_def actor_def;
 	uint32_t index;
-	uint8_t handler[OM_MSG_COUNT];		/* number in def->on, plus 1; 0: none */
+	uint8_t handler[OM_MSG_COUNT]; /* number in def->on, plus 1; 0: none */
 	struct om_bell *bell[OM_SERVICE_MAX]; /* one for each possible sender */
 	struct om_bell *tail; /* rung by the service itself: behind all that rings now */
 
 	/* The running actor. */
-	void *push[OM_SERVICE_MAX];    /* to each peer; NULL: not written to yet */
+	void *push[OM_SERVICE_MAX]; /* to each peer; NULL: not written to yet */
 	uint32_t ready[OM_SERVICE_MAX]; /* frames that were rung and not taken, by sender */
-	uint64_t next_seq;	       /* of asks and of requests put off; never repeats */
+	uint64_t next_seq; /* of asks and of requests put off; never repeats */
 
 	/* By the sender, before it rings for the first time; read by the actor after that ring. */
 	void *pull[OM_SERVICE_MAX];
 
-	/* The actor writes, anybody reads; relaxed: each value stands alone. */
-	_Atomic uint64_t actor; /* om_actor_id of the present life; 0: none yet */
-	_Atomic uint64_t counts[BUS_COUNT_COUNT];
+	struct bus_slot *known[OM_SERVICE_MAX]; /* peers it has looked up */
+	uint32_t known_count;
+
+	/* The actor writes, anybody reads. */
+	struct om_counter actor; /* om_actor_id of the present life; 0: none yet */
+	struct om_counter counts[BUS_COUNT_COUNT];
 };
 
 struct om_bus {
 	struct om_system *sys;
 	void *zmq;
-	pthread_mutex_t lock; /* registering a service */
+	pthread_mutex_t lock; /* what follows */
 	struct bus_slot *slots[OM_SERVICE_MAX];
-	_Atomic uint32_t slot_count; /* release after the slot is complete */
+	uint32_t slot_count;
 };
 
 static inline void
 bus_count(struct bus_slot *slot, enum bus_count which)
 {
-	/* One writer: no read-modify-write is needed. */
-	uint64_t n = atomic_load_explicit(&slot->counts[which], memory_order_relaxed);
-
-	atomic_store_explicit(&slot->counts[which], n + 1, memory_order_relaxed);
+	om_counter_add(&slot->counts[which], 1);
 }
 
 /* Any thread.  NULL: no such service. */
 struct bus_slot *bus_find(struct om_bus *bus, const char *name);
+/* Owner thread of `from`.  The same, remembered by `from`. */
+struct bus_slot *bus_peer_find(struct bus_slot *from, const char *name);
 
 /*
  * Owner thread of `from`.  Makes sure that the link is there.  LIMIT: no more sockets or files.
@@ -131,14 +133,14 @@ enum om_err bus_link(struct bus_slot *from, struct bus_slot *to) OM_MUST_CHECK;
 
 /* Owner thread.  Starts a frame in buf: header and caller.  `as` NULL: the service itself. */
 void bus_frame_begin(struct om_buf *buf, enum bus_kind kind, uint64_t id,
-    const struct om_caller *as);
+		     const struct om_caller *as);
 
 /*
  * Owner thread of `from`.  Sends the frame in buf over an existing link; a reservation on the bell
  * is used up in any case.  buf is empty afterwards.
  */
-enum om_err bus_frame_send(struct bus_slot *from, struct bus_slot *to, struct om_buf *buf)
-    OM_MUST_CHECK;
+enum om_err bus_frame_send(struct bus_slot *from, struct bus_slot *to,
+			   struct om_buf *buf) OM_MUST_CHECK;
 
 /* A frame taken apart; all is borrowed from the bytes. */
 struct bus_frame {
@@ -197,6 +199,7 @@ struct bus_in {
 	struct om_in in;
 };
 
+/* A peer from which a ring has come: the slot was published before that. */
 static inline struct bus_slot *
 bus_peer(const struct om_service *sv, uint32_t index)
 {
@@ -219,7 +222,7 @@ bus_ring_tail(struct om_service *sv)
  * is nobody to tell.
  */
 void bus_answer(struct om_service *sv, uint32_t from, uint64_t ask, enum om_msg_type type,
-    const void *body, enum om_err err, const char *text);
+		const void *body, enum om_err err, const char *text);
 /* Removes the record, stops its timer, runs its continuation; sets answer->cookie. */
 void bus_complete(struct om_service *sv, struct bus_asked *ask, struct om_bus_answer *answer);
 void bus_complete_err(struct om_service *sv, struct bus_asked *ask, enum om_err err);

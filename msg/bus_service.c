@@ -351,7 +351,7 @@ svc_start(struct om_ctx *cx, void *actor_state, const void *arg_)
 	sv->arena.max = BUS_ARENA_MAX;
 	sv->asks.row_size = sizeof(struct bus_asked);
 	sv->later.row_size = sizeof(struct bus_put_off);
-	atomic_store_explicit(&sv->slot->actor, om_self(cx).v, memory_order_relaxed);
+	om_counter_set(&sv->slot->actor, om_self(cx).v);
 	for (uint32_t i = 0; i < OM_SERVICE_MAX; i++) {
 		om_bell_own(cx, sv->slot->bell[i], i);
 	}

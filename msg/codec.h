@@ -15,11 +15,11 @@
  * Errors: INVALID, UNKNOWN_FIELD, TOO_BIG, NOMEM (the arena is full).
  */
 enum om_err om_body_decode(enum om_body_type body, struct om_bin data, void *out,
-    struct om_arena *arena, struct om_why *why) OM_MUST_CHECK;
+			   struct om_arena *arena, struct om_why *why) OM_MUST_CHECK;
 
 /* Any thread.  Appends the encoded body.  Limits are the decoder's business.
  * Errors: NOMEM; INVALID: a required OBJ is NULL, or a RAW field is not one msgpack value. */
-enum om_err om_body_encode(enum om_body_type body, const void *in, struct om_buf *out)
-    OM_MUST_CHECK;
+enum om_err om_body_encode(enum om_body_type body, const void *in,
+			   struct om_buf *out) OM_MUST_CHECK;
 
 #endif /* OM_MSG_CODEC_H */

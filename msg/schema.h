@@ -33,11 +33,11 @@ struct om_pairs {
 };
 
 /* Structs, and a list of each. */
-#define OM_BODY(body)                                                                              \
-	struct om_##body;                                                                          \
-	struct om_##body##_list {                                                                  \
-		struct om_##body *v;                                                               \
-		size_t n;                                                                          \
+#define OM_BODY(body)                \
+	struct om_##body;            \
+	struct om_##body##_list {    \
+		struct om_##body *v; \
+		size_t n;            \
 	};
 #include "msg/schema.tbl"
 
@@ -53,25 +53,27 @@ struct om_pairs {
 #define OM_C_OBJ(field, sub)  struct om_##sub *field
 #define OM_C_OBJS(field, sub) struct om_##sub##_list field
 
-#define OM_BODY(body)                                                                              \
-	struct om_##body {                                                                         \
+#define OM_BODY(body)      \
+	struct om_##body { \
 		uint64_t has; /* bit OM_FIELD_<body>_<field>: the field is there */
 #define OM_F(body, kind, field, sub, need, limit, doc) OM_C_##kind(field, sub);
-#define OM_BODY_END(body)                                                                          \
-	}                                                                                          \
+#define OM_BODY_END(body) \
+	}                 \
 	;
 #include "msg/schema.tbl"
 
-#define OM_BODY(body) enum om_field_##body {
+#define OM_BODY(body)        \
+	enum om_field_##body \
+	{
 #define OM_F(body, kind, field, sub, need, limit, doc) OM_FIELD_##body##_##field,
-#define OM_BODY_END(body)                                                                          \
-	OM_FIELD_##body##_COUNT                                                                    \
-	}                                                                                          \
+#define OM_BODY_END(body)       \
+	OM_FIELD_##body##_COUNT \
+	}                       \
 	;
 #include "msg/schema.tbl"
 
 #define OM_HAS(m, body, field) (((m)->has >> OM_FIELD_##body##_##field) & 1u)
-#define OM_SET(m, body, field, value)                                                              \
+#define OM_SET(m, body, field, value) \
 	((m)->field = (value), (void)((m)->has |= UINT64_C(1) << OM_FIELD_##body##_##field))
 
 enum om_body_type {
@@ -102,9 +104,9 @@ enum om_kind {
 };
 
 enum om_who {
-	OM_WHO_ACTOR,	 /* the daemon's own services only */
+	OM_WHO_ACTOR, /* the daemon's own services only */
 	OM_WHO_OPERATOR, /* and the operator */
-	OM_WHO_PEER,	 /* and every authenticated requester */
+	OM_WHO_PEER, /* and every authenticated requester */
 };
 
 struct om_field_info {
