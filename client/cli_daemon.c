@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: ISC */
+/* The verbs about the daemon: status, queue, approval, top, events, stop. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+#include "client/cli_impl.h"
+
+#define TOP_JOBS 20
+
+static uint64_t
+daemon_now_ms(void)
+{
+	return (uint64_t)(om_wall_now().ns / OM_NS_PER_MS);
+}
+
+/* --- status ---------------------------------------------------------------------------------------- */
+
+static void
+status_today(struct om_cli *cli, const struct omerta_body *status)
+{
+	const char *state, *count;
+	bool any = false;
+
+	for (size_t i = 0; omerta_pair_at(status, "today", i, &state, &count); i++) {
+		(void)fprintf(cli->out, "%s", any ? ", " : "   today: ");
+		om_cli_clean(cli->out, count);
+		(void)fputc(' ', cli->out);
+		om_cli_clean(cli->out, state);
+		any = true;
+	}
+}
+
+static void
+status_line(struct om_cli *cli, const struct omerta_body *status)
+{
+	const struct omerta_body *queue = omerta_body_at(status, "queue", 0);
+	char text[OM_CLI_TEXT];
+
+	om_cli_clean(cli->out, strcmp(omerta_get_str(status, "state"), "ready") == 0
+				   ? "running"
+				   : omerta_get_str(status, "state"));
+	(void)fprintf(cli->out, " %s",
+		      om_cli_span((int64_t)omerta_get_u64(status, "uptime_ms"), text));
+	if (queue != NULL) {
+		(void)fprintf(cli->out, "   queue: %" PRIu64 " running, %" PRIu64 " queued",
+			      omerta_get_u64(queue, "running"), omerta_get_u64(queue, "queued"));
+	}
+	if (omerta_get_u64(status, "pending") > 0) {
+		(void)fprintf(cli->out, ", %" PRIu64 " waiting for approval",
+			      omerta_get_u64(status, "pending"));
+	}
+	if (queue != NULL && omerta_get_bool(queue, "paused")) {
+		(void)fprintf(cli->out, ", %spaused%s",
+			      om_cli_paint(cli, cli->out_tty, OM_CLI_YELLOW),
+			      om_cli_paint(cli, cli->out_tty, OM_CLI_PLAIN));
+	}
+	status_today(cli, status);
+	(void)fputc('\n', cli->out);
+}
+
+static void
+queue_print(struct om_cli *cli, const struct omerta_body *q)
+{
+	(void)fprintf(cli->out,
+		      "queue     %" PRIu64 " queued, %" PRIu64 " held, %" PRIu64
+		      " running of %" PRIu64 "\n",
+		      omerta_get_u64(q, "queued"), omerta_get_u64(q, "held"),
+		      omerta_get_u64(q, "running"), omerta_get_u64(q, "max_jobs"));
+	if (omerta_get_bool(q, "paused")) {
+		const char *reason = omerta_get_str(q, "pause_reason");
+
+		(void)fputs("paused    ", cli->out);
+		om_cli_clean(cli->out, reason != NULL ? reason : "no reason given");
+		(void)fputc('\n', cli->out);
+	}
+	(void)fprintf(cli->out,
+		      "total     %" PRIu64 " queued, %" PRIu64 " completed, %" PRIu64
+		      " failed, %" PRIu64 " cancelled, %.1f %% success\n",
+		      omerta_get_u64(q, "total_queued"), omerta_get_u64(q, "total_completed"),
+		      omerta_get_u64(q, "total_failed"), omerta_get_u64(q, "total_cancelled"),
+		      omerta_get_f64(q, "success_rate") * 100);
+	if (omerta_has(q, "cores_total")) {
+		(void)fprintf(
+		    cli->out,
+		    "in use    %" PRIu64 " of %" PRIu64 " cores, %" PRIu64 " of %" PRIu64 " MiB\n",
+		    omerta_get_u64(q, "cores_used"), omerta_get_u64(q, "cores_total"),
+		    omerta_get_u64(q, "mem_mib_used"), omerta_get_u64(q, "mem_mib_total"));
+	}
+	for (size_t i = 0; i < omerta_count(q, "waiting_reasons"); i++) {
+		(void)fprintf(cli->out, "%s", i == 0 ? "waiting   " : "          ");
+		om_cli_clean(cli->out, omerta_str_at(q, "waiting_reasons", i));
+		(void)fputc('\n', cli->out);
+	}
+}
+
+static void
+filter_print(struct om_cli *cli, const struct omerta_body *f)
+{
+	(void)fprintf(cli->out,
+		      "filter    %" PRIu64 " evaluated: %" PRIu64 " accepted, %" PRIu64
+		      " rejected, %" PRIu64 " held; %" PRIu64 " of %" PRIu64 " rules in force\n",
+		      omerta_get_u64(f, "evaluated"), omerta_get_u64(f, "accepted"),
+		      omerta_get_u64(f, "rejected"), omerta_get_u64(f, "pending_approval"),
+		      omerta_get_u64(f, "active_rules"), omerta_get_u64(f, "total_rules"));
+}
+
+static void
+status_print(struct om_cli *cli, const struct omerta_body *status)
+{
+	const char *accelerator = omerta_get_str(status, "accelerator");
+	const char *wireguard = omerta_get_str(status, "wireguard");
+
+	status_line(cli, status);
+	if (om_cli_opt(cli, "detailed") == NULL) {
+		return;
+	}
+	(void)fputs("version   ", cli->out);
+	om_cli_clean(cli->out, omerta_get_str(status, "version"));
+	(void)fprintf(cli->out, ", pid %" PRIu64 ", %s, WireGuard %s\n",
+		      omerta_get_u64(status, "pid"),
+		      accelerator != NULL ? accelerator : "no accelerator told",
+		      wireguard != NULL ? wireguard : "not told");
+	for (size_t i = 0; i < omerta_count(status, "endpoints"); i++) {
+		(void)fputs("listens   ", cli->out);
+		om_cli_clean(cli->out, omerta_str_at(status, "endpoints", i));
+		(void)fputc('\n', cli->out);
+	}
+	if (omerta_has(status, "queue")) {
+		queue_print(cli, omerta_body_at(status, "queue", 0));
+	}
+	if (omerta_has(status, "filter")) {
+		filter_print(cli, omerta_body_at(status, "filter", 0));
+	}
+}
+
+int
+om_cli_status(struct om_cli *cli)
+{
+	struct omerta_body *status = NULL;
+	int rc = omerta_status(cli->o, &status);
+
+	return om_cli_answer(cli, rc, "daemon.state", status, status_print);
+}
+
+int
+om_cli_ping(struct om_cli *cli)
+{
+	int64_t start = om_client_now_ms();
+	int rc = omerta_ping(cli->o);
+
+	return om_cli_done(cli, rc, "%s answers, %lld ms", cli->o->endpoint,
+			   (long long)(om_client_now_ms() - start));
+}
+
+int
+om_cli_stop(struct om_cli *cli)
+{
+	int64_t timeout_ms = 0;
+	int rc;
+
+	if (!om_cli_take_ms(cli, "timeout", &timeout_ms)) {
+		return OM_EXIT_USAGE;
+	}
+	rc = omerta_stop(cli->o, om_cli_opt(cli, "now") != NULL, timeout_ms);
+	return om_cli_done(cli, rc, "the daemon drains and ends");
+}
+
+/* --- the queue ------------------------------------------------------------------------------------- */
+
+int
+om_cli_queue(struct om_cli *cli)
+{
+	struct omerta_body *stats = NULL;
+	int rc = omerta_queue_stats(cli->o, &stats);
+
+	return om_cli_answer(cli, rc, "queue.state", stats, queue_print);
+}
+
+int
+om_cli_pause(struct om_cli *cli)
+{
+	int rc = omerta_queue_pause(cli->o, cli->operand_count > 0 ? cli->operands[0] : NULL);
+
+	return om_cli_done(cli, rc, "paused: no more jobs start");
+}
+
+int
+om_cli_resume(struct om_cli *cli)
+{
+	return om_cli_done(cli, omerta_queue_resume(cli->o), "resumed");
+}
+
+int
+om_cli_limit(struct om_cli *cli)
+{
+	char *end;
+	unsigned long long n = strtoull(cli->operands[0], &end, 10);
+
+	if (cli->operands[0][0] < '0' || cli->operands[0][0] > '9' || *end != '\0' || n < 1 ||
+	    n > 10000) {
+		return om_cli_usage(cli, "\"%s\" is no number from 1 to 10000", cli->operands[0]);
+	}
+	return om_cli_done(cli, omerta_queue_limit(cli->o, n), "at most %llu jobs at a time", n);
+}
+
+/* --- approval -------------------------------------------------------------------------------------- */
+
+static void
+pending_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *job)
+{
+	char id[OMERTA_ID_SIZE], text[OM_CLI_TEXT], wants[2 * OM_CLI_TEXT];
+	uint64_t now = daemon_now_ms(), expires = omerta_get_u64(job, "expires_ms");
+
+	om_cli_cell(t, om_cli_short_id(cli, omerta_get_str(job, "job"), id));
+	om_cli_cell(t, omerta_get_str(job, "peer"));
+	om_cli_cell(t, omerta_get_str(job, "network_id"));
+	(void)snprintf(wants, sizeof(wants), "%" PRIu64 " core%s %" PRIu64 " MiB %s",
+		       omerta_get_u64(job, "cores"), omerta_get_u64(job, "cores") == 1 ? "" : "s",
+		       omerta_get_u64(job, "mem_mib"),
+		       om_cli_span((int64_t)omerta_get_u64(job, "runtime_s") * 1000, text));
+	om_cli_cell(t, wants);
+	om_cli_cell(t, omerta_get_str(job, "text"));
+	om_cli_cell(t, omerta_get_str(job, "activity"));
+	if (expires > now) {
+		(void)snprintf(wants, sizeof(wants), "in %s",
+			       om_cli_span((int64_t)(expires - now), text));
+	}
+	om_cli_cell(t, expires > now ? wants : NULL);
+}
+
+static void
+pending_print(struct om_cli *cli, const struct omerta_body *table)
+{
+	struct om_cli_table t = { .headers = { "JOB", "FROM", "NETWORK", "WANTS", "WHY HELD",
+					       "ABOUT", "EXPIRES" },
+				  .columns = 7,
+				  .state = SIZE_MAX };
+	size_t n = omerta_count(table, "jobs");
+
+	for (size_t i = 0; i < n; i++) {
+		pending_row(cli, &t, omerta_body_at(table, "jobs", i));
+	}
+	if (n > 0) {
+		om_cli_table_print(cli, &t);
+	} else if (cli->out_tty) {
+		(void)fputs("no jobs wait for approval\n", cli->out);
+	}
+}
+
+static int
+daemon_list(struct om_cli *cli, const char *const *states, size_t count, uint64_t limit,
+	    struct omerta_body **table)
+{
+	struct omerta_body *query = omerta_body_new("job.list");
+	int rc;
+
+	for (size_t i = 0; i < count; i++) {
+		omerta_add_str(query, "states", states[i]);
+	}
+	omerta_set_u64(query, "limit", limit);
+	rc = omerta_list(cli->o, query, table);
+	omerta_body_free(query);
+	return rc;
+}
+
+int
+om_cli_pending(struct om_cli *cli)
+{
+	static const char *const states[] = { "pending_approval" };
+	struct omerta_body *table = NULL;
+	int rc = daemon_list(cli, states, 1, 1000, &table);
+
+	return om_cli_answer(cli, rc, "job.table", table, pending_print);
+}
+
+int
+om_cli_approve(struct om_cli *cli)
+{
+	uint64_t n = 0;
+	int rc = omerta_approve(cli->o, (const char *const *)cli->operands, cli->operand_count,
+				om_cli_opt(cli, "always") != NULL, &n);
+
+	return om_cli_counted(cli, rc, n, "approved");
+}
+
+int
+om_cli_deny(struct om_cli *cli)
+{
+	uint64_t n = 0;
+	int rc = omerta_deny(cli->o, (const char *const *)cli->operands, cli->operand_count,
+			     om_cli_opt(cli, "reason"), &n);
+
+	return om_cli_counted(cli, rc, n, "denied");
+}
+
+/* --- top ------------------------------------------------------------------------------------------- */
+
+static void
+actors_print(struct om_cli *cli, const struct omerta_body *table)
+{
+	static const char *const fields[] = { "depth", "high_water", "handled", "dropped" };
+	struct om_cli_table t = { .headers = { "ACTOR", "DEPTH", "HIGHEST", "HANDLED", "DROPPED",
+					       "BUSY" },
+				  .columns = 6,
+				  .right = 0x3e,
+				  .state = SIZE_MAX };
+	char text[OM_CLI_TEXT];
+
+	for (size_t i = 0; i < omerta_count(table, "actors"); i++) {
+		const struct omerta_body *actor = omerta_body_at(table, "actors", i);
+
+		om_cli_cell(&t, omerta_get_str(actor, "name"));
+		for (size_t f = 0; f < OM_COUNT(fields); f++) {
+			(void)snprintf(text, sizeof(text), "%" PRIu64,
+				       omerta_get_u64(actor, fields[f]));
+			om_cli_cell(&t, text);
+		}
+		om_cli_cell(&t,
+			    om_cli_span((int64_t)(omerta_get_u64(actor, "busy_us") / 1000), text));
+	}
+	if (t.count > 0) {
+		om_cli_table_print(cli, &t);
+	}
+}
+
+int
+om_cli_actors(struct om_cli *cli)
+{
+	struct omerta_body *table = NULL;
+	int rc = omerta_actors(cli->o, &table);
+
+	return om_cli_answer(cli, rc, "actor.table", table, actors_print);
+}
+
+static void
+top_jobs(struct om_cli *cli, const struct omerta_body *table)
+{
+	struct om_cli_table t = { .headers = { "JOB", "STATE", "LEVEL", "FROM", "CORES", "MIB",
+					       "TIME", "ABOUT" },
+				  .columns = 8,
+				  .right = 0x70,
+				  .state = 1 };
+	uint64_t now = daemon_now_ms(), since;
+	char text[OM_CLI_TEXT], id[OMERTA_ID_SIZE];
+
+	for (size_t i = 0; i < omerta_count(table, "jobs"); i++) {
+		const struct omerta_body *job = omerta_body_at(table, "jobs", i);
+
+		om_cli_cell(&t, om_cli_short_id(cli, omerta_get_str(job, "job"), id));
+		om_cli_cell(&t, omerta_get_str(job, "state"));
+		om_cli_cell(&t, omerta_get_str(job, "level"));
+		om_cli_cell(&t, omerta_get_str(job, "peer"));
+		(void)snprintf(text, sizeof(text), "%" PRIu64, omerta_get_u64(job, "cores"));
+		om_cli_cell(&t, text);
+		(void)snprintf(text, sizeof(text), "%" PRIu64, omerta_get_u64(job, "mem_mib"));
+		om_cli_cell(&t, text);
+		since = omerta_get_u64(job, "running_ms");
+		since = since != 0 ? since : omerta_get_u64(job, "started_ms");
+		since = since != 0 ? since : omerta_get_u64(job, "submitted_ms");
+		om_cli_cell(&t, om_cli_clock(now > since ? (int64_t)(now - since) : 0, text));
+		om_cli_cell(&t, omerta_get_str(job, "activity"));
+	}
+	if (t.count > 0) {
+		om_cli_table_print(cli, &t);
+	} else {
+		(void)fputs("no jobs run or wait\n", cli->out);
+	}
+}
+
+/* One picture: status, jobs that run or wait, actors. */
+int
+om_cli_top(struct om_cli *cli)
+{
+	static const char *const states[] = { "running", "provisioning", "queued" };
+	struct omerta_body *status = NULL, *jobs = NULL, *actors = NULL;
+	int result = OM_EXIT_OK;
+
+	if (omerta_status(cli->o, &status) != 0 ||
+	    daemon_list(cli, states, OM_COUNT(states), TOP_JOBS, &jobs) != 0 ||
+	    omerta_actors(cli->o, &actors) != 0) {
+		result = om_cli_fail(cli);
+	} else if (cli->json) {
+		om_cli_print_json(
+		    cli, "top",
+		    json_pack("{s:o, s:o, s:o}", "status", om_cli_json(status), "jobs",
+			      json_incref(json_object_get(om_cli_json(jobs), "jobs")), "actors",
+			      json_incref(json_object_get(om_cli_json(actors), "actors"))));
+	} else {
+		status_line(cli, status);
+		(void)fputc('\n', cli->out);
+		top_jobs(cli, jobs);
+		(void)fputc('\n', cli->out);
+		actors_print(cli, actors);
+	}
+	omerta_body_free(status);
+	omerta_body_free(jobs);
+	omerta_body_free(actors);
+	return result;
+}
+
+/* --- events ---------------------------------------------------------------------------------------- */
+
+static void
+events_print(struct om_cli *cli, const struct omerta_body *event)
+{
+	const char *state = omerta_get_str(event, "state"), *text = omerta_get_str(event, "text");
+	char when[OM_CLI_TEXT], id[OMERTA_ID_SIZE];
+
+	(void)fprintf(cli->out, "%s  ", om_cli_when(omerta_get_u64(event, "at_ms"), when));
+	om_cli_clean(cli->out, om_cli_short_id(cli, omerta_get_str(event, "job"), id));
+	(void)fprintf(cli->out, "  %s",
+		      om_cli_paint(cli, cli->out_tty, om_cli_state_colour(state)));
+	om_cli_clean(cli->out, state);
+	(void)fputs(om_cli_paint(cli, cli->out_tty, OM_CLI_PLAIN), cli->out);
+	if (text != NULL && text[0] != '\0') {
+		(void)fputs("  ", cli->out);
+		om_cli_clean(cli->out, text);
+	}
+	(void)fputc('\n', cli->out);
+	(void)fflush(cli->out);
+}
+
+int
+om_cli_events(struct om_cli *cli)
+{
+	struct omerta_body *args = omerta_body_new("audit.list"); /* a place for --count */
+	const char *job = om_cli_opt(cli, "job");
+	struct omerta_events *events = NULL;
+	uint64_t left = UINT64_MAX;
+	int rc = 0, status = OM_EXIT_USAGE;
+
+	if (!om_cli_take_u64(cli, "count", args, "limit", INT64_MAX)) {
+		goto out;
+	}
+	left = omerta_has(args, "limit") ? omerta_get_u64(args, "limit") : UINT64_MAX;
+	events = omerta_events_new(cli->o, om_cli_opt(cli, "events-endpoint"));
+	if (events == NULL) {
+		status = om_cli_fail(cli);
+		goto out;
+	}
+	while (rc >= 0 && left > 0) {
+		struct omerta_body *event = NULL;
+
+		rc = omerta_events_next(events, OMERTA_FOREVER, &event);
+		if (rc == 0 &&
+		    (job == NULL || strncmp(omerta_get_str(event, "job"), job, strlen(job)) == 0)) {
+			left--;
+			if (cli->json) {
+				om_cli_print_body(cli, "job.event", event);
+			} else {
+				events_print(cli, event);
+			}
+		}
+		omerta_body_free(event);
+	}
+	status = rc < 0 ? om_cli_fail(cli) : OM_EXIT_OK;
+out:
+	omerta_events_free(events);
+	omerta_body_free(args);
+	return status;
+}

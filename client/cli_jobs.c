@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: ISC */
+/* The verbs about jobs that are there: list, show, output, wait, cancel, hold, release. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "client/cli_impl.h"
+
+#define LIST_DEFAULT 100
+#define LIST_PAGE    1000
+#define LIST_MAX     1000000
+
+/* --- list ------------------------------------------------------------------------------------------ */
+
+static void
+list_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *job)
+{
+	char text[OM_CLI_TEXT], id[OMERTA_ID_SIZE];
+	uint64_t running = omerta_get_u64(job, "running_ms"), wall = omerta_get_u64(job, "wall_ms");
+	uint64_t now = (uint64_t)(om_wall_now().ns / OM_NS_PER_MS);
+	bool final = omerta_state_is_final(omerta_get_str(job, "state"));
+
+	om_cli_cell(t, om_cli_short_id(cli, omerta_get_str(job, "job"), id));
+	om_cli_cell(t, omerta_get_str(job, "state"));
+	om_cli_cell(t, omerta_get_str(job, "level"));
+	om_cli_cell(t, omerta_get_str(job, "peer"));
+	om_cli_cell(t, om_cli_when(omerta_get_u64(job, "submitted_ms"), text));
+	if (!final && running != 0 && now > running) {
+		wall = now - running;
+	}
+	om_cli_cell(t, wall != 0 ? om_cli_span((int64_t)wall, text) : NULL);
+	(void)snprintf(text, sizeof(text), "%" PRId64, omerta_get_i64(job, "exit_code"));
+	om_cli_cell(t, omerta_has(job, "exit_code") ? text : NULL);
+	om_cli_cell(t, !final || omerta_get_str(job, "text") == NULL
+			   ? omerta_get_str(job, "activity")
+			   : omerta_get_str(job, "text"));
+}
+
+/* All pages up to `limit`: rows into the table or the array.  The cursor that is left goes to next. */
+static int
+list_pages(struct om_cli *cli, struct omerta_body *query, uint64_t limit, struct om_cli_table *t,
+	   json_t *rows, char next[OMERTA_ID_SIZE])
+{
+	uint64_t got = 0;
+
+	next[0] = '\0';
+	do {
+		struct omerta_body *table = NULL;
+		uint64_t page = limit - got < LIST_PAGE ? limit - got : LIST_PAGE;
+		size_t n;
+
+		omerta_set_u64(query, "limit", page);
+		if (next[0] != '\0') {
+			omerta_set_str(query, "cursor", next);
+		}
+		if (omerta_list(cli->o, query, &table) != 0) {
+			return -1;
+		}
+		n = omerta_count(table, "jobs");
+		for (size_t i = 0; i < n; i++) {
+			if (t != NULL) {
+				list_row(cli, t, omerta_body_at(table, "jobs", i));
+			} else {
+				(void)json_array_append_new(
+				    rows, om_cli_json(omerta_body_at(table, "jobs", i)));
+			}
+		}
+		got += n;
+		(void)snprintf(next, OMERTA_ID_SIZE, "%s",
+			       n > 0 && omerta_has(table, "next") ? omerta_get_str(table, "next")
+								  : "");
+		omerta_body_free(table);
+	} while (next[0] != '\0' && got < limit);
+	return 0;
+}
+
+static int
+list_print(struct om_cli *cli, struct omerta_body *query, uint64_t limit)
+{
+	struct om_cli_table t = { .headers = { "JOB", "STATE", "LEVEL", "FROM", "SUBMITTED", "TIME",
+					       "EXIT", "ABOUT" },
+				  .columns = 8,
+				  .right = 1u << 5 | 1u << 6,
+				  .state = 1 };
+	json_t *rows = cli->json ? json_array() : NULL;
+	char next[OMERTA_ID_SIZE];
+	int rc = list_pages(cli, query, limit, cli->json ? NULL : &t, rows, next);
+
+	if (rc == 0 && cli->json) {
+		json_t *object = json_pack("{s:O}", "jobs", rows);
+
+		if (next[0] != '\0') {
+			(void)json_object_set_new(object, "next", json_string(next));
+		}
+		om_cli_print_json(cli, "job.table", object);
+	} else if (rc == 0 && t.count > 0) {
+		om_cli_table_print(cli, &t);
+		if (next[0] != '\0' && cli->out_tty) {
+			(void)fprintf(cli->out, "there are more; --limit shows them\n");
+		}
+	} else if (rc == 0 && cli->out_tty) {
+		(void)fprintf(cli->out, "no jobs\n");
+	}
+	json_decref(rows);
+	om_arena_fini(&t.arena);
+	free(t.cells);
+	return rc == 0 ? OM_EXIT_OK : om_cli_fail(cli);
+}
+
+int
+om_cli_list(struct om_cli *cli)
+{
+	struct omerta_body *query = omerta_body_new("job.list");
+	int64_t since_ms = -1;
+	uint64_t limit = LIST_DEFAULT;
+	const char *state;
+	int status = OM_EXIT_USAGE;
+
+	for (size_t i = 0; (state = om_cli_opt_at(cli, "state", i)) != NULL; i++) {
+		omerta_add_str(query, "states", state);
+	}
+	om_cli_take_str(cli, "peer", query, "peer");
+	if (om_cli_take_time(cli, "since", false, &since_ms) &&
+	    om_cli_take_u64(cli, "limit", query, "limit", LIST_MAX)) {
+		if (since_ms >= 0) {
+			omerta_set_u64(query, "since_ms", (uint64_t)since_ms);
+		}
+		if (omerta_has(query, "limit")) {
+			limit = omerta_get_u64(query, "limit");
+		}
+		status = limit == 0 ? OM_EXIT_OK : list_print(cli, query, limit);
+	}
+	omerta_body_free(query);
+	return status;
+}
+
+/* --- show ------------------------------------------------------------------------------------------ */
+
+static void
+show_line(struct om_cli *cli, const char *name, const char *value)
+{
+	if (value != NULL) {
+		(void)fprintf(cli->out, "%-14s ", name);
+		om_cli_clean(cli->out, value);
+		(void)fputc('\n', cli->out);
+	}
+}
+
+static void
+show_u64(struct om_cli *cli, const struct omerta_body *job, const char *field, const char *unit)
+{
+	char text[OM_CLI_TEXT];
+
+	if (omerta_has(job, field)) {
+		(void)snprintf(text, sizeof(text), "%" PRIu64 "%s", omerta_get_u64(job, field),
+			       unit);
+		show_line(cli, field, text);
+	}
+}
+
+static void
+show_when(struct om_cli *cli, const struct omerta_body *job, const char *field, const char *name)
+{
+	char text[OM_CLI_TEXT];
+
+	if (omerta_has(job, field)) {
+		show_line(cli, name, om_cli_when(omerta_get_u64(job, field), text));
+	}
+}
+
+static void
+show_lists(struct om_cli *cli, const struct omerta_body *job)
+{
+	const char *key, *value;
+
+	for (size_t i = 0; i < omerta_count(job, "files"); i++) {
+		show_line(cli, i == 0 ? "files" : "", omerta_str_at(job, "files", i));
+	}
+	for (size_t i = 0; omerta_pair_at(job, "evidence", i, &key, &value); i++) {
+		(void)fprintf(cli->out, "%-14s ", i == 0 ? "evidence" : "");
+		om_cli_clean(cli->out, key);
+		(void)fputs(" = ", cli->out);
+		om_cli_clean(cli->out, value);
+		(void)fputc('\n', cli->out);
+	}
+}
+
+static void
+show_print(struct om_cli *cli, const struct omerta_body *job)
+{
+	om_cli_summary(cli, cli->out, cli->out_tty, job);
+	show_line(cli, "id", omerta_get_str(job, "job"));
+	show_line(cli, "reason", omerta_get_str(job, "reason"));
+	show_line(cli, "text", omerta_get_str(job, "text"));
+	show_line(cli, "activity", omerta_get_str(job, "activity"));
+	show_line(cli, "from", omerta_get_str(job, "peer"));
+	show_line(cli, "network", omerta_get_str(job, "network_id"));
+	show_line(cli, "level", omerta_get_str(job, "level"));
+	show_line(cli, "lang", omerta_get_str(job, "lang"));
+	show_u64(cli, job, "cores", "");
+	show_u64(cli, job, "mem_mib", " MiB");
+	show_u64(cli, job, "disk_mib", " MiB");
+	show_u64(cli, job, "runtime_s", " s at most");
+	show_u64(cli, job, "attempt", "");
+	show_when(cli, job, "submitted_ms", "submitted");
+	show_when(cli, job, "started_ms", "started");
+	show_when(cli, job, "running_ms", "running since");
+	show_when(cli, job, "finished_ms", "finished");
+	show_when(cli, job, "expires_ms", "expires");
+	show_u64(cli, job, "boot_ms", " ms");
+	show_u64(cli, job, "stdout_bytes", "");
+	show_u64(cli, job, "stderr_bytes", "");
+	show_lists(cli, job);
+}
+
+int
+om_cli_show(struct om_cli *cli)
+{
+	struct omerta_body *job = NULL;
+	int rc = omerta_get(cli->o, cli->operands[0], &job);
+
+	return om_cli_answer(cli, rc, "job.info", job, show_print);
+}
+
+/* --- output ---------------------------------------------------------------------------------------- */
+
+struct output {
+	struct om_cli *cli;
+	const char *id, *stream, *file;
+	uint64_t at;
+	FILE *to;
+};
+
+static int
+output_take(void *arg, const void *data, size_t len)
+{
+	struct output *out = arg;
+
+	if (out->cli->json) {
+		struct omerta_body *piece = om_client_body_new(OM_BODY_output_data);
+		json_t *object;
+
+		omerta_set_bin(piece, "data", data, len);
+		omerta_set_u64(piece, "offset", out->at);
+		object = om_cli_json(piece);
+		(void)json_object_set_new(object, "job", json_string(out->id));
+		(void)json_object_set_new(object, out->file != NULL ? "file" : "stream",
+					  json_string(out->file != NULL ? out->file : out->stream));
+		om_cli_print_json(out->cli, "output.data", object);
+		omerta_body_free(piece);
+	} else if (fwrite(data, 1, len, out->to) != len || fflush(out->to) != 0) {
+		return -1;
+	}
+	out->at += len;
+	return 0;
+}
+
+/* --to PATH: a file that is there is gone on with, from its size. */
+static bool
+output_open(struct om_cli *cli, struct output *out, uint64_t *offset)
+{
+	const char *path = om_cli_opt(cli, "to");
+	struct stat st;
+
+	out->to = cli->out;
+	if (path == NULL) {
+		return true;
+	}
+	out->to = fopen(path, "abe");
+	if (out->to == NULL || fstat(fileno(out->to), &st) != 0) {
+		(void)om_cli_usage(cli, "--to %s: %s", path, strerror(errno));
+		return false;
+	}
+	if (om_cli_opt(cli, "offset") == NULL) {
+		*offset = (uint64_t)st.st_size;
+	}
+	return true;
+}
+
+static bool
+output_offset(struct om_cli *cli, uint64_t *offset)
+{
+	struct omerta_body *query = omerta_body_new("job.output");
+	bool ok = om_cli_take_u64(cli, "offset", query, "offset", INT64_MAX);
+
+	*offset = omerta_get_u64(query, "offset");
+	omerta_body_free(query);
+	return ok;
+}
+
+int
+om_cli_output(struct om_cli *cli)
+{
+	struct output out = { .cli = cli, .id = cli->operands[0], .file = om_cli_opt(cli, "file") };
+	bool follow = om_cli_opt(cli, "follow") != NULL;
+	uint64_t offset;
+	int rc, status = OM_EXIT_OK;
+
+	out.stream = om_cli_opt(cli, "stderr") != NULL ? "stderr" : "stdout";
+	if (!output_offset(cli, &offset) || !output_open(cli, &out, &offset)) {
+		return OM_EXIT_USAGE;
+	}
+	out.at = offset;
+	rc = out.file != NULL
+		 ? omerta_file(cli->o, out.id, out.file, &offset, output_take, &out)
+		 : omerta_output(cli->o, out.id, out.stream, follow, &offset, output_take, &out);
+	if (rc != 0) {
+		status = om_cli_fail(cli);
+	}
+	if (out.to != cli->out && fclose(out.to) != 0) {
+		(void)fprintf(cli->err, "%s: %s\n", cli->program, strerror(errno));
+		status = OM_EXIT_FAILURE;
+	}
+	return status;
+}
+
+/* --- wait ------------------------------------------------------------------------------------------ */
+
+int
+om_cli_wait(struct om_cli *cli)
+{
+	bool follow = om_cli_opt(cli, "follow") != NULL;
+	bool quiet = om_cli_opt(cli, "quiet") != NULL || cli->json;
+	struct om_cli_follow how = {
+		.out = follow, .err = follow, .progress = !quiet, .timeout_ms = OMERTA_FOREVER
+	};
+	int status = OM_EXIT_OK, one;
+
+	if (!om_cli_take_ms(cli, "timeout", &how.timeout_ms)) {
+		return OM_EXIT_USAGE;
+	}
+	for (size_t i = 0; i < cli->operand_count; i++) {
+		struct omerta_body *info = NULL;
+
+		how.id = cli->operands[i];
+		if (om_cli_follow(cli, &how, &info) != 0) {
+			return om_cli_fail(cli);
+		}
+		if (cli->json) {
+			om_cli_print_body(cli, "job.info", info);
+		} else if (!quiet) {
+			om_cli_summary(cli, cli->err, cli->err_tty, info);
+		}
+		one = om_cli_exit_of_job(info);
+		status = status == OM_EXIT_OK ? one : status; /* the first that is not 0 */
+		omerta_body_free(info);
+	}
+	return status;
+}
+
+/* --- cancel, hold, release -------------------------------------------------------------------------- */
+
+static int
+cancel_one(struct om_cli *cli, struct omerta_body *query, uint64_t *total)
+{
+	uint64_t n = 0;
+
+	if (omerta_cancel_many(cli->o, query, &n) != 0) {
+		return -1;
+	}
+	*total += n;
+	return 0;
+}
+
+int
+om_cli_cancel(struct om_cli *cli)
+{
+	struct omerta_body *query = omerta_body_new("job.cancel");
+	bool bulk = om_cli_opt(cli, "state") != NULL || om_cli_opt(cli, "peer") != NULL ||
+		    om_cli_opt(cli, "level") != NULL;
+	int64_t grace_ms = -1;
+	uint64_t total = 0;
+	int rc = 0, status = OM_EXIT_USAGE;
+
+	om_cli_take_str(cli, "reason", query, "reason");
+	om_cli_take_str(cli, "state", query, "state");
+	om_cli_take_str(cli, "peer", query, "peer");
+	om_cli_take_str(cli, "level", query, "level");
+	if (!om_cli_take_ms(cli, "grace", &grace_ms)) {
+		goto out;
+	}
+	if (bulk == (cli->operand_count > 0)) {
+		(void)om_cli_usage(cli, bulk ? "ids, or --state, --peer, --level; not both"
+					     : "which jobs?");
+		goto out;
+	}
+	if (grace_ms >= 0) {
+		omerta_set_u64(query, "grace_ms", (uint64_t)grace_ms);
+	}
+	if (bulk) {
+		rc = cancel_one(cli, query, &total);
+	}
+	for (size_t i = 0; rc == 0 && i < cli->operand_count; i++) {
+		omerta_set_str(query, "job", cli->operands[i]);
+		rc = cancel_one(cli, query, &total);
+	}
+	status = om_cli_counted(cli, rc, total, "cancelled");
+out:
+	omerta_body_free(query);
+	return status;
+}
+
+int
+om_cli_hold(struct om_cli *cli)
+{
+	uint64_t n = 0;
+	int rc = omerta_hold(cli->o, (const char *const *)cli->operands, cli->operand_count, &n);
+
+	return om_cli_counted(cli, rc, n, "held");
+}
+
+int
+om_cli_release(struct om_cli *cli)
+{
+	uint64_t n = 0;
+	int rc = omerta_release(cli->o, (const char *const *)cli->operands, cli->operand_count, &n);
+
+	return om_cli_counted(cli, rc, n, "released");
+}
