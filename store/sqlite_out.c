@@ -125,6 +125,9 @@ sq_output_append(struct om_store *st, const struct om_job_id *id, struct om_out_
 	if (err == OM_OK) {
 		err = out_find(sq, job, name, &stream, size);
 	}
+	if (err == OM_OK && offset == OM_OUT_AT_END) {
+		offset = *size;
+	}
 	if (err == OM_OK && offset != *size) {
 		err = sq_why(sq, OM_ERR_STATE, "%s of job %s has %" PRIu64 " bytes, not %" PRIu64,
 			     name, id->text, *size, offset);

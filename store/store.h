@@ -37,6 +37,7 @@
 #define OM_JOB_AFTER_MAX    64 /* jobs that one job waits for */
 #define OM_JOB_NOTES_MAX    4 /* audit rows written with one new job */
 #define OM_OUT_NAME_MAX     255 /* name of an output file */
+#define OM_OUT_AT_END      UINT64_MAX
 #define OM_OUT_CHUNK_MAX    (1u << 20) /* bytes of one append */
 #define OM_AUDIT_EVENT_MAX  32
 #define OM_AUDIT_TEXT_MAX   2048 /* details of an audit row; longer ones are cut */
@@ -485,7 +486,8 @@ om_store_counts_since(struct om_store *st, struct om_wall since, uint64_t counts
 }
 
 /*
- * [tx] Appends to an output.  offset must be its present size, else OM_ERR_STATE; *size is the size
+ * [tx] Appends to an output.  offset must be its present size, else OM_ERR_STATE (OM_OUT_AT_END:
+ * wherever that is, for a sender that cannot have sent it before); *size is the size
  * afterwards (or the present one), so that a sender can resume.  Makes the output if it is new.
  */
 static inline OM_MUST_CHECK enum om_err
