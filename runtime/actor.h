@@ -20,7 +20,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-struct om_ctx;	  /* the running actor, as seen by its own code */
+struct om_ctx; /* the running actor, as seen by its own code */
 struct om_system; /* runtime/system.h */
 
 /* Slot and generation: a handle to an ended actor is OM_ERR_STALE, never another actor. */
@@ -44,26 +44,28 @@ om_actor_id_eq(struct om_actor_id a, struct om_actor_id b)
 #define OM_MSG_USER_MAX UINT32_C(0xfffffeff)
 enum om_sys_msg {
 	OM_SYS_DOWN = 0xffffff00, /* struct om_down: a monitored or linked actor has ended */
-	OM_SYS_TIMER,		  /* struct om_timer_fired */
-	OM_SYS_IO,		  /* struct om_io_ready */
-	OM_SYS_BELL,		  /* struct om_bell_rung (runtime/mailbox.h, used by the bus) */
-	OM_SYS_REPLY,		  /* a reply of one u64 (om_reply_u64) */
+	OM_SYS_TIMER, /* struct om_timer_fired */
+	OM_SYS_IO, /* struct om_io_ready */
+	OM_SYS_BELL, /* struct om_bell_rung (runtime/mailbox.h, used by the bus) */
+	OM_SYS_REPLY, /* a reply of one u64 (om_reply_u64) or of nothing */
+	OM_SYS_DEAD_LETTER, /* struct om_dead_letter (runtime/stats.h) */
+	OM_SYS_SLOW, /* struct om_slow_report (runtime/stats.h) */
 };
 
 /* Read freely; only the runtime writes. 32 bytes and the payload, which is aligned to 8. */
 struct om_msg {
-	struct om_msg *next;	 /* runtime */
+	struct om_msg *next; /* runtime */
 	uint32_t type;
-	uint32_t size;		 /* payload bytes */
+	uint32_t size; /* payload bytes */
 	struct om_actor_id from; /* OM_NOBODY: a foreign thread */
-	uint64_t tag;		 /* runtime: request number and flags; 0: no answer is expected */
+	uint64_t tag; /* runtime: request number and flags; 0: no answer is expected */
 	unsigned char payload[] __attribute__((aligned(8)));
 };
 
 struct om_down {
 	struct om_actor_id who;
-	uint64_t ref;	  /* what om_monitor gave; 0 for a link */
-	enum om_err why;  /* OM_OK: ended by itself or stopped in order */
+	uint64_t ref; /* what om_monitor gave; 0 for a link */
+	enum om_err why; /* OM_OK: ended by itself or stopped in order */
 };
 struct om_timer_fired {
 	uint64_t timer;
@@ -88,7 +90,7 @@ struct om_msg *om_system_msg_new(struct om_system *sys, uint32_t type, size_t si
  */
 struct om_msg *om_msg_new_owner(struct om_ctx *cx, uint32_t type, void *obj, om_free_fn free_fn);
 struct om_msg *om_system_msg_new_owner(struct om_system *sys, uint32_t type, void *obj,
-    om_free_fn free_fn);
+				       om_free_fn free_fn);
 /* The object of an owner message; NULL if it was taken. */
 void *om_msg_obj(const struct om_msg *msg);
 /* Takes the object out: the message no longer frees it. */
@@ -120,16 +122,16 @@ struct om_handler {
 };
 
 enum om_overload {
-	OM_OVERLOAD_REFUSE,	/* the sender gets OM_ERR_FULL and keeps the message */
-	OM_OVERLOAD_DROP_NEW,	/* the new message is freed and counted */
-	OM_OVERLOAD_DROP_OLDEST,/* the oldest of the user lane is freed and counted */
-	OM_OVERLOAD_BLOCK,	/* a detached actor or a foreign thread waits; others: refuse */
+	OM_OVERLOAD_REFUSE, /* the sender gets OM_ERR_FULL and keeps the message */
+	OM_OVERLOAD_DROP_NEW, /* the new message is freed and counted */
+	OM_OVERLOAD_DROP_OLDEST, /* the oldest of the user lane is freed and counted */
+	OM_OVERLOAD_BLOCK, /* a detached actor or a foreign thread waits; others: refuse */
 };
 
 enum om_restart {
-	OM_RESTART_NEVER,      /* temporary: its end is its end */
+	OM_RESTART_NEVER, /* temporary: its end is its end */
 	OM_RESTART_ON_FAILURE, /* transient */
-	OM_RESTART_ALWAYS,     /* permanent */
+	OM_RESTART_ALWAYS, /* permanent */
 };
 
 #define OM_MAILBOX_SLOTS_DEFAULT 65536
@@ -140,6 +142,11 @@ struct om_actor_def {
 
 	/* First thing in the actor's own context.  An error ends it (why = that error). */
 	enum om_err (*start)(struct om_ctx *cx, void *state, const void *arg);
+	/*
+	 * An om_stop is due: OM_OK ends the actor now; OM_AGAIN: it goes on and ends itself later
+	 * with om_exit, for which no supervisor restarts it.  NULL: OM_OK.
+	 */
+	enum om_err (*drain)(struct om_ctx *cx, void *state);
 	/* Last thing, also after a failed start: release what state holds. */
 	void (*stop)(struct om_ctx *cx, void *state, enum om_err why);
 
@@ -148,11 +155,11 @@ struct om_actor_def {
 	om_handler_fn otherwise; /* NULL: unknown types are answered OM_ERR_UNKNOWN_TYPE, counted */
 
 	uint32_t mailbox_slots; /* user lane; 0: OM_MAILBOX_SLOTS_DEFAULT */
-	size_t mailbox_bytes;	/* payload bytes in the user lane; 0: no limit */
+	size_t mailbox_bytes; /* payload bytes in the user lane; 0: no limit */
 	enum om_overload overload;
 	enum om_restart restart; /* when its supervisor's child spec does not say otherwise */
-	uint32_t budget_us;	 /* watchdog: a handler over this is reported; 0: 10,000 */
-	bool detached;		 /* owns a thread: may block */
+	uint32_t budget_us; /* watchdog: a handler over this is reported; 0: 10,000 */
+	bool detached; /* owns a thread: may block */
 };
 
 /* --- from inside an actor ------------------------------------------------------------------ */
@@ -160,21 +167,21 @@ struct om_actor_def {
 struct om_actor_id om_self(const struct om_ctx *cx);
 struct om_system *om_ctx_system(const struct om_ctx *cx);
 struct om_mono om_now(const struct om_ctx *cx); /* the fake clock in sim mode; cheap */
-uint64_t om_rand(struct om_ctx *cx);		/* seeded in sim mode; not for secrets */
+uint64_t om_rand(struct om_ctx *cx); /* seeded in sim mode; not for secrets */
 
 /*
  * Takes *msgp.  Errors: FULL, STALE, SHUTDOWN.  Messages from one sender arrive in order (within a
  * lane).
  */
 enum om_err om_send(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp) OM_MUST_CHECK;
-enum om_err om_send_u64(struct om_ctx *cx, struct om_actor_id to, uint32_t type, uint64_t value)
-    OM_MUST_CHECK;
+enum om_err om_send_u64(struct om_ctx *cx, struct om_actor_id to, uint32_t type,
+			uint64_t value) OM_MUST_CHECK;
 /* Sends on the priority (system) lane; bounded by twice the user lane's slots. */
-enum om_err om_send_urgent(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp)
-    OM_MUST_CHECK;
+enum om_err om_send_urgent(struct om_ctx *cx, struct om_actor_id to,
+			   struct om_msg **msgp) OM_MUST_CHECK;
 /* Hands the message being handled to another actor; a reply goes to the original sender. */
-enum om_err om_forward(struct om_ctx *cx, struct om_actor_id to, const struct om_msg *msg)
-    OM_MUST_CHECK;
+enum om_err om_forward(struct om_ctx *cx, struct om_actor_id to,
+		       const struct om_msg *msg) OM_MUST_CHECK;
 
 /* An answer: err != OM_OK and msg NULL, or OM_OK and msg borrowed until the continuation returns. */
 struct om_answer {
@@ -189,11 +196,11 @@ typedef void (*om_answer_fn)(struct om_ctx *cx, void *state, const struct om_ans
  * OM_ERR_GONE.  When om_ask itself returns an error, fn is not called.  timeout_ms > 0.
  */
 enum om_err om_ask(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp,
-    uint64_t timeout_ms, om_answer_fn fn, uint64_t cookie) OM_MUST_CHECK;
+		   uint64_t timeout_ms, om_answer_fn fn, uint64_t cookie) OM_MUST_CHECK;
 
 /* Answers the request that is being handled.  OM_ERR_STATE: it is no request, or was answered. */
-enum om_err om_reply(struct om_ctx *cx, const struct om_msg *req, struct om_msg **msgp)
-    OM_MUST_CHECK;
+enum om_err om_reply(struct om_ctx *cx, const struct om_msg *req,
+		     struct om_msg **msgp) OM_MUST_CHECK;
 enum om_err om_reply_u64(struct om_ctx *cx, const struct om_msg *req, uint64_t value) OM_MUST_CHECK;
 
 /* "I will answer later": the duty leaves the handler and must be discharged once. */
@@ -202,8 +209,8 @@ struct om_request {
 	uint64_t tag;
 };
 struct om_request om_later(struct om_ctx *cx, const struct om_msg *req);
-enum om_err om_reply_to(struct om_ctx *cx, struct om_request *rq, struct om_msg **msgp)
-    OM_MUST_CHECK;
+enum om_err om_reply_to(struct om_ctx *cx, struct om_request *rq,
+			struct om_msg **msgp) OM_MUST_CHECK;
 void om_reply_err_to(struct om_ctx *cx, struct om_request *rq, enum om_err err);
 
 /* Swaps the handler table; it must outlive the actor.  Lasts until a restart. */
@@ -214,7 +221,7 @@ void om_become(struct om_ctx *cx, const struct om_handler *handlers, size_t coun
 /* arg is borrowed until start has run when the parent's handler returns: pass small const data or
  * heap memory that start takes.  The child is not tied to its parent (see om_link, supervisor). */
 enum om_err om_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *arg,
-    struct om_actor_id *out) OM_MUST_CHECK;
+		     struct om_actor_id *out) OM_MUST_CHECK;
 /* Asks an actor to end after what is in its mailbox now.  A stale id is fine. */
 void om_stop(struct om_ctx *cx, struct om_actor_id who);
 /* Ends it after its current handler; queued messages are dropped and counted, requests answered. */
@@ -234,7 +241,7 @@ void om_trap_exits(struct om_ctx *cx, bool on); /* links then deliver OM_SYS_DOW
 /* --- names and groups ---------------------------------------------------------------------- */
 
 enum om_err om_register(struct om_ctx *cx, const char *name) OM_MUST_CHECK; /* EXISTS */
-struct om_actor_id om_whereis(struct om_system *sys, const char *name);	    /* OM_NOBODY */
+struct om_actor_id om_whereis(struct om_system *sys, const char *name); /* OM_NOBODY */
 enum om_err om_join(struct om_ctx *cx, const char *group) OM_MUST_CHECK;
 void om_leave(struct om_ctx *cx, const char *group);
 /* Copies the payload (no owner messages) to every member; gives how many took it. */
@@ -244,7 +251,7 @@ size_t om_publish(struct om_ctx *cx, const char *group, const struct om_msg *msg
 
 /* OM_SYS_TIMER after delay_ms, then every period_ms (0: once).  O(1). */
 enum om_err om_timer_start(struct om_ctx *cx, uint64_t delay_ms, uint64_t period_ms,
-    uint64_t cookie, uint64_t *timer) OM_MUST_CHECK;
+			   uint64_t cookie, uint64_t *timer) OM_MUST_CHECK;
 /* No OM_SYS_TIMER of this timer after it returns.  0 and unknown timers are fine. */
 void om_timer_cancel(struct om_ctx *cx, uint64_t timer);
 
@@ -256,7 +263,7 @@ void om_timer_cancel(struct om_ctx *cx, uint64_t timer);
 
 /* One OM_SYS_IO when ready, then silent until om_io_rearm (one-shot: no storm).  fd is borrowed. */
 enum om_err om_io_watch(struct om_ctx *cx, int fd, uint32_t events, uint64_t cookie,
-    uint64_t *watch) OM_MUST_CHECK;
+			uint64_t *watch) OM_MUST_CHECK;
 enum om_err om_io_rearm(struct om_ctx *cx, uint64_t watch, uint32_t events) OM_MUST_CHECK;
 /* Before the fd is closed.  No OM_SYS_IO of this watch after it returns. */
 void om_io_unwatch(struct om_ctx *cx, uint64_t watch);
@@ -271,6 +278,6 @@ void om_io_unwatch(struct om_ctx *cx, uint64_t watch);
 typedef enum om_err (*om_work_fn)(void *arg);
 typedef void (*om_work_done_fn)(struct om_ctx *cx, void *state, void *arg, enum om_err result);
 enum om_err om_offload(struct om_ctx *cx, om_work_fn fn, void *arg, om_work_done_fn done,
-    om_free_fn drop) OM_MUST_CHECK;
+		       om_free_fn drop) OM_MUST_CHECK;
 
 #endif /* OM_RUNTIME_ACTOR_H */

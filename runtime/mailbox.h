@@ -26,7 +26,7 @@ struct om_bell;
 /* Payload of OM_SYS_BELL. */
 struct om_bell_rung {
 	uint64_t cookie; /* what om_bell_own was given */
-	uint32_t count;	 /* > 0 */
+	uint32_t count; /* > 0 */
 };
 
 static inline const struct om_bell_rung *

@@ -17,8 +17,8 @@ enum om_strategy {
 
 struct om_child_spec {
 	const struct om_actor_def *def;
-	const void *arg;	  /* borrowed for the supervisor's life */
-	const char *name;	  /* registered under this name; NULL: none */
+	const void *arg; /* borrowed for the supervisor's life */
+	const char *name; /* registered under this name; NULL: none */
 	enum om_restart restart;
 	uint32_t stop_timeout_ms; /* then it is killed; 0: 5,000 */
 };
@@ -36,7 +36,7 @@ struct om_supervisor_spec {
 
 /* Starts the supervisor and, in order, its children.  An error: none of them is left running. */
 enum om_err om_supervisor_start(struct om_system *sys, const struct om_supervisor_spec *spec,
-    struct om_actor_id *out) OM_MUST_CHECK;
+				struct om_actor_id *out) OM_MUST_CHECK;
 /* The same below an actor (a supervisor of supervisors passes om_supervisor_def as a child def,
  * with the spec as its arg). */
 extern const struct om_actor_def om_supervisor_def;

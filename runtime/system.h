@@ -6,12 +6,12 @@
 #include "runtime/actor.h"
 
 struct om_system_conf {
-	unsigned workers;	  /* 0: one per core of the affinity mask */
+	unsigned workers; /* 0: one per core of the affinity mask */
 	unsigned offload_threads; /* at most this many blocking works at once; 0: 4 */
-	uint32_t actor_max;	  /* live actors; 0: 16,777,216 */
-	uint32_t spin_us;	  /* idle worker spins this long before it parks; 0: 50; */
-	bool sim;		  /* one thread, a PRNG and a fake clock decide everything */
-	uint64_t seed;		  /* sim mode */
+	uint32_t actor_max; /* live actors; 0: 16,777,216 */
+	uint32_t spin_us; /* idle worker spins this long before it parks; 0: 50; */
+	bool sim; /* one thread, a PRNG and a fake clock decide everything */
+	uint64_t seed; /* sim mode */
 };
 
 enum om_err om_system_new(const struct om_system_conf *conf, struct om_system **out) OM_MUST_CHECK;
@@ -26,17 +26,17 @@ size_t om_system_stop(struct om_system *sys, uint64_t deadline_ms, char *left, s
 void om_system_free(struct om_system *sys);
 
 enum om_err om_system_spawn(struct om_system *sys, const struct om_actor_def *def, const void *arg,
-    struct om_actor_id *out) OM_MUST_CHECK;
+			    struct om_actor_id *out) OM_MUST_CHECK;
 /* Takes *msgp.  From a thread that the runtime did not make. */
-enum om_err om_system_send(struct om_system *sys, struct om_actor_id to, struct om_msg **msgp)
-    OM_MUST_CHECK;
+enum om_err om_system_send(struct om_system *sys, struct om_actor_id to,
+			   struct om_msg **msgp) OM_MUST_CHECK;
 /* Takes *msgp; blocks the calling thread.  On OM_OK gives *reply, to be om_msg_free'd. */
 enum om_err om_system_ask(struct om_system *sys, struct om_actor_id to, struct om_msg **msgp,
-    uint64_t timeout_ms, struct om_msg **reply) OM_MUST_CHECK;
+			  uint64_t timeout_ms, struct om_msg **reply) OM_MUST_CHECK;
 void om_system_stop_actor(struct om_system *sys, struct om_actor_id who);
 /* Blocks until the actor has ended: OM_OK, or OM_ERR_TIMEOUT. */
-enum om_err om_system_wait(struct om_system *sys, struct om_actor_id who, uint64_t timeout_ms)
-    OM_MUST_CHECK;
+enum om_err om_system_wait(struct om_system *sys, struct om_actor_id who,
+			   uint64_t timeout_ms) OM_MUST_CHECK;
 
 /* --- sim mode: the test drives ---------------------------------------------------------------- */
 

@@ -1,0 +1,758 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * An actor's life: spawn, start, handling a message, the end, and the wait for a restart.
+ *
+ *	FREE -> NEW -> RUN -> ENDED -> FREE
+ *	               RUN -> SUSPENDED -> RUN	   a supervisor restarts it
+ *		              SUSPENDED -> ENDED   a supervisor gives it up
+ *
+ * Only the thread that runs the actor touches these fields; the order between successive runners
+ * comes from the idle bit and the doors (mailbox.c, scheduler.c).
+ *
+ * 1. Each message that leaves a mailbox passes through om_actor_dispatch, om_actor_dispatch_sys or
+ *    om_actor_discard, exactly once.  If broken: sent != handled + queued + dropped.
+ * 2. Each request that passes there is answered there, unless its duty moved (om_later, om_forward,
+ *    om_msg_take).  If broken: an asker waits for its time-out.
+ */
+#include "runtime/runtime_impl.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct om_actor_ext *
+om_actor_ext(struct om_actor *a)
+{
+	if (a->ext == NULL) {
+		a->ext = calloc(1, sizeof(*a->ext));
+	}
+	return a->ext;
+}
+
+/* --- start ----------------------------------------------------------------------------------------- */
+
+static uint32_t
+actor_limit(const struct om_actor_def *def)
+{
+	uint32_t limit = def->mailbox_slots != 0 ? def->mailbox_slots : OM_MAILBOX_SLOTS_DEFAULT;
+
+	if (limit > OM_MBOX_SLOTS_MAX) {
+		limit = OM_MBOX_SLOTS_MAX;
+	}
+	if (def->mailbox_bytes != 0 || def->overload == OM_OVERLOAD_DROP_OLDEST) {
+		limit |= OM_LIMIT_LOCKED;
+	}
+	if (def->overload == OM_OVERLOAD_DROP_NEW) {
+		limit |= OM_LIMIT_DROP_NEW;
+	}
+	if (def->overload == OM_OVERLOAD_BLOCK) {
+		limit |= OM_LIMIT_BLOCK;
+	}
+	if (def->detached) {
+		limit |= OM_LIMIT_DETACHED;
+	}
+	return limit;
+}
+
+/* What few actors need and must not fail later. */
+static enum om_err
+spawn_extra(struct om_ctx *cx, struct om_actor *a, const void *arg, const struct om_spawn_how *how)
+{
+	struct om_actor_ext *ext = om_actor_ext(a);
+	enum om_err err = OM_OK;
+
+	if (ext == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	if (how->supervisor != 0) {
+		a->flags |= OM_ACTOR_SUPERVISED;
+		ext->supervisor = how->supervisor;
+		ext->start_arg = arg;
+		ext->spare = om_pool_msg(cx, 0, sizeof(struct om_pay_child));
+		if (ext->spare == NULL) {
+			return OM_ERR_NOMEM;
+		}
+	}
+	if (how->name != NULL) {
+		err = om_reg_name(cx->sys, a, om_mbox_next_id(cx->sys, a), how->name);
+	}
+	if (err == OM_OK && (a->limit & OM_LIMIT_DETACHED) != 0) {
+		a->flags |= OM_ACTOR_DETACHED;
+		err = om_detached_start(cx, a);
+	}
+	return err;
+}
+
+/* Gives back what an actor had beside its slot; nobody else knows of it any more. */
+static void
+ext_free(struct om_ctx *cx, struct om_actor *a)
+{
+	struct om_actor_ext *ext = a->ext;
+	pthread_mutex_t *lock = &cx->sys->lane_lock[om_actor_slot(cx->sys, a) % OM_LANE_LOCKS];
+
+	if (ext == NULL) {
+		return;
+	}
+	(void)pthread_mutex_lock(lock); /* somebody may be reading statistics */
+	a->ext = NULL;
+	(void)pthread_mutex_unlock(lock);
+	om_slotmap_fini(&ext->asks);
+	om_slotmap_fini(&ext->monitors);
+	om_slotmap_fini(&ext->timers);
+	om_slotmap_fini(&ext->watches);
+	if (ext->spare != NULL) {
+		om_pool_msg_free(cx, ext->spare);
+	}
+	free(ext->laters);
+	free(ext->hist);
+	free(ext);
+}
+
+enum om_err
+om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *arg,
+	       const struct om_spawn_how *how, uint64_t *out)
+{
+	struct om_actor *a;
+	enum om_err err;
+	uint32_t limit = actor_limit(def);
+
+	if (om_unlikely(om_shared_peek(&cx->sys->stopping) != 0)) {
+		return OM_ERR_SHUTDOWN;
+	}
+	a = om_pool_actor(cx);
+	if (om_unlikely(a == NULL)) {
+		return OM_ERR_LIMIT;
+	}
+	a->limit = limit;
+	a->first = NULL;
+	a->def = def;
+	a->state = (void *)(uintptr_t)arg;
+	a->ext = NULL;
+	a->handled = 0;
+	a->birth = (uint64_t)om_shared_peek(&cx->sys->epoch) << 32 | (++cx->births);
+	a->sys_left = 0;
+	a->dropped = 0;
+	a->high_water = 0;
+	a->worker = cx->index;
+	a->phase = OM_PHASE_NEW;
+	a->flags = def->budget_us != 0 ? OM_ACTOR_TIMED : 0;
+	if (om_unlikely(how != NULL || (limit & (OM_LIMIT_DETACHED | OM_LIMIT_LOCKED)) != 0)) {
+		static const struct om_spawn_how plain;
+
+		if (how != NULL && how->birth != 0) {
+			a->birth = how->birth;
+		}
+		err = spawn_extra(cx, a, arg, how != NULL ? how : &plain);
+		if (err != OM_OK) {
+			if (a->ext != NULL) {
+				om_reg_end(cx->sys, a, om_mbox_next_id(cx->sys, a));
+			}
+			ext_free(cx, a);
+			om_pool_actor_free(cx, a);
+			return err;
+		}
+	}
+	cx->n.spawned++;
+	*out = om_mbox_open(cx->sys, a);
+	om_sched_ready(cx, a);
+	return OM_OK;
+}
+
+enum om_err
+om_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *arg,
+	 struct om_actor_id *out)
+{
+	uint64_t id;
+	enum om_err err = om_actor_spawn(cx, def, arg, NULL, &id);
+
+	if (om_likely(err == OM_OK) && out != NULL) {
+		out->v = id;
+	}
+	return err;
+}
+
+/* a->state becomes zeroed memory of def->state_size bytes. */
+static bool
+state_new(struct om_ctx *cx, struct om_actor *a)
+{
+	size_t size = a->def->state_size;
+	uint8_t cls;
+
+	a->state = NULL;
+	a->flags &= (uint8_t)~OM_ACTOR_STATE_INLINE;
+	if (size == 0) {
+		return true;
+	}
+#ifndef OM_ASAN
+	if (size <= OM_INLINE_STATE) {
+		a->state = a->inline_state;
+		a->flags |= OM_ACTOR_STATE_INLINE;
+		memset(a->inline_state, 0, OM_INLINE_STATE);
+		return true;
+	}
+#endif
+	a->state = om_pool_alloc(cx, size, &cls);
+	if (a->state == NULL) {
+		return false;
+	}
+	memset(a->state, 0, size);
+	a->state_cls = cls;
+	return true;
+}
+
+static void
+state_free(struct om_ctx *cx, struct om_actor *a)
+{
+	if (a->state != NULL && (a->flags & OM_ACTOR_STATE_INLINE) == 0) {
+		om_pool_free(cx, a->state, a->state_cls);
+	}
+	a->state = NULL;
+}
+
+/* false: the supervisor is not there any more. */
+static bool
+child_report(struct om_ctx *cx, struct om_actor *a, enum om_child_event what, enum om_err why)
+{
+	struct om_actor_ext *ext = a->ext;
+	struct om_msg *msg = om_pool_msg(cx, 0, sizeof(struct om_pay_child));
+	struct om_pay_child *pay;
+
+	if (msg == NULL) {
+		msg = ext->spare;
+		ext->spare = NULL;
+		if (msg == NULL) {
+			return false;
+		}
+	}
+	om_hdr(msg)->kind = OM_KIND_CHILD;
+	pay = (struct om_pay_child *)(void *)msg->payload;
+	*pay = (struct om_pay_child){ .child = cx->self_id, .why = why, .what = (uint8_t)what };
+	if (om_mbox_push_sys(cx, ext->supervisor, msg) != OM_OK) {
+		om_pool_msg_free(cx, msg);
+		return false;
+	}
+	return true;
+}
+
+/* First run, or the run after a restart.  false: the actor has ended. */
+bool
+om_actor_start(struct om_ctx *cx, struct om_actor *a)
+{
+	const void *arg = a->state;
+	enum om_err err = OM_OK;
+
+	a->phase = OM_PHASE_RUN;
+	cx->leaving = false;
+	if (!state_new(cx, a)) {
+		err = OM_ERR_NOMEM;
+	} else if (a->def->start != NULL) {
+		err = a->def->start(cx, a->state, arg);
+	}
+	if (om_unlikely(cx->leaving)) {
+		cx->leaving = false;
+		if (err == OM_OK) {
+			return !om_actor_leave(cx, a, cx->leave_why, false);
+		}
+	}
+	if (om_unlikely(err != OM_OK)) {
+		return !om_actor_leave(cx, a, err, false);
+	}
+	if (om_unlikely((a->flags & OM_ACTOR_SUPERVISED) != 0)) {
+		(void)child_report(cx, a, OM_CHILD_STARTED, OM_OK);
+	}
+	return true;
+}
+
+/* --- the end --------------------------------------------------------------------------------------- */
+
+/* What one incarnation held: it goes with a restart too.  Names and groups stay. */
+static void
+incarnation_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
+{
+	/* start may have failed for want of memory for the state: then there is nothing to release */
+	if (a->def->stop != NULL && (a->state != NULL || a->def->state_size == 0)) {
+		a->def->stop(cx, a->state, why);
+	}
+	cx->leaving = false;
+	if (a->ext != NULL) {
+		om_ask_end(cx, a);
+		om_timer_end(cx, a);
+		om_io_end(cx, a);
+		om_offload_end(cx, a);
+		om_link_end_own(cx, a, why);
+	}
+	state_free(cx, a);
+	a->flags &= (uint8_t) ~(OM_ACTOR_TRAP | OM_ACTOR_BECAME);
+}
+
+static void
+actor_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
+{
+	struct om_actor_ext *ext = a->ext;
+	bool detached = (a->flags & OM_ACTOR_DETACHED) != 0;
+
+	a->phase = OM_PHASE_ENDED;
+	if (ext != NULL) {
+		om_reg_end(cx->sys, a, cx->self_id);
+		om_link_end(cx, a, why);
+		if ((a->flags & OM_ACTOR_SUPERVISED) != 0) {
+			(void)child_report(cx, a, OM_CHILD_ENDED, why);
+		}
+	}
+	if (om_unlikely((a->flags & OM_ACTOR_TRACED) != 0)) {
+		om_trace_put(cx->sys, OM_TRACE_END, cx->self_id, NULL, (uint64_t)why);
+	}
+	om_mbox_close(cx, a);
+	if (om_unlikely((a->limit & OM_LIMIT_BLOCK) != 0)) {
+		om_sched_room_made(cx->sys);
+	}
+	a->phase = OM_PHASE_FREE;
+	if (om_unlikely(ext != NULL)) {
+		ext_free(cx, a);
+	}
+	om_pool_actor_free(cx, a);
+	cx->n.ended++;
+	if (why != OM_OK) {
+		cx->n.failed++;
+	}
+	cx->self = NULL;
+	cx->quit = detached;
+	om_sched_ended(cx->sys);
+}
+
+/*
+ * The running actor leaves.  Ordered ends (stop, kill, release by the supervisor) are final; any
+ * other end of a supervised actor is for its supervisor to judge.  true: it has ended, the slot is
+ * not ours any more.
+ */
+bool
+om_actor_leave(struct om_ctx *cx, struct om_actor *a, enum om_err why, bool ordered)
+{
+	if (a->phase != OM_PHASE_SUSPENDED) {
+		ordered = ordered || (a->ext != NULL && a->ext->draining);
+		incarnation_end(cx, a, why);
+	} else {
+		why = a->ext->why;
+	}
+	if (!ordered && (a->flags & OM_ACTOR_SUPERVISED) != 0 &&
+	    child_report(cx, a, OM_CHILD_SUSPENDED, why)) {
+		if (why != OM_OK) {
+			cx->n.failed++;
+		}
+		a->phase = OM_PHASE_SUSPENDED;
+		a->ext->why = why;
+		return false;
+	}
+	actor_end(cx, a, why);
+	return true;
+}
+
+bool
+om_actor_drains(struct om_ctx *cx, struct om_actor *a)
+{
+	struct om_actor_ext *ext;
+
+	if (a->def->drain == NULL || a->phase != OM_PHASE_RUN) {
+		return false;
+	}
+	ext = om_actor_ext(a);
+	if (ext == NULL) {
+		return false;
+	}
+	ext->draining = true;
+	return a->def->drain(cx, a->state) == OM_AGAIN;
+}
+
+void
+om_stop(struct om_ctx *cx, struct om_actor_id who)
+{
+	om_mbox_control(cx, who.v, OM_LIFE_STOP);
+}
+
+void
+om_kill(struct om_ctx *cx, struct om_actor_id who)
+{
+	om_mbox_control(cx, who.v, OM_LIFE_KILL);
+}
+
+void
+om_exit(struct om_ctx *cx)
+{
+	om_fail(cx, OM_OK);
+}
+
+void
+om_fail(struct om_ctx *cx, enum om_err why)
+{
+	cx->leaving = true;
+	cx->leave_why = why;
+}
+
+void
+om_become(struct om_ctx *cx, const struct om_handler *handlers, size_t count)
+{
+	struct om_actor_ext *ext = om_actor_ext(cx->self);
+
+	if (ext == NULL) {
+		om_fail(cx, OM_ERR_NOMEM); /* going on with the old table would be worse */
+		return;
+	}
+	ext->handlers = handlers;
+	ext->handler_count = count;
+	cx->self->flags |= OM_ACTOR_BECAME;
+}
+
+/* --- handling -------------------------------------------------------------------------------------- */
+
+static om_handler_fn
+handler_find(const struct om_actor *a, uint32_t type)
+{
+	const struct om_handler *h = a->def->handlers;
+	size_t n = a->def->handler_count;
+
+	if (om_unlikely((a->flags & OM_ACTOR_BECAME) != 0)) {
+		h = a->ext->handlers;
+		n = a->ext->handler_count;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (h[i].type == type) {
+			return h[i].fn;
+		}
+	}
+	return a->def->otherwise;
+}
+
+static enum om_err
+handler_timed(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
+{
+	struct om_mono start = om_mono_now();
+	enum om_err err = fn(cx, a->state, msg);
+	int64_t us = (om_mono_now().ns - start.ns) / 1000;
+
+	if (us > (int64_t)a->def->budget_us) {
+		om_stats_slow(cx, a, (uint64_t)us);
+	}
+	return err;
+}
+
+static enum om_err
+handler_call(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
+{
+	uint32_t trace = om_hdr(msg)->trace;
+	enum om_err err;
+
+	if (om_likely(trace == 0 && (a->flags & (OM_ACTOR_TIMED | OM_ACTOR_TRACED)) == 0 &&
+		      --cx->sample != 0)) {
+		return fn(cx, a->state, msg);
+	}
+	if (trace != 0 || (a->flags & OM_ACTOR_TRACED) != 0) {
+		om_trace_put(cx->sys, OM_TRACE_HANDLE, cx->self_id, msg, 0);
+		cx->trace = trace;
+		cx->tracing = 1;
+	}
+	if ((a->flags & OM_ACTOR_TIMED) != 0) {
+		err = handler_timed(cx, a, fn, msg);
+	} else {
+		err = om_stats_sampled(cx, a, fn, msg);
+	}
+	cx->trace = 0;
+	cx->tracing = 0;
+	return err;
+}
+
+/* The handler is through: answers a request that nobody answered, frees. */
+static void
+dispatch_settle(struct om_ctx *cx, struct om_msg *msg, enum om_err err)
+{
+	struct om_msg_hdr *hdr = om_hdr(msg);
+
+	if (err != OM_OK) {
+		cx->n.errors++;
+	}
+	if (msg->tag != 0 && (hdr->flags & OM_HDR_ANSWERED) == 0) {
+		om_ask_turn_round(cx, msg, err);
+		return;
+	}
+	om_msg_free(cx, msg);
+}
+
+/*
+ * Handles one message of the user lane.  false: the handler wants it again (OM_AGAIN), the caller
+ * keeps it.
+ */
+bool
+om_actor_dispatch(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	om_handler_fn fn;
+	enum om_err err;
+
+	if (om_unlikely(om_hdr(msg)->to != cx->self_id)) { /* was for the slot's last tenant */
+		om_actor_discard(cx, msg, OM_DROP_STALE);
+		cx->n.handled--; /* the caller counts it */
+		return true;
+	}
+	fn = handler_find(a, msg->type);
+	if (om_unlikely(fn == NULL)) {
+		om_stats_drop(cx, msg, OM_DROP_UNKNOWN);
+		cx->n.handled--;
+		dispatch_settle(cx, msg, OM_ERR_UNKNOWN_TYPE);
+		return true;
+	}
+	cx->current = msg;
+	cx->current_moved = false;
+	err = handler_call(cx, a, fn, msg);
+	cx->current = NULL;
+	if (om_unlikely(cx->current_moved)) {
+		return true;
+	}
+	if (om_unlikely(err == OM_AGAIN)) {
+		return false;
+	}
+	if (om_likely(err == OM_OK && (om_hdr(msg)->flags | msg->tag) == 0)) {
+		om_pool_msg_free(cx, msg);
+		return true;
+	}
+	dispatch_settle(cx, msg, err);
+	return true;
+}
+
+/* Runs the handler for something that the runtime made; the payload is copied. */
+void
+om_actor_deliver(struct om_ctx *cx, struct om_actor *a, uint32_t type, const void *payload,
+		 uint32_t size)
+{
+	struct om_node node;
+	om_handler_fn fn = handler_find(a, type);
+	enum om_err err;
+
+	if (fn == NULL || a->phase != OM_PHASE_RUN) {
+		return;
+	}
+	om_mbox_node_init(&node, OM_KIND_USER, type, size);
+	memcpy(node.words, payload, size);
+	cx->current = &node.msg;
+	cx->current_moved = false;
+	err = handler_call(cx, a, fn, &node.msg);
+	cx->current = NULL;
+	if (err != OM_OK && err != OM_AGAIN) {
+		cx->n.errors++;
+	}
+}
+
+/* Takes msg: the memory of the order becomes the spare for the next report. */
+static void
+actor_restart(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	if (a->phase != OM_PHASE_SUSPENDED || a->ext->spare != NULL) {
+		om_pool_msg_free(cx, msg);
+	} else {
+		a->ext->spare = msg;
+	}
+	if (a->phase != OM_PHASE_SUSPENDED) {
+		return;
+	}
+	cx->n.restarted++;
+	a->ext->restarts++;
+	a->state = (void *)(uintptr_t)a->ext->start_arg;
+	a->phase = OM_PHASE_NEW;
+}
+
+static void
+dispatch_urgent(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	if (a->phase != OM_PHASE_RUN) {
+		om_actor_discard(cx, msg, OM_DROP_STOP);
+		cx->n.handled--;
+		return;
+	}
+	if (!om_actor_dispatch(cx, a, msg)) {
+		cx->n.handled--;
+		cx->n.sent--; /* the push counts it again */
+		if (om_mbox_push_sys(cx, cx->self_id, msg) != OM_OK) {
+			om_actor_discard(cx, msg, OM_DROP_STOP);
+		}
+		cx->yield = true;
+	}
+}
+
+/* Handles one message of the system lane; takes it. */
+void
+om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	struct om_bell_rung rung;
+
+	if (om_unlikely(om_hdr(msg)->to != cx->self_id)) {
+		cx->n.handled--;
+		om_actor_discard(cx, msg, OM_DROP_STALE);
+		return;
+	}
+	switch ((enum om_kind)om_hdr(msg)->kind) {
+	case OM_KIND_USER:
+		dispatch_urgent(cx, a, msg);
+		break;
+	case OM_KIND_REPLY:
+		om_ask_on_reply(cx, a, msg);
+		break;
+	case OM_KIND_LATER_DONE:
+		om_ask_on_later_done(a, msg);
+		om_pool_msg_free(cx, msg);
+		break;
+	case OM_KIND_MONITOR:
+	case OM_KIND_DEMONITOR:
+	case OM_KIND_DOWN:
+	case OM_KIND_LINK:
+	case OM_KIND_UNLINK:
+	case OM_KIND_EXIT:
+		om_link_on_message(cx, a, msg);
+		break;
+	case OM_KIND_TIMER:
+		om_timer_on_message(cx, a, msg);
+		break;
+	case OM_KIND_IO:
+		om_io_on_message(cx, a, msg);
+		break;
+	case OM_KIND_WORK:
+		om_offload_on_message(cx, a, msg);
+		break;
+	case OM_KIND_BELL:
+		if (om_mbox_bell_take(cx, om_container_of(msg, struct om_node, msg), &rung)) {
+			om_actor_deliver(cx, a, OM_SYS_BELL, &rung, sizeof(rung));
+		}
+		break;
+	case OM_KIND_CHILD:
+		om_supervisor_on_child(cx, a, msg);
+		om_pool_msg_free(cx, msg);
+		break;
+	case OM_KIND_RESTART:
+		actor_restart(cx, a, msg);
+		break;
+	case OM_KIND_SUSPEND:
+		om_pool_msg_free(cx, msg);
+		if (a->phase == OM_PHASE_RUN) {
+			om_fail(cx, OM_OK);
+		}
+		break;
+	case OM_KIND_RELEASE:
+		om_pool_msg_free(cx, msg);
+		a->flags &= (uint8_t)~OM_ACTOR_SUPERVISED;
+		om_fail(cx, OM_OK);
+		break;
+	}
+}
+
+/* A message that nobody will handle.  Takes it; counts it; answers a request; exactly once. */
+void
+om_actor_discard(struct om_ctx *cx, struct om_msg *msg, enum om_drop why)
+{
+	struct om_msg_hdr *hdr = om_hdr(msg);
+
+	if (hdr->kind != OM_KIND_USER) {
+		cx->n.dropped[why]++;
+	} else {
+		om_stats_drop(cx, msg, why);
+	}
+	switch ((enum om_kind)hdr->kind) {
+	case OM_KIND_USER:
+		if (msg->tag != 0 && (hdr->flags & OM_HDR_ANSWERED) == 0) {
+			om_ask_turn_round(cx, msg, why == OM_DROP_FULL ? OM_ERR_FULL : OM_ERR_GONE);
+		} else {
+			om_msg_free(cx, msg);
+		}
+		break;
+	case OM_KIND_REPLY:
+		om_msg_free(cx, msg);
+		break;
+	case OM_KIND_MONITOR:
+	case OM_KIND_LINK:
+		om_link_discard(cx, msg);
+		break;
+	case OM_KIND_TIMER:
+		om_timer_discard(msg);
+		break;
+	case OM_KIND_IO:
+		om_io_discard(cx, msg);
+		break;
+	case OM_KIND_WORK:
+		om_offload_discard(cx, msg);
+		break;
+	case OM_KIND_BELL:
+		om_mbox_bell_discard(om_container_of(msg, struct om_node, msg));
+		break;
+	case OM_KIND_DEMONITOR:
+	case OM_KIND_DOWN:
+	case OM_KIND_UNLINK:
+	case OM_KIND_EXIT:
+	case OM_KIND_LATER_DONE:
+	case OM_KIND_CHILD:
+	case OM_KIND_RESTART:
+	case OM_KIND_SUSPEND:
+	case OM_KIND_RELEASE:
+		om_pool_msg_free(cx, msg);
+		break;
+	}
+}
+
+/* --- slot maps --------------------------------------------------------------------------------------- */
+
+uint64_t
+om_slotmap_add(struct om_slotmap *map, void *ptr)
+{
+	uint32_t i;
+
+	if (map->free_head != 0) {
+		i = map->free_head - 1;
+		map->free_head = map->v[i].next_free;
+	} else {
+		if (map->used == map->cap) {
+			uint32_t cap = map->cap != 0 ? map->cap * 2 : 4;
+			struct om_slotmap_entry *v = realloc(map->v, cap * sizeof(*v));
+
+			if (v == NULL) {
+				return 0;
+			}
+			map->v = v;
+			map->cap = cap;
+		}
+		i = map->used++;
+		map->v[i] = (struct om_slotmap_entry){ .gen = 1 };
+	}
+	map->v[i].ptr = ptr;
+	return (uint64_t)map->v[i].gen << 32 | (i + 1);
+}
+
+void *
+om_slotmap_get(const struct om_slotmap *map, uint64_t key)
+{
+	uint32_t i = (uint32_t)key - 1;
+
+	if (i >= map->used || map->v[i].gen != key >> 32) {
+		return NULL;
+	}
+	return map->v[i].ptr;
+}
+
+void *
+om_slotmap_del(struct om_slotmap *map, uint64_t key)
+{
+	uint32_t i = (uint32_t)key - 1;
+	void *ptr = om_slotmap_get(map, key);
+
+	if (ptr != NULL) {
+		map->v[i].ptr = NULL;
+		map->v[i].gen++;
+		map->v[i].next_free = map->free_head;
+		map->free_head = i + 1;
+	}
+	return ptr;
+}
+
+uint64_t
+om_slotmap_key(const struct om_slotmap *map, uint32_t i)
+{
+	return map->v[i].ptr == NULL ? 0 : (uint64_t)map->v[i].gen << 32 | (i + 1);
+}
+
+void
+om_slotmap_fini(struct om_slotmap *map)
+{
+	free(map->v);
+	*map = (struct om_slotmap){ 0 };
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Requests and answers.
+ *
+ * A request is a message with a tag: the key of the asker's entry in ext->asks.  Who deletes the
+ * entry runs the continuation: the reply, an error, the time-out.  So it runs exactly once, and a
+ * second answer finds nothing (it is counted as unknown).
+ *
+ * Every way that a request can take ends in an answer: the handler's reply or error, the
+ * dispatcher's (no handler), the mailbox's (dropped), the table of duties (om_later) when the actor
+ * that owes the answer ends.  An error travels in the request's own memory.
+ *
+ * All time-outs of an actor share one timer, armed for the earliest; an answered request costs no
+ * timer operation at all.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "runtime/runtime_impl.h"
+
+struct om_ask {
+	struct om_ask *prev, *next;
+	uint64_t key;
+	om_answer_fn fn;
+	uint64_t cookie;
+	uint64_t to;
+	int64_t deadline_ns;
+	uint8_t cls;
+};
+
+/* --- the asker's side ------------------------------------------------------------------------------ */
+
+static void
+ask_unlink(struct om_actor_ext *ext, struct om_ask *ask)
+{
+	if (ask->prev != NULL) {
+		ask->prev->next = ask->next;
+	} else {
+		ext->ask_first = ask->next;
+	}
+	if (ask->next != NULL) {
+		ask->next->prev = ask->prev;
+	} else {
+		ext->ask_last = ask->prev;
+	}
+}
+
+/* Sorted by deadline; with like time-outs the place is the end. */
+static void
+ask_insert(struct om_actor_ext *ext, struct om_ask *ask)
+{
+	struct om_ask *at = ext->ask_last;
+
+	while (at != NULL && at->deadline_ns > ask->deadline_ns) {
+		at = at->prev;
+	}
+	ask->prev = at;
+	ask->next = at != NULL ? at->next : ext->ask_first;
+	if (ask->next != NULL) {
+		ask->next->prev = ask;
+	} else {
+		ext->ask_last = ask;
+	}
+	if (at != NULL) {
+		at->next = ask;
+	} else {
+		ext->ask_first = ask;
+	}
+}
+
+static struct om_ask *
+ask_new(struct om_ctx *cx, struct om_actor_ext *ext)
+{
+	uint8_t cls;
+	struct om_ask *ask;
+
+	if (ext->ask_timer == NULL) {
+		ext->ask_timer = om_timer_new_internal(cx);
+		if (ext->ask_timer == NULL) {
+			return NULL;
+		}
+	}
+	ask = om_pool_alloc(cx, sizeof(*ask), &cls);
+	if (ask == NULL) {
+		return NULL;
+	}
+	ask->cls = cls;
+	ask->key = om_slotmap_add(&ext->asks, ask);
+	if (ask->key == 0) {
+		om_pool_free(cx, ask, cls);
+		return NULL;
+	}
+	return ask;
+}
+
+enum om_err
+om_ask(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp, uint64_t timeout_ms,
+       om_answer_fn fn, uint64_t cookie)
+{
+	struct om_actor_ext *ext = om_actor_ext(cx->self);
+	struct om_msg *msg = *msgp;
+	struct om_ask *ask;
+	enum om_err err;
+
+	if (ext == NULL || (ask = ask_new(cx, ext)) == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	ask->fn = fn;
+	ask->cookie = cookie;
+	ask->to = to.v;
+	ask->deadline_ns = om_system_now(cx->sys).ns + (int64_t)timeout_ms * OM_NS_PER_MS;
+	msg->tag = ask->key;
+	msg->from.v = cx->self_id;
+	om_hdr(msg)->flags &= (uint8_t)~OM_HDR_ANSWERED;
+	err = om_send_as_is(cx, to.v, msgp);
+	if (err != OM_OK) {
+		msg->tag = 0;
+		(void)om_slotmap_del(&ext->asks, ask->key);
+		om_pool_free(cx, ask, ask->cls);
+		return err;
+	}
+	cx->n.asks++;
+	ask_insert(ext, ask);
+	if (ext->ask_first == ask) {
+		om_timer_arm_internal(cx, ext->ask_timer, ask->deadline_ns);
+	}
+	return OM_OK;
+}
+
+static void
+ask_finish(struct om_ctx *cx, struct om_actor *a, struct om_ask *ask, enum om_err err,
+	   const struct om_msg *msg)
+{
+	struct om_answer answer = { .err = err, .msg = msg, .cookie = ask->cookie };
+	om_answer_fn fn = ask->fn;
+
+	ask_unlink(a->ext, ask);
+	om_pool_free(cx, ask, ask->cls);
+	fn(cx, a->state, &answer);
+}
+
+/* Takes msg. */
+void
+om_ask_on_reply(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	struct om_ask *ask = a->ext != NULL ? om_slotmap_get(&a->ext->asks, msg->tag) : NULL;
+	enum om_err err = (enum om_err)om_hdr(msg)->err;
+
+	if (ask == NULL) { /* after the time-out */
+		cx->n.handled--;
+		om_stats_drop(cx, msg, OM_DROP_UNKNOWN);
+		om_msg_free(cx, msg);
+		return;
+	}
+	(void)om_slotmap_del(&a->ext->asks, msg->tag);
+	if ((om_hdr(msg)->flags & OM_HDR_DELEGATED) != 0) {
+		struct om_msg *done = om_pool_msg(cx, 0, 0);
+
+		if (done != NULL) {
+			om_hdr(done)->kind = OM_KIND_LATER_DONE;
+			done->from.v = cx->self_id;
+			done->tag = msg->tag;
+			if (om_mbox_push_sys(cx, ask->to, done) != OM_OK) {
+				om_pool_msg_free(cx, done);
+			}
+		}
+	}
+	if (err == OM_ERR_GONE) {
+		cx->n.asks_gone++;
+	}
+	cx->current = msg;
+	cx->current_moved = false;
+	ask_finish(cx, a, ask, err, err == OM_OK ? msg : NULL);
+	cx->current = NULL;
+	if (!cx->current_moved) {
+		om_msg_free(cx, msg);
+	}
+}
+
+void
+om_ask_on_timer(struct om_ctx *cx, struct om_actor *a)
+{
+	struct om_actor_ext *ext = a->ext;
+	int64_t now = om_system_now(cx->sys).ns;
+	struct om_ask *ask;
+
+	while ((ask = ext->ask_first) != NULL && ask->deadline_ns <= now) {
+		(void)om_slotmap_del(&ext->asks, ask->key);
+		cx->n.asks_timed_out++;
+		ask_finish(cx, a, ask, OM_ERR_TIMEOUT, NULL);
+	}
+	if (ext->ask_first != NULL) {
+		om_timer_arm_internal(cx, ext->ask_timer, ext->ask_first->deadline_ns);
+	}
+}
+
+/* --- duties: requests whose answer comes later -------------------------------------------------------- */
+
+static uint32_t
+later_hash(uint64_t from, uint64_t tag, uint32_t cap)
+{
+	uint64_t x = from * UINT64_C(0x9e3779b97f4a7c15) ^ tag * UINT64_C(0xc2b2ae3d27d4eb4f);
+
+	return (uint32_t)(x >> 32) & (cap - 1);
+}
+
+static void
+later_put(struct om_actor_ext *ext, struct om_later_entry entry)
+{
+	uint32_t i = later_hash(entry.from, entry.tag, ext->later_cap);
+
+	while (ext->laters[i].from != 0) {
+		i = (i + 1) & (ext->later_cap - 1);
+	}
+	ext->laters[i] = entry;
+	ext->later_used++;
+}
+
+/* Open addressing, at most half full (Knuth 6.4, algorithm R for deletion). */
+static enum om_err
+later_add(struct om_actor_ext *ext, uint64_t from, uint64_t tag)
+{
+	if (2 * (ext->later_used + 1) > ext->later_cap) {
+		struct om_later_entry *old = ext->laters;
+		uint32_t old_cap = ext->later_cap;
+		uint32_t cap = old_cap != 0 ? old_cap * 2 : 8;
+		struct om_later_entry *v = calloc(cap, sizeof(*v));
+
+		if (v == NULL) {
+			return OM_ERR_NOMEM;
+		}
+		ext->laters = v;
+		ext->later_cap = cap;
+		ext->later_used = 0;
+		for (uint32_t i = 0; i < old_cap; i++) {
+			if (old[i].from != 0) {
+				later_put(ext, old[i]);
+			}
+		}
+		free(old);
+	}
+	later_put(ext, (struct om_later_entry){ .from = from, .tag = tag });
+	return OM_OK;
+}
+
+static bool
+later_remove(struct om_actor_ext *ext, uint64_t from, uint64_t tag)
+{
+	uint32_t mask, i, hole;
+
+	if (ext == NULL || ext->later_used == 0) {
+		return false;
+	}
+	mask = ext->later_cap - 1;
+	for (i = later_hash(from, tag, ext->later_cap);
+	     ext->laters[i].from != from || ext->laters[i].tag != tag; i = (i + 1) & mask) {
+		if (ext->laters[i].from == 0) {
+			return false;
+		}
+	}
+	hole = i;
+	for (i = (i + 1) & mask; ext->laters[i].from != 0; i = (i + 1) & mask) {
+		uint32_t home = later_hash(ext->laters[i].from, ext->laters[i].tag, ext->later_cap);
+
+		if (((i - home) & mask) >= ((i - hole) & mask)) {
+			ext->laters[hole] = ext->laters[i];
+			hole = i;
+		}
+	}
+	ext->laters[hole].from = 0;
+	ext->later_used--;
+	return true;
+}
+
+enum om_err
+om_ask_note_later(struct om_ctx *cx, const struct om_msg *req)
+{
+	struct om_actor_ext *ext = om_actor_ext(cx->self);
+
+	return ext == NULL ? OM_ERR_NOMEM : later_add(ext, req->from.v, req->tag);
+}
+
+void
+om_ask_on_later_done(struct om_actor *a, const struct om_msg *msg)
+{
+	(void)later_remove(a->ext, msg->from.v, msg->tag);
+}
+
+struct om_request
+om_later(struct om_ctx *cx, const struct om_msg *req)
+{
+	struct om_request rq = { .from = OM_NOBODY, .tag = 0 };
+
+	if (req->tag == 0 || (om_hdr(req)->flags & OM_HDR_ANSWERED) != 0) {
+		return rq;
+	}
+	om_hdr(req)->flags |= OM_HDR_ANSWERED;
+	/* No memory for the note: the asker still has its time-out. */
+	(void)om_ask_note_later(cx, req);
+	rq.from = req->from;
+	rq.tag = req->tag;
+	return rq;
+}
+
+/* --- answering ------------------------------------------------------------------------------------------ */
+
+/* Takes msg (NULL: one is made).  An asker that is gone is no error. */
+void
+om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, enum om_err err,
+	      uint8_t flags)
+{
+	enum om_err sent;
+
+	if (msg == NULL) {
+		msg = om_pool_msg(cx, OM_SYS_REPLY, 0);
+		if (msg == NULL) {
+			return; /* the asker has its time-out */
+		}
+	}
+	om_hdr(msg)->kind = OM_KIND_REPLY;
+	om_hdr(msg)->err = (uint8_t)err;
+	om_hdr(msg)->flags |= flags;
+	msg->from.v = cx->self_id;
+	msg->tag = tag;
+	if ((to & OM_PORT_BIT) != 0) {
+		sent = om_port_answer(cx->sys, to, msg);
+	} else {
+		sent = om_mbox_push_sys(cx, to, msg);
+	}
+	if (sent != OM_OK) {
+		om_msg_free(cx, msg);
+	}
+}
+
+/* The request itself becomes the answer: needs no memory.  Takes req. */
+void
+om_ask_turn_round(struct om_ctx *cx, struct om_msg *req, enum om_err err)
+{
+	struct om_msg_hdr *hdr = om_hdr(req);
+
+	if ((hdr->flags & OM_HDR_OWNER) != 0) {
+		struct om_owned *owned = (struct om_owned *)(void *)req->payload;
+
+		if (owned->obj != NULL && owned->free_fn != NULL) {
+			owned->free_fn(owned->obj);
+		}
+	}
+	hdr->flags = 0;
+	req->type = OM_SYS_REPLY;
+	req->size = 0;
+	om_ask_answer(cx, req->from.v, req->tag, req, err, 0);
+}
+
+enum om_err
+om_reply(struct om_ctx *cx, const struct om_msg *req, struct om_msg **msgp)
+{
+	if (req->tag == 0 || om_hdr(req)->kind != OM_KIND_USER ||
+	    (om_hdr(req)->flags & OM_HDR_ANSWERED) != 0) {
+		return OM_ERR_STATE;
+	}
+	om_hdr(req)->flags |= OM_HDR_ANSWERED;
+	if (req != cx->current || cx->current_moved) { /* kept by om_msg_take */
+		(void)later_remove(cx->self->ext, req->from.v, req->tag);
+	}
+	om_ask_answer(cx, req->from.v, req->tag, *msgp, OM_OK, 0);
+	*msgp = NULL;
+	return OM_OK;
+}
+
+enum om_err
+om_reply_u64(struct om_ctx *cx, const struct om_msg *req, uint64_t value)
+{
+	struct om_msg *msg = om_pool_msg(cx, OM_SYS_REPLY, sizeof(value));
+	enum om_err err;
+
+	if (msg == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	*(uint64_t *)(void *)msg->payload = value;
+	err = om_reply(cx, req, &msg);
+	om_msg_free(cx, msg);
+	return err;
+}
+
+enum om_err
+om_reply_to(struct om_ctx *cx, struct om_request *rq, struct om_msg **msgp)
+{
+	bool ours;
+
+	if (rq->tag == 0) {
+		return OM_ERR_STATE;
+	}
+	ours = later_remove(cx->self->ext, rq->from.v, rq->tag);
+	om_ask_answer(cx, rq->from.v, rq->tag, *msgp, OM_OK, ours ? 0 : OM_HDR_DELEGATED);
+	*msgp = NULL;
+	rq->tag = 0;
+	return OM_OK;
+}
+
+void
+om_reply_err_to(struct om_ctx *cx, struct om_request *rq, enum om_err err)
+{
+	bool ours;
+
+	if (rq->tag == 0) {
+		return;
+	}
+	ours = cx->self != NULL && later_remove(cx->self->ext, rq->from.v, rq->tag);
+	om_ask_answer(cx, rq->from.v, rq->tag, NULL, err, ours ? 0 : OM_HDR_DELEGATED);
+	rq->tag = 0;
+}
+
+/* The end of an incarnation: its own requests are forgotten, its duties are answered. */
+void
+om_ask_end(struct om_ctx *cx, struct om_actor *a)
+{
+	struct om_actor_ext *ext = a->ext;
+	struct om_ask *ask;
+
+	while ((ask = ext->ask_first) != NULL) {
+		(void)om_slotmap_del(&ext->asks, ask->key);
+		ask_unlink(ext, ask);
+		om_pool_free(cx, ask, ask->cls);
+	}
+	for (uint32_t i = 0; i < ext->later_cap && ext->later_used > 0; i++) {
+		struct om_later_entry *e = &ext->laters[i];
+
+		if (e->from != 0) {
+			om_ask_answer(cx, e->from, e->tag, NULL, OM_ERR_GONE, 0);
+			e->from = 0;
+		}
+	}
+	ext->later_used = 0;
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What an actor sees of the runtime: itself, its messages, sending.
+ *
+ * One message's way, for the newcomer: om_send (here) -> om_mbox_push (mailbox.c) -> om_sched_ready
+ * (scheduler.c) ... -> om_sched_run -> om_actor_dispatch (actor.c) -> the handler.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "runtime/runtime_impl.h"
+
+struct om_actor_id
+om_self(const struct om_ctx *cx)
+{
+	return om_id_of(cx->self_id);
+}
+
+struct om_system *
+om_ctx_system(const struct om_ctx *cx)
+{
+	return cx->sys;
+}
+
+struct om_mono
+om_now(const struct om_ctx *cx)
+{
+	return om_system_now(cx->sys);
+}
+
+uint64_t
+om_rand(struct om_ctx *cx)
+{
+	return om_rng_next(&cx->rng);
+}
+
+/* --- messages ------------------------------------------------------------------------------------ */
+
+struct om_msg *
+om_msg_new(struct om_ctx *cx, uint32_t type, size_t size)
+{
+	return om_pool_msg(cx, type, size);
+}
+
+struct om_msg *
+om_system_msg_new(struct om_system *sys, uint32_t type, size_t size)
+{
+	bool locked;
+	struct om_ctx *cx = om_system_enter(sys, &locked);
+	struct om_msg *msg = om_pool_msg(cx, type, size);
+
+	om_system_leave(sys, locked);
+	return msg;
+}
+
+static void
+msg_own(struct om_msg *msg, void *obj, om_free_fn free_fn)
+{
+	struct om_owned *owned = (struct om_owned *)(void *)msg->payload;
+
+	om_hdr(msg)->flags |= OM_HDR_OWNER;
+	owned->obj = obj;
+	owned->free_fn = free_fn;
+}
+
+struct om_msg *
+om_msg_new_owner(struct om_ctx *cx, uint32_t type, void *obj, om_free_fn free_fn)
+{
+	struct om_msg *msg = om_pool_msg(cx, type, sizeof(struct om_owned));
+
+	if (msg != NULL) {
+		msg_own(msg, obj, free_fn);
+	}
+	return msg;
+}
+
+struct om_msg *
+om_system_msg_new_owner(struct om_system *sys, uint32_t type, void *obj, om_free_fn free_fn)
+{
+	struct om_msg *msg = om_system_msg_new(sys, type, sizeof(struct om_owned));
+
+	if (msg != NULL) {
+		msg_own(msg, obj, free_fn);
+	}
+	return msg;
+}
+
+void *
+om_msg_obj(const struct om_msg *msg)
+{
+	if ((om_hdr(msg)->flags & OM_HDR_OWNER) == 0) {
+		return NULL;
+	}
+	return ((const struct om_owned *)(const void *)msg->payload)->obj;
+}
+
+void *
+om_msg_take_obj(const struct om_msg *msg)
+{
+	void *obj = om_msg_obj(msg);
+
+	if (obj != NULL) {
+		((struct om_owned *)(uintptr_t)msg->payload)->obj = NULL;
+	}
+	return obj;
+}
+
+struct om_msg *
+om_msg_take(struct om_ctx *cx, const struct om_msg *msg)
+{
+	struct om_msg_hdr *hdr = om_hdr(msg);
+	struct om_msg *copy;
+
+	if (hdr->cls != OM_CLS_EMBEDDED) {
+		copy = (struct om_msg *)(uintptr_t)msg;
+		/* A kept request stays answerable: if this actor ends, the asker hears OM_ERR_GONE. */
+		if (msg->tag != 0 && hdr->kind == OM_KIND_USER &&
+		    (hdr->flags & OM_HDR_ANSWERED) == 0 && om_ask_note_later(cx, msg) != OM_OK) {
+			return NULL;
+		}
+		if (hdr->kind == OM_KIND_REPLY) { /* now a message like any other */
+			hdr->kind = OM_KIND_USER;
+			copy->tag = 0;
+		}
+		cx->current_moved = cx->current == msg;
+		return copy;
+	}
+	copy = om_pool_msg(cx, msg->type, msg->size);
+	if (copy != NULL) {
+		copy->from = msg->from;
+		memcpy(copy->payload, msg->payload, msg->size);
+	}
+	return copy;
+}
+
+void
+om_msg_free(struct om_ctx *cx, struct om_msg *msg)
+{
+	struct om_msg_hdr *hdr;
+	struct om_system *sys;
+	bool locked = false;
+
+	if (msg == NULL) {
+		return;
+	}
+	hdr = om_hdr(msg);
+	if ((hdr->flags & OM_HDR_OWNER) != 0) {
+		struct om_owned *owned = (struct om_owned *)(void *)msg->payload;
+
+		if (owned->obj != NULL && owned->free_fn != NULL) {
+			owned->free_fn(owned->obj);
+		}
+		owned->obj = NULL;
+	}
+	if (cx != NULL && msg->tag != 0 && hdr->kind == OM_KIND_USER &&
+	    (hdr->flags & OM_HDR_ANSWERED) == 0) {
+		/* A kept request that is thrown away: its duty is discharged here. */
+		struct om_request rq = { .from = msg->from, .tag = msg->tag };
+
+		om_reply_err_to(cx, &rq, OM_ERR_CANCELLED);
+	}
+	if (hdr->cls == OM_CLS_HEAP) {
+		free(hdr);
+		return;
+	}
+	if (cx == NULL) {
+		sys = om_pool_sys_of(msg);
+		cx = om_system_enter(sys, &locked);
+		om_pool_msg_free(cx, msg);
+		om_system_leave(sys, locked);
+		return;
+	}
+	om_pool_msg_free(cx, msg);
+}
+
+/* --- sending ------------------------------------------------------------------------------------- */
+
+/* The receiver's mailbox is full: its overload policy. */
+static enum om_err
+send_full(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
+{
+	uint32_t limit = om_mbox_limit(cx->sys, to);
+	enum om_err err;
+	uint32_t mark;
+
+	if ((limit & OM_LIMIT_DROP_NEW) != 0) {
+		cx->n.sent++;
+		om_hdr(msg)->to = to;
+		om_actor_discard(cx, msg, OM_DROP_FULL);
+		return OM_OK;
+	}
+	if ((limit & OM_LIMIT_BLOCK) == 0 || cx->kind != OM_CTX_DETACHED) {
+		return OM_ERR_FULL;
+	}
+	do {
+		mark = om_sched_room_mark(cx->sys);
+		err = om_mbox_push(cx, to, msg);
+		om_sched_room_wait(cx->sys, mark, err == OM_ERR_FULL);
+	} while (err == OM_ERR_FULL);
+	if (err == OM_OK) {
+		cx->n.sent++;
+	}
+	return err;
+}
+
+static void
+send_trace(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
+{
+	if (cx->self != NULL && (cx->self->flags & OM_ACTOR_TRACED) != 0 &&
+	    om_hdr(msg)->trace == 0) {
+		om_trace_message(cx->sys, msg);
+	}
+	if (om_hdr(msg)->trace != 0) {
+		om_trace_put(cx->sys, OM_TRACE_SEND, cx->self_id, msg, to);
+	}
+}
+
+/* As om_send, but msg->from stays as it is. */
+enum om_err
+om_send_as_is(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
+{
+	struct om_msg *msg = *msgp;
+	enum om_err err;
+
+	if (om_unlikely((om_hdr(msg)->trace | cx->tracing) != 0)) {
+		send_trace(cx, to, msg);
+	}
+	err = om_mbox_push(cx, to, msg);
+	if (om_likely(err == OM_OK)) {
+		cx->n.sent++;
+		*msgp = NULL;
+		return OM_OK;
+	}
+	if (err == OM_ERR_FULL) {
+		err = send_full(cx, to, msg);
+		if (err == OM_OK) {
+			*msgp = NULL;
+		}
+	}
+	return err;
+}
+
+enum om_err
+om_send(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp)
+{
+	(*msgp)->from.v = cx->self_id;
+	return om_send_as_is(cx, to.v, msgp);
+}
+
+enum om_err
+om_send_u64(struct om_ctx *cx, struct om_actor_id to, uint32_t type, uint64_t value)
+{
+	struct om_msg *msg = om_pool_msg(cx, type, sizeof(value));
+	enum om_err err;
+
+	if (om_unlikely(msg == NULL)) {
+		return OM_ERR_NOMEM;
+	}
+	*(uint64_t *)(void *)msg->payload = value;
+	err = om_send(cx, to, &msg);
+	if (om_unlikely(err != OM_OK)) {
+		om_msg_free(cx, msg);
+	}
+	return err;
+}
+
+enum om_err
+om_send_urgent(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp)
+{
+	struct om_msg *msg = *msgp;
+	enum om_err err;
+
+	if (om_mbox_sys_len(cx->sys, to.v) >=
+	    2 * (om_mbox_limit(cx->sys, to.v) & OM_LIMIT_MASK) + 1) {
+		return om_actor_is(cx->sys, to.v) ? OM_ERR_FULL : OM_ERR_STALE;
+	}
+	msg->from.v = cx->self_id;
+	if (om_unlikely((om_hdr(msg)->trace | cx->tracing) != 0)) {
+		send_trace(cx, to.v, msg);
+	}
+	om_hdr(msg)->flags |= OM_HDR_URGENT;
+	err = om_mbox_push_sys(cx, to.v, msg);
+	if (err == OM_OK) {
+		*msgp = NULL;
+	} else {
+		om_hdr(msg)->flags &= (uint8_t)~OM_HDR_URGENT;
+	}
+	return err;
+}
+
+enum om_err
+om_forward(struct om_ctx *cx, struct om_actor_id to, const struct om_msg *msg)
+{
+	struct om_msg_hdr *hdr = om_hdr(msg);
+	struct om_msg *sent;
+	enum om_err err;
+
+	if ((hdr->flags & OM_HDR_ANSWERED) != 0 && msg->tag != 0) {
+		return OM_ERR_STATE;
+	}
+	if (hdr->cls != OM_CLS_EMBEDDED) {
+		sent = (struct om_msg *)(uintptr_t)msg;
+		/* Set before the send: after it the message belongs to the receiver. */
+		cx->current_moved = cx->current == msg;
+		err = om_send_as_is(cx, to.v, &sent);
+		if (err != OM_OK) {
+			cx->current_moved = false;
+		}
+		return err;
+	}
+	sent = om_pool_msg(cx, msg->type, msg->size);
+	if (sent == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	memcpy(sent->payload, msg->payload, msg->size);
+	sent->from = msg->from;
+	err = om_send_as_is(cx, to.v, &sent);
+	om_msg_free(cx, sent);
+	return err;
+}
+
+size_t
+om_publish(struct om_ctx *cx, const char *group, const struct om_msg *msg)
+{
+	uint64_t *members = NULL;
+	size_t n = om_reg_members(cx->sys, group, &members);
+	size_t took = 0;
+
+	if ((om_hdr(msg)->flags & OM_HDR_OWNER) != 0) {
+		n = 0; /* an object has one owner */
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct om_msg *copy = om_pool_msg(cx, msg->type, msg->size);
+
+		if (copy == NULL) {
+			break;
+		}
+		memcpy(copy->payload, msg->payload, msg->size);
+		if (om_send(cx, om_id_of(members[i]), &copy) == OM_OK) {
+			took++;
+		}
+		om_msg_free(cx, copy);
+	}
+	free(members);
+	return took;
+}

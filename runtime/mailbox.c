@@ -1,0 +1,723 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The mailbox: two lanes of messages in intrusive chains.
+ *
+ * The user lane is one word: the newest message, the count of all pushes, and the bit "idle: empty
+ * and in nobody's run queue".  A send is one compare-and-swap of that word; it checks the bound
+ * exactly, links the message, and tells by itself whether the sender has to schedule the actor.
+ * The actor pulls by reading the word (mailbox_impl.h): no exchange, no stub, no gap in which a
+ * message is half in.  It goes idle by one compare-and-swap, so a ping-pong costs two locked
+ * instructions a message.
+ *
+ * Why not Vyukov's queue: its exchange can neither refuse (the bound would need a second locked
+ * instruction) nor be undone when the receiver has ended meanwhile, and its consumer must wait for
+ * a sender that was pre-empted between exchange and link.
+ *
+ * The system lane is a stack that the actor takes whole; it has no bound and also takes nodes that
+ * live inside other objects.
+ *
+ * Invariants
+ * 1. idle is set: the actor is in no run queue and nobody runs it.  Who clears it, by a successful
+ *    compare-and-swap, must schedule it.  If broken: two threads run one actor, or none does.
+ * 2. idle is not set: whoever runs or will run the actor looks at both lanes and at life once more
+ *    after it has set idle.  If broken: a message sleeps in a mailbox.
+ * 3. life is dead before head changes for the last time (om_mbox_close), and a sender reads head
+ *    before life.  If broken: a message enters a mailbox that nobody will open.
+ * 4. Each message carries the handle it was sent to; delivery compares it.  This holds even when a
+ *    sender sleeps through 2^20 pushes and its old word matches again.
+ */
+#include "runtime/mailbox_impl.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct om_actor *
+om_actor_at(struct om_system *sys, uint64_t id)
+{
+	uint64_t slot = id & OM_SLOT_MASK;
+
+	if (om_unlikely(slot >= ck_pr_load_32(&sys->slot_mark) || (id & OM_PORT_BIT) != 0)) {
+		return NULL;
+	}
+	return &sys->slots[slot];
+}
+
+bool
+om_actor_is(struct om_system *sys, uint64_t id)
+{
+	const struct om_actor *a = om_actor_at(sys, id);
+
+	return a != NULL && life_is(ck_pr_load_64(&a->life), id);
+}
+
+uint64_t
+om_mbox_life(const struct om_actor *a)
+{
+	return ck_pr_load_64(&a->life);
+}
+
+uint32_t
+om_mbox_depth(const struct om_actor *a, uint32_t *sys_depth)
+{
+	if (sys_depth != NULL) {
+		*sys_depth = sys_len(ck_pr_load_64(&a->sys)) + ck_pr_load_32(&a->sys_left);
+	}
+	return head_depth(ck_pr_load_64(&a->head), ck_pr_load_32(&a->taken));
+}
+
+/* The actor has work: whoever finds it idle schedules it (invariant 1). */
+static void
+mbox_rouse(struct om_ctx *cx, struct om_actor *a)
+{
+	uint64_t head = ck_pr_load_64(&a->head);
+
+	while ((head & MBOX_IDLE) != 0) {
+		if (ck_pr_cas_64_value(&a->head, head, head & ~MBOX_IDLE, &head)) {
+			om_tsan_acquire(&a->head);
+			om_sched_ready(cx, a);
+			return;
+		}
+	}
+}
+
+/* User lane of an actor with drop-oldest or a byte limit: a list under a lock. */
+static enum om_err
+mbox_push_locked(struct om_ctx *cx, struct om_actor *a, uint64_t to, struct om_msg *msg)
+{
+	pthread_mutex_t *lock = &cx->sys->lane_lock[om_actor_slot(cx->sys, a) % OM_LANE_LOCKS];
+	uint32_t limit = a->limit & OM_LIMIT_MASK;
+	struct om_msg *oldest = NULL;
+	enum om_err err = OM_OK;
+	struct om_lane *lane;
+	uint64_t head;
+	bool full;
+
+	(void)pthread_mutex_lock(lock);
+	/* The end of an actor takes this lock too, between life and ext: alive means ext is there. */
+	if (!life_is(ck_pr_load_64(&a->life), to)) {
+		err = OM_ERR_STALE;
+		goto out;
+	}
+	lane = &a->ext->lane;
+	full = lane->count >= limit ||
+	       (a->def->mailbox_bytes > 0 && lane->bytes + msg->size > a->def->mailbox_bytes);
+	if (full && (a->def->overload != OM_OVERLOAD_DROP_OLDEST || lane->count == 0)) {
+		err = OM_ERR_FULL;
+		goto out;
+	}
+	msg->next = NULL;
+	if (lane->last != NULL) {
+		lane->last->next = msg;
+	} else {
+		lane->first = msg;
+	}
+	lane->last = msg;
+	lane->count++;
+	lane->bytes += msg->size;
+	if (full) {
+		oldest = lane->first;
+		lane->first = oldest->next;
+		lane->count--;
+		lane->bytes -= oldest->size;
+	} else {
+		do {
+			head = ck_pr_load_64(&a->head);
+		} while (!ck_pr_cas_64(&a->head, head,
+				       head_pack(head_msg(head), head_count(head) + 1) |
+					   (head & MBOX_IDLE)));
+	}
+out:
+	(void)pthread_mutex_unlock(lock);
+	if (err == OM_OK) {
+		mbox_rouse(cx, a);
+	}
+	if (oldest != NULL) {
+		om_actor_discard(cx, oldest, OM_DROP_FULL);
+	}
+	return err;
+}
+
+static struct om_msg *
+mbox_pop_locked(struct om_system *sys, struct om_actor *a)
+{
+	pthread_mutex_t *lock = &sys->lane_lock[om_actor_slot(sys, a) % OM_LANE_LOCKS];
+	struct om_lane *lane = &a->ext->lane;
+	struct om_msg *msg;
+
+	(void)pthread_mutex_lock(lock);
+	msg = lane->first;
+	if (msg != NULL) {
+		uint32_t depth = lane->count;
+
+		lane->first = msg->next;
+		if (lane->first == NULL) {
+			lane->last = NULL;
+		}
+		lane->count--;
+		lane->bytes -= msg->size;
+		msg->next = NULL;
+		if (depth > a->high_water) {
+			a->high_water = depth;
+		}
+	}
+	(void)pthread_mutex_unlock(lock);
+	return msg;
+}
+
+bool
+om_mbox_pull_locked(struct om_system *sys, struct om_actor *a)
+{
+	a->first = mbox_pop_locked(sys, a);
+	return a->first != NULL;
+}
+
+/*
+ * Any thread.  One message to the end of the user lane.  STALE, FULL: the caller keeps it.
+ */
+enum om_err
+om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
+{
+	struct om_actor *a = om_actor_at(cx->sys, to);
+	uint64_t head, mine;
+	uint32_t limit, depth;
+
+	if (om_unlikely(a == NULL)) {
+		return OM_ERR_STALE;
+	}
+	om_hdr(msg)->to = to;
+	head = ck_pr_load_64(&a->head);
+	do {
+		/*
+		 * Order: head before life.  Pairs with om_mbox_close, which makes life dead before
+		 * it changes head.  Without it we could see the old life, then the closed head, and
+		 * push a message that nobody takes out.
+		 */
+		ck_pr_fence_load();
+		if (om_unlikely(!life_is(ck_pr_load_64(&a->life), to))) {
+			return OM_ERR_STALE;
+		}
+		limit = ck_pr_load_32(&a->limit);
+		if (om_unlikely((limit & OM_LIMIT_LOCKED) != 0)) {
+			return mbox_push_locked(cx, a, to, msg);
+		}
+		depth = head_depth(head, ck_pr_load_32(&a->taken));
+		if (om_unlikely(depth >= (limit & OM_LIMIT_MASK))) {
+			return OM_ERR_FULL;
+		}
+		msg->next = head_msg(head);
+		mine = head_pack(msg, head_count(head) + 1);
+		/*
+		 * Order: the message before the head that leads to it.  Pairs with the acquire
+		 * fence in mbox_pull.  Without it the receiver reads a message that is not there.
+		 */
+		ck_pr_fence_release();
+		om_tsan_release(&a->head);
+	} while (om_unlikely(!ck_pr_cas_64_value(&a->head, head, mine, &head)));
+	if (om_unlikely(depth > OM_OVERLOAD_DEPTH)) {
+		cx->yield = true;
+	}
+	if ((head & MBOX_IDLE) != 0) {
+		/* What the last runner did to the actor's memory comes before what we do. */
+		om_tsan_acquire(&a->head);
+		om_sched_ready(cx, a);
+	}
+	return OM_OK;
+}
+
+/* The slot was closed while we pushed: takes out what no tenant will look at. */
+static void
+mbox_reap(struct om_ctx *cx, struct om_actor *a)
+{
+	uint64_t word;
+	struct om_msg *msg;
+	uint32_t n;
+
+	if ((ck_pr_load_64(&a->life) & OM_LIFE_DEAD) == 0) {
+		return; /* a new tenant finds it and sees that it is not addressed to it */
+	}
+	word = ck_pr_fas_64(&a->sys, 0);
+	om_tsan_acquire(&a->sys);
+	msg = sys_msg(word);
+	for (n = sys_len(word); n > 0 && msg != NULL; n--) {
+		struct om_msg *next = msg->next;
+
+		/* A tenant may have come between the two reads: its messages go back in. */
+		if (om_mbox_push_sys(cx, om_hdr(msg)->to, msg) != OM_OK) {
+			om_actor_discard(cx, msg, OM_DROP_STALE);
+		} else {
+			cx->n.sent--;
+		}
+		msg = next;
+	}
+}
+
+/*
+ * Any thread.  One message to the end of the system lane; never full.  STALE: the caller keeps it.
+ */
+enum om_err
+om_mbox_push_sys(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
+{
+	struct om_actor *a = om_actor_at(cx->sys, to);
+	uint64_t sys;
+	uint32_t len;
+
+	if (a == NULL || !life_is(ck_pr_load_64(&a->life), to)) {
+		return OM_ERR_STALE;
+	}
+	cx->n.sent++;
+	om_hdr(msg)->to = to;
+	sys = ck_pr_load_64(&a->sys);
+	do {
+		msg->next = sys_msg(sys);
+		len = sys_len(sys);
+		/* Pairs with the acquire fence in om_mbox_take_sys: the message before its address. */
+		ck_pr_fence_release();
+		om_tsan_release(&a->sys);
+	} while (!ck_pr_cas_64_value(&a->sys, sys,
+				     sys_pack(msg, len < MBOX_COUNT_MASK ? len + 1 : len), &sys));
+	/*
+	 * Order: the message in the lane before our second look at life, and before our look at the
+	 * idle bit.  Pairs with om_mbox_close (life dead, then look at the lane) and with
+	 * om_mbox_rest (idle, then look at the lane).  Without it each side can miss the other: the
+	 * message stays in a dead slot, or in an actor that sleeps.
+	 */
+	ck_pr_fence_atomic_load();
+	if (om_unlikely(!life_is(ck_pr_load_64(&a->life), to))) {
+		mbox_reap(cx, a);
+		return OM_OK;
+	}
+	mbox_rouse(cx, a);
+	return OM_OK;
+}
+
+enum om_err
+om_mbox_push_node(struct om_ctx *cx, uint64_t to, struct om_node *node)
+{
+	return om_mbox_push_sys(cx, to, &node->msg);
+}
+
+uint32_t
+om_mbox_sys_len(struct om_system *sys, uint64_t to)
+{
+	const struct om_actor *a = om_actor_at(sys, to);
+
+	return a == NULL ? 0 : sys_len(ck_pr_load_64(&a->sys));
+}
+
+uint32_t
+om_mbox_limit(struct om_system *sys, uint64_t to)
+{
+	const struct om_actor *a = om_actor_at(sys, to);
+
+	return a == NULL ? 0 : ck_pr_load_32(&a->limit);
+}
+
+/* Owner thread.  The whole system lane becomes the private list, oldest first. */
+bool
+om_mbox_take_sys(struct om_actor *a)
+{
+	uint64_t word;
+	struct om_msg *msg, *list = NULL;
+	uint32_t n = 0;
+
+	if (ck_pr_load_64(&a->sys) == 0) {
+		return false;
+	}
+	word = ck_pr_fas_64(&a->sys, 0);
+	/* Pairs with the release fence in om_mbox_push_sys. */
+	ck_pr_fence_acquire();
+	om_tsan_acquire(&a->sys);
+	for (msg = sys_msg(word); msg != NULL; n++) {
+		struct om_msg *older = msg->next;
+
+		msg->next = list;
+		list = msg;
+		msg = older;
+	}
+	a->sys_first = list;
+	ck_pr_store_32(&a->sys_left, n);
+	return list != NULL;
+}
+
+/*
+ * Owner thread.  Goes idle when nothing is there (`even_if_full`: the user lane may hold messages;
+ * a suspended actor).  true: the actor is no longer ours, do not touch it.
+ */
+bool
+om_mbox_rest(struct om_actor *a, bool even_if_full)
+{
+	uint64_t head = ck_pr_load_64(&a->head);
+
+	if (!even_if_full && head_depth(head, a->taken) != 0) {
+		return false;
+	}
+	/*
+	 * Order: all that this run wrote before the idle bit.  Pairs with the compare-and-swap of
+	 * the sender that clears it (and then runs the actor or hands it on).  Without it the next
+	 * runner sees a half-written state.
+	 */
+	ck_pr_fence_release();
+	om_tsan_release(&a->head);
+	if (!ck_pr_cas_64(&a->head, head, head | MBOX_IDLE)) {
+		return false;
+	}
+	/*
+	 * Order: the idle bit before our last look at lane and life.  Pairs with the fence in
+	 * om_mbox_push_sys and with om_mbox_control.  Without it a system message or a stop that
+	 * came just now wakes nobody (invariant 2).
+	 */
+	ck_pr_fence_atomic_load();
+	if (ck_pr_load_64(&a->sys) != 0 || (ck_pr_load_64(&a->life) & OM_LIFE_CTL) != 0) {
+		return !ck_pr_cas_64(&a->head, head | MBOX_IDLE, head);
+	}
+	return true;
+}
+
+/* Any thread.  A stop takes effect when all that is in the user lane now has been handled. */
+void
+om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
+{
+	struct om_actor *a = om_actor_at(cx->sys, to);
+	uint64_t life, next;
+
+	if (a == NULL) {
+		return;
+	}
+	life = ck_pr_load_64(&a->life);
+	do {
+		if (!life_is(life, to) || (life & bit) != 0) {
+			return;
+		}
+		next = life | bit;
+		if (bit == OM_LIFE_STOP) {
+			next |= (uint64_t)head_count(ck_pr_load_64(&a->head)) << OM_LIFE_STOP_SHIFT;
+		}
+		/* The compare-and-swap fails when the generation changed: never another actor. */
+	} while (!ck_pr_cas_64_value(&a->life, life, next, &life));
+	/* Order: the bit before our look at idle.  Pairs with the second fence in om_mbox_rest. */
+	ck_pr_fence_atomic_load();
+	mbox_rouse(cx, a);
+}
+
+/* Owner thread: an order to end that is due.  The bits of it, or 0. */
+uint64_t
+om_mbox_order(const struct om_actor *a)
+{
+	uint64_t life = ck_pr_load_64(&a->life);
+
+	if (om_likely((life & OM_LIFE_CTL) == 0)) {
+		return 0;
+	}
+	if ((life & OM_LIFE_KILL) != 0) {
+		return OM_LIFE_KILL;
+	}
+	if (om_unlikely(a->ext != NULL && a->ext->draining)) {
+		return 0;
+	}
+	if (((a->taken ^ (uint32_t)(life >> OM_LIFE_STOP_SHIFT)) & MBOX_COUNT_MASK) == 0 ||
+	    a->phase == OM_PHASE_SUSPENDED) {
+		return OM_LIFE_STOP;
+	}
+	return 0;
+}
+
+/* The slot is free and ours: the id that om_mbox_open will give. */
+uint64_t
+om_mbox_next_id(struct om_system *sys, const struct om_actor *a)
+{
+	return (ck_pr_load_64(&a->life) >> OM_SLOT_BITS) << OM_SLOT_BITS | om_actor_slot(sys, a);
+}
+
+/*
+ * The slot is free and ours, all fields are set: gives the id of the new tenant.  The idle bit is
+ * not set: the caller schedules it.
+ */
+uint64_t
+om_mbox_open(struct om_system *sys, struct om_actor *a)
+{
+	uint64_t gen = ck_pr_load_64(&a->life) >> OM_SLOT_BITS;
+
+	ck_pr_store_32(&a->taken, head_count(ck_pr_load_64(&a->head)));
+	/* Order: the fields before life.  Pairs with the load fence in om_mbox_push (limit, taken). */
+	ck_pr_fence_store();
+	ck_pr_store_64(&a->life, gen << OM_SLOT_BITS);
+	return gen << OM_SLOT_BITS | om_actor_slot(sys, a);
+}
+
+/* Owner thread.  Takes out and drops everything that both lanes hold now. */
+void
+om_mbox_drop_all(struct om_ctx *cx, struct om_actor *a, enum om_drop why)
+{
+	struct om_msg *msg;
+
+	for (;;) {
+		if (a->sys_first == NULL) {
+			(void)om_mbox_take_sys(a);
+		}
+		if ((msg = a->sys_first) != NULL) {
+			a->sys_first = msg->next;
+			ck_pr_store_32(&a->sys_left, a->sys_left - 1);
+		} else if (a->first != NULL ||
+			   ((a->limit & OM_LIMIT_LOCKED) != 0 ? om_mbox_pull_locked(cx->sys, a)
+							      : mbox_pull(a))) {
+			msg = a->first;
+			a->first = msg->next;
+			ck_pr_store_32(&a->taken, a->taken + 1);
+		} else {
+			return;
+		}
+		om_actor_discard(cx, msg, why);
+	}
+}
+
+/*
+ * Owner thread.  Ends the tenancy: new senders see STALE, what came before is dropped, and a sender
+ * in between fails its compare-and-swap and looks at life again.  The slot is ours to reuse.
+ */
+void
+om_mbox_close(struct om_ctx *cx, struct om_actor *a)
+{
+	uint64_t gen = (ck_pr_load_64(&a->life) >> OM_SLOT_BITS) + 1;
+	pthread_mutex_t *lock = NULL;
+	uint64_t head;
+
+	if ((a->limit & OM_LIMIT_LOCKED) != 0) {
+		lock = &cx->sys->lane_lock[om_actor_slot(cx->sys, a) % OM_LANE_LOCKS];
+		(void)pthread_mutex_lock(lock);
+	}
+	/* A plain store: om_mbox_control compares the whole word, so it comes before this or fails. */
+	ck_pr_store_64(&a->life, gen << OM_SLOT_BITS | OM_LIFE_DEAD);
+	if (lock != NULL) {
+		(void)pthread_mutex_unlock(lock);
+	}
+	for (;;) {
+		om_mbox_drop_all(cx, a, OM_DROP_STOP);
+		head = ck_pr_load_64(&a->head);
+		if (head_depth(head, a->taken) != 0) {
+			continue;
+		}
+		/*
+		 * Order: life dead before this change of head, and both before the last look at the
+		 * system lane.  Pairs with the load fence in om_mbox_push and the fence in
+		 * om_mbox_push_sys.  Without it a message enters a mailbox that nobody opens.
+		 */
+		ck_pr_fence_store_atomic();
+		if (ck_pr_cas_64(&a->head, head,
+				 (uint64_t)((head_count(head) + 1) & MBOX_COUNT_MASK) << 1)) {
+			break;
+		}
+	}
+	ck_pr_store_32(&a->taken, head_count(head) + 1);
+	ck_pr_fence_atomic_load();
+	om_mbox_drop_all(cx, a, OM_DROP_STOP);
+}
+
+void
+om_mbox_node_init(struct om_node *node, enum om_kind kind, uint32_t type, uint32_t size)
+{
+	memset(node, 0, sizeof(*node));
+	node->hdr.cls = OM_CLS_EMBEDDED;
+	node->hdr.kind = (uint8_t)kind;
+	node->msg.type = type;
+	node->msg.size = size;
+}
+
+/* Any thread.  As the calling thread, or as the foreign one. */
+enum om_err
+om_mbox_post_sys(struct om_system *sys, uint64_t to, struct om_msg *msg)
+{
+	bool locked;
+	struct om_ctx *cx = om_system_enter(sys, &locked);
+	enum om_err err = om_mbox_push_sys(cx, to, msg);
+
+	om_system_leave(sys, locked);
+	return err;
+}
+
+/* --- bells ----------------------------------------------------------------------------------------- */
+
+struct om_bell {
+	struct om_node node; /* in at most one mailbox: guarded by `queued` */
+	struct om_system *sys;
+	uint64_t owner; /* shared */
+	uint64_t cookie; /* shared */
+	uint32_t limit;
+	uint32_t refs; /* shared */
+	uint32_t reserved; /* shared */
+	uint32_t rung; /* shared */
+	uint32_t queued; /* shared: node is in a mailbox, or somebody is about to put it there */
+};
+
+enum om_err
+om_bell_new(struct om_system *sys, uint32_t limit, struct om_bell **out)
+{
+	struct om_bell *bell = aligned_alloc(OM_CACHE_LINE, (sizeof(*bell) + OM_CACHE_LINE - 1) &
+								~(size_t)(OM_CACHE_LINE - 1));
+
+	if (bell == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	memset(bell, 0, sizeof(*bell));
+	om_mbox_node_init(&bell->node, OM_KIND_BELL, OM_SYS_BELL, sizeof(struct om_bell_rung));
+	bell->sys = sys;
+	bell->limit = limit != 0 ? limit : UINT32_MAX;
+	bell->refs = 1;
+	*out = bell;
+	return OM_OK;
+}
+
+struct om_bell *
+om_bell_ref(struct om_bell *bell)
+{
+	ck_pr_inc_32(&bell->refs);
+	return bell;
+}
+
+void
+om_bell_unref(struct om_bell *bell)
+{
+	if (bell == NULL) {
+		return;
+	}
+	om_tsan_release(&bell->refs);
+	/* Order: our use of the bell before the count.  Pairs with the same line of the last one. */
+	ck_pr_fence_release();
+	if (ck_pr_faa_32(&bell->refs, (uint32_t)-1) == 1) {
+		ck_pr_fence_acquire();
+		om_tsan_acquire(&bell->refs);
+		free(bell);
+	}
+}
+
+/* Puts the node into the owner's mailbox unless it is in one. */
+static void
+bell_post(struct om_bell *bell)
+{
+	uint64_t owner;
+
+	while (ck_pr_load_32(&bell->rung) != 0 && ck_pr_fas_32(&bell->queued, 1) == 0) {
+		owner = ck_pr_load_64(&bell->owner);
+		(void)om_bell_ref(bell); /* the mailbox's */
+		if (om_mbox_post_sys(bell->sys, owner, &bell->node.msg) == OM_OK) {
+			return;
+		}
+		ck_pr_store_32(&bell->queued, 0);
+		/*
+		 * Order: `queued` is clear before we look at the owner again.  Pairs with
+		 * om_bell_own (owner, then queued).  Without it a new owner relies on our post, we
+		 * on his, and the rings stay silent.
+		 */
+		ck_pr_fence_memory();
+		om_bell_unref(bell);
+		if (ck_pr_load_64(&bell->owner) == owner) {
+			return;
+		}
+	}
+}
+
+void
+om_bell_own(struct om_ctx *cx, struct om_bell *bell, uint64_t cookie)
+{
+	ck_pr_store_64(&bell->cookie, cookie);
+	ck_pr_store_64(&bell->owner, cx->self_id);
+	ck_pr_fence_memory(); /* owner before queued: see bell_post */
+	bell_post(bell);
+}
+
+enum om_err
+om_bell_reserve_force(struct om_bell *bell)
+{
+	uint64_t owner = ck_pr_load_64(&bell->owner);
+
+	if (owner == 0 || !om_actor_is(bell->sys, owner)) {
+		return OM_ERR_GONE;
+	}
+	ck_pr_inc_32(&bell->reserved);
+	return OM_OK;
+}
+
+enum om_err
+om_bell_reserve(struct om_bell *bell)
+{
+	uint64_t owner = ck_pr_load_64(&bell->owner);
+
+	if (owner == 0 || !om_actor_is(bell->sys, owner)) {
+		return OM_ERR_GONE;
+	}
+	if (ck_pr_faa_32(&bell->reserved, 1) >= bell->limit) {
+		ck_pr_dec_32(&bell->reserved);
+		return OM_ERR_FULL;
+	}
+	return OM_OK;
+}
+
+void
+om_bell_cancel(struct om_bell *bell)
+{
+	ck_pr_dec_32(&bell->reserved);
+}
+
+void
+om_bell_ring(struct om_bell *bell)
+{
+	/*
+	 * Order: the item before the ring.  Pairs with the acquire fence in om_mbox_bell_take.
+	 * Without it the owner counts an item that is not yet in its queue.
+	 */
+	ck_pr_fence_release();
+	om_tsan_release(&bell->rung);
+	if (ck_pr_faa_32(&bell->rung, 1) == 0) {
+		bell_post(bell);
+	}
+}
+
+void
+om_bell_poke(struct om_bell *bell)
+{
+	ck_pr_inc_32(&bell->reserved);
+	om_bell_ring(bell);
+}
+
+uint32_t
+om_bell_depth(const struct om_bell *bell)
+{
+	return ck_pr_load_32(&bell->reserved);
+}
+
+/* Owner thread: the node was taken out of the mailbox.  false: nothing to deliver. */
+bool
+om_mbox_bell_take(struct om_ctx *cx, struct om_node *node, struct om_bell_rung *rung)
+{
+	struct om_bell *bell = om_container_of(node, struct om_bell, node);
+	bool ours = ck_pr_load_64(&bell->owner) == cx->self_id;
+
+	ck_pr_store_32(&bell->queued, 0);
+	/*
+	 * Order: `queued` is clear before we take the rings.  Pairs with om_bell_ring (rung, then
+	 * queued).  Without it a ring after our exchange finds `queued` set and posts nothing.
+	 */
+	ck_pr_fence_memory();
+	rung->count = 0;
+	if (ours) {
+		rung->cookie = ck_pr_load_64(&bell->cookie);
+		rung->count = ck_pr_fas_32(&bell->rung, 0);
+		ck_pr_fence_acquire();
+		om_tsan_acquire(&bell->rung);
+		(void)ck_pr_faa_32(&bell->reserved, (uint32_t)-rung->count);
+	} else {
+		bell_post(bell); /* another actor owns it now */
+	}
+	om_bell_unref(bell);
+	return rung->count > 0;
+}
+
+/* The mailbox that held the node is gone. */
+void
+om_mbox_bell_discard(struct om_node *node)
+{
+	struct om_bell *bell = om_container_of(node, struct om_bell, node);
+
+	ck_pr_store_32(&bell->queued, 0);
+	ck_pr_fence_memory(); /* as in bell_post: a new owner may have come meanwhile */
+	bell_post(bell);
+	om_bell_unref(bell);
+}
