@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Groups, and the ledger's life.
+ *
+ * 1. A write is answered after the commit that holds it, never before.  If broken: an acknowledged
+ *    job is lost in a crash.
+ * 2. Answers go out in the order of the requests, then the events of the group in theirs.  If broken:
+ *    the provider hears of a job's end before it knows the job.
+ * 3. An event is never dropped while the provider lives: what it has no room for is kept (`unsent`)
+ *    and made anew from the row.  If broken: a job that ended stays in its books for ever.
+ * 4. A failed group leaves nothing behind; every write in it gets the reason.  The writes that
+ *    follow are groups of their own (`degraded`) until one works, so that questions between them are
+ *    answered although nothing can be written.
+ */
+#include "actors/ledger.h"
+#include <string.h>
+#include "actors/ledger_impl.h"
+#include "base/log.h"
+
+#define LEDGER_TICK_MS 1000 /* followers' time, events that wait */
+#define LEDGER_PURGE_TICKS 60
+#define LEDGER_STEP_MS 1 /* between two pieces of a long work */
+#define LEDGER_ARENA_MAX (UINT64_C(512) << 20)
+
+/* --- groups ----------------------------------------------------------------------------------- */
+
+enum om_err
+ledger_begin(struct ledger *l)
+{
+	enum om_err err;
+
+	if (l->in_tx) {
+		return OM_OK;
+	}
+	err = om_store_begin(l->store);
+	l->in_tx = err == OM_OK;
+	return err;
+}
+
+static void
+group_reset(struct ledger *l)
+{
+	STAILQ_INIT(&l->answers);
+	STAILQ_INIT(&l->events);
+	l->group = 0;
+	l->group_bytes = 0;
+	om_arena_reset(&l->arena);
+}
+
+static void
+group_answer(struct om_service *sv, struct ledger *l, enum om_err err)
+{
+	static const struct om_empty nothing = { 0 };
+	struct ledger_answer *a;
+
+	STAILQ_FOREACH (a, &l->answers, link) {
+		if (err != OM_OK) {
+			om_service_reply_err_to(sv, &a->rq, err, om_store_why(l->store));
+		} else if (a->ok) {
+			om_service_reply_to(sv, &a->rq, OM_MSG_OK, &nothing);
+		} else {
+			om_service_reply_to(sv, &a->rq, a->type, a->body);
+		}
+	}
+}
+
+/* Keeps an event for later; the row knows the rest. */
+static void
+event_keep(struct ledger *l, const struct om_job_event *event)
+{
+	struct ledger_unsent *u = calloc(1, sizeof(*u));
+
+	if (u == NULL || om_job_id_parse(event->job.ptr, event->job.len, &u->id) != OM_OK ||
+	    om_job_state_parse(event->state.ptr, event->state.len, &u->to) != OM_OK) {
+		om_error("ledger.event", "job %.*s: its %.*s is not told: out of memory",
+			 OM_STR_ARG(event->job), OM_STR_ARG(event->state));
+		free(u);
+		return;
+	}
+	u->from = OM_JOB_STATES;
+	if (event->from.len > 0) {
+		(void)!om_job_state_parse(event->from.ptr, event->from.len, &u->from);
+	}
+	u->at = ledger_wall(event->at_ms);
+	STAILQ_INSERT_TAIL(&l->unsent, u, link);
+}
+
+static void
+group_tell(struct om_service *sv, struct ledger *l)
+{
+	struct ledger_event *e;
+	enum om_err err;
+
+	STAILQ_FOREACH (e, &l->events, link) {
+		/* Behind one that waits they all wait: order. */
+		err = STAILQ_EMPTY(&l->unsent) ?
+		    om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &e->body) :
+		    OM_ERR_FULL;
+		if (err == OM_ERR_FULL || err == OM_ERR_NOMEM) {
+			event_keep(l, &e->body);
+		}
+		/* NOT_FOUND, GONE: a provider that starts reads everything from us. */
+	}
+}
+
+/* Gives false when the provider has no room. */
+static bool
+unsent_try(struct om_service *sv, struct ledger *l, const struct ledger_unsent *u)
+{
+	struct om_job_event event;
+	struct om_job_row row;
+	enum om_err err;
+
+	err = om_store_job_get(l->store, &u->id, &row);
+	if (err == OM_ERR_NOT_FOUND) {
+		return true;
+	}
+	if (err != OM_OK) {
+		return false;
+	}
+	row.state = u->to; /* what is told, also when it has moved on since */
+	if (!ledger_event_fill(l, &row, u->from, u->at, &event)) {
+		return false;
+	}
+	err = om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &event);
+	return err != OM_ERR_FULL && err != OM_ERR_NOMEM;
+}
+
+/* Only between groups: it uses the arena. */
+static void
+unsent_retry(struct om_service *sv, struct ledger *l)
+{
+	struct ledger_unsent *u;
+
+	while ((u = STAILQ_FIRST(&l->unsent)) != NULL && unsent_try(sv, l, u)) {
+		STAILQ_REMOVE_HEAD(&l->unsent, link);
+		free(u);
+		om_arena_reset(&l->arena);
+	}
+}
+
+struct audit_tell {
+	struct om_service *sv;
+	struct ledger *l;
+};
+
+static bool
+audit_tell_row(void *arg, const struct om_audit_row *row)
+{
+	struct audit_tell *t = arg;
+	struct om_audit_entry entry;
+	char hex[2 * OM_HASH_LEN + 1];
+	enum om_err err;
+
+	ledger_audit_entry(row, hex, &entry);
+	err = om_service_send(t->sv, OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_APPENDED, &entry);
+	if (err == OM_ERR_FULL || err == OM_ERR_NOMEM) {
+		return false; /* from this one on, next time */
+	}
+	t->l->audit_sent = row->seq;
+	return true;
+}
+
+/* The entries are read back from the store: they are told as they are stored. */
+static void
+audit_tell(struct om_service *sv, struct ledger *l)
+{
+	struct audit_tell t = { sv, l };
+	struct om_audit_filter filter = { .after_seq = l->audit_sent };
+	struct om_audit_mark head;
+	bool more = false;
+
+	if (om_store_audit_head(l->store, &head) != OM_OK || head.seq <= l->audit_sent) {
+		return;
+	}
+	if (om_store_audit_each(l->store, &filter, LEDGER_GROUP_MAX, audit_tell_row, &t, &more) !=
+	    OM_OK) {
+		om_warn("ledger.audit", "entries cannot be told: %s", om_store_why(l->store));
+	}
+}
+
+void
+ledger_flush(struct om_service *sv, struct ledger *l)
+{
+	enum om_err err;
+
+	if (l->in_tx) {
+		l->in_tx = false;
+		err = om_store_commit(l->store);
+		group_answer(sv, l, err);
+		if (err == OM_OK) {
+			if (l->degraded) {
+				om_info("ledger.recovered", "writing works again");
+			}
+			group_tell(sv, l);
+			ledger_followers_answer(sv, l, false);
+		} else if (!l->degraded) {
+			om_error("ledger.failed", "%zu writes refused: %s", l->group,
+				 om_store_why(l->store));
+		}
+		l->failed_groups += err != OM_OK;
+		l->degraded = err != OM_OK;
+	}
+	group_reset(l);
+	unsent_retry(sv, l);
+	audit_tell(sv, l);
+	if (om_store_maintain(l->store) != OM_OK) {
+		om_warn("ledger.checkpoint", "%s", om_store_why(l->store));
+	}
+}
+
+static void
+group_added(struct om_service *sv, struct ledger *l, const struct om_in *in)
+{
+	l->group++;
+	l->group_bytes += in->raw.len;
+	if (l->degraded || l->group >= LEDGER_GROUP_MAX || l->group_bytes >= LEDGER_GROUP_BYTES) {
+		ledger_flush(sv, l);
+	}
+}
+
+static struct ledger_answer *
+answer_new(struct om_service *sv, struct ledger *l, const struct om_in *in)
+{
+	struct ledger_answer *a = om_arena_alloc(&l->arena, sizeof(*a));
+
+	if (a != NULL) {
+		a->rq = om_service_later(sv, in);
+		STAILQ_INSERT_TAIL(&l->answers, a, link);
+	}
+	return a;
+}
+
+enum om_err
+ledger_answer_later(struct om_service *sv, struct ledger *l, const struct om_in *in,
+		    enum om_msg_type type, const void *body)
+{
+	struct ledger_answer *a = body == NULL ? NULL : answer_new(sv, l, in);
+
+	if (a == NULL) {
+		return OM_ERR_NOMEM; /* it may become durable all the same: as after a time-out */
+	}
+	a->type = type;
+	a->body = body;
+	group_added(sv, l, in);
+	return OM_OK;
+}
+
+enum om_err
+ledger_ok_later(struct om_service *sv, struct ledger *l, const struct om_in *in)
+{
+	struct ledger_answer *a = answer_new(sv, l, in);
+
+	if (a == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	a->ok = true;
+	group_added(sv, l, in);
+	return OM_OK;
+}
+
+enum om_err
+ledger_answer_read(struct om_service *sv, struct ledger *l, const struct om_in *in,
+		   enum om_msg_type type, const void *body)
+{
+	struct ledger_answer *a;
+	enum om_err err;
+
+	if (!l->in_tx) {
+		err = body == NULL ? OM_ERR_NOMEM : om_service_reply(sv, in, type, body);
+		group_reset(l);
+		return err;
+	}
+	a = body == NULL ? NULL : answer_new(sv, l, in);
+	if (a == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	a->type = type;
+	a->body = body;
+	return OM_OK;
+}
+
+enum om_err
+ledger_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in, enum om_err err)
+{
+	(void)!om_service_reply_err(sv, in, err, "%s", om_store_why(l->store));
+	if (l->degraded) {
+		ledger_flush(sv, l);
+	}
+	return OM_OK;
+}
+
+/* --- long work in pieces ------------------------------------------------------------------------ */
+
+void
+ledger_step_soon(struct om_service *sv, struct ledger *l)
+{
+	if (l->step_timer == 0 && om_timer_start(om_service_cx(sv), LEDGER_STEP_MS, 0, 0,
+						 &l->step_timer) != OM_OK) {
+		l->step_timer = 0; /* the tick comes round */
+	}
+}
+
+static struct om_wall
+ledger_before(const struct ledger *l, uint64_t keep_ms)
+{
+	const struct om_wall now = ledger_now(l);
+
+	if (keep_ms == 0 || ledger_ms(now) <= keep_ms) {
+		return (struct om_wall){ 0 };
+	}
+	return ledger_wall(ledger_ms(now) - keep_ms);
+}
+
+static void
+purge_step(struct om_service *sv, struct ledger *l)
+{
+	struct om_purge purge = {
+		.finished_before = ledger_before(l, l->conf->keep_ms),
+		.audit_before = ledger_before(l, l->conf->audit_keep_ms),
+		.bytes_max = l->conf->keep_bytes,
+	};
+
+	l->purging = false;
+	if ((purge.finished_before.ns == 0 && purge.audit_before.ns == 0 && purge.bytes_max == 0) ||
+	    ledger_begin(l) != OM_OK) {
+		return;
+	}
+	if (om_store_purge(l->store, &purge) == OM_OK && purge.jobs + purge.audit_rows > 0) {
+		om_info("ledger.purged", "%llu jobs and %llu audit entries removed by retention",
+			(unsigned long long)purge.jobs, (unsigned long long)purge.audit_rows);
+	}
+	ledger_flush(sv, l);
+	if (purge.more) {
+		l->purging = true;
+		ledger_step_soon(sv, l);
+	}
+}
+
+static enum om_err
+ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
+{
+	struct ledger *l = ledger_of(state);
+	const struct om_timer_fired *fired = (const void *)msg->payload;
+
+	if (msg->type != OM_SYS_TIMER) {
+		return OM_ERR_UNKNOWN_TYPE;
+	}
+	if (fired->timer == l->step_timer) {
+		l->step_timer = 0;
+	} else {
+		l->ticks++;
+		l->purging = l->purging || l->ticks % LEDGER_PURGE_TICKS == 1;
+		ledger_flush(sv, l);
+		ledger_followers_answer(sv, l, true);
+	}
+	ledger_verify_step(sv, l);
+	if (l->purging) {
+		purge_step(sv, l);
+	}
+	return OM_OK;
+}
+
+static void
+ledger_on_batch_end(struct om_service *sv, void *state)
+{
+	ledger_flush(sv, ledger_of(state));
+}
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+static enum om_err
+ledger_start(struct om_service *sv, void *state, const void *arg)
+{
+	const struct om_ledger_conf *conf = arg;
+	struct om_sqlite_conf store_conf = { .path = conf->path,
+					     .wal_bytes = conf->wal_bytes,
+					     .cache_kib = conf->cache_kib,
+					     .vfs = conf->vfs };
+	struct ledger *l = state;
+	struct om_audit_mark head;
+	struct om_why why;
+	enum om_err err;
+
+	l->magic = LEDGER_MAGIC;
+	l->conf = conf;
+	l->arena.max = LEDGER_ARENA_MAX;
+	STAILQ_INIT(&l->unsent);
+	STAILQ_INIT(&l->verifying);
+	TAILQ_INIT(&l->followers);
+	group_reset(l);
+	err = om_sqlite_open(&store_conf, &l->store, &why);
+	if (err != OM_OK) {
+		om_error("ledger.open", "%s", why.text);
+		return err;
+	}
+	err = om_store_audit_head(l->store, &head);
+	if (err == OM_OK) {
+		l->audit_sent = head.seq; /* before this life: read, not told */
+		err = ledger_recover_lost(l);
+	}
+	if (err == OM_OK) {
+		err = om_timer_start(om_service_cx(sv), LEDGER_TICK_MS, LEDGER_TICK_MS, 0,
+				     &l->tick_timer);
+	}
+	if (err != OM_OK) {
+		om_error("ledger.open", "%s", om_store_why(l->store));
+	}
+	return err;
+}
+
+static void
+ledger_stop(struct om_service *sv, void *state, enum om_err why)
+{
+	struct ledger *l = ledger_of(state);
+	struct ledger_unsent *u;
+	struct ledger_verify *v;
+
+	(void)why;
+	if (l->store != NULL) {
+		ledger_flush(sv, l);
+	}
+	ledger_followers_drop(sv, l);
+	while ((v = STAILQ_FIRST(&l->verifying)) != NULL) {
+		STAILQ_REMOVE_HEAD(&l->verifying, link);
+		om_service_reply_err_to(sv, &v->rq, OM_ERR_SHUTDOWN, "the ledger is stopping");
+		free(v);
+	}
+	while ((u = STAILQ_FIRST(&l->unsent)) != NULL) {
+		STAILQ_REMOVE_HEAD(&l->unsent, link);
+		free(u);
+	}
+	om_store_close(l->store);
+	l->store = NULL;
+	om_arena_fini(&l->arena);
+}
+
+static const struct om_service_handler ledger_handlers[] = {
+	{ OM_MSG_LEDGER_SUBMIT, ledger_on_submit },
+	{ OM_MSG_LEDGER_MOVE, ledger_on_move },
+	{ OM_MSG_LEDGER_OUTPUT, ledger_on_output },
+	{ OM_MSG_LEDGER_SET, ledger_on_set },
+	{ OM_MSG_AUDIT_APPEND, ledger_on_append },
+	{ OM_MSG_JOB_GET, ledger_on_get },
+	{ OM_MSG_JOB_LIST, ledger_on_list },
+	{ OM_MSG_JOB_OUTPUT, ledger_on_job_output },
+	{ OM_MSG_LEDGER_SPEC_GET, ledger_on_spec_get },
+	{ OM_MSG_LEDGER_RECOVER, ledger_on_recover },
+	{ OM_MSG_LEDGER_LIST, ledger_on_entries },
+	{ OM_MSG_LEDGER_COUNT, ledger_on_count },
+	{ OM_MSG_LEDGER_AUDIT, ledger_on_audit },
+	{ OM_MSG_LEDGER_AUDIT_VERIFY, ledger_on_audit_verify },
+};
+
+const struct om_service_def om_ledger_service = {
+	.name = OM_LEDGER,
+	.state_size = sizeof(struct ledger),
+	.start = ledger_start,
+	.stop = ledger_stop,
+	.on = ledger_handlers,
+	.on_count = OM_COUNT(ledger_handlers),
+	.on_msg = ledger_on_msg,
+	.on_batch_end = ledger_on_batch_end,
+	.detached = true,
+	.restart = OM_RESTART_ALWAYS,
+};

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_ACTORS_LEDGER_IMPL_H
+#define OM_ACTORS_LEDGER_IMPL_H
+
+/* Shared by ledger.c (groups, life), ledger_write.c, ledger_read.c, ledger_info.c (rows as
+ * messages).  Nobody else includes it. */
+#include <sys/queue.h>
+#include "actors/job_level.h"
+#include "actors/ledger.h"
+#include "actors/names.h"
+#include "base/assert.h"
+#include "store/sqlite.h"
+
+#define LEDGER_MAGIC UINT32_C(0x6c656467)
+#define LEDGER_GROUP_MAX 4096 /* writes in one transaction, then it is committed */
+#define LEDGER_GROUP_BYTES (UINT64_C(16) << 20) /* the same, by what they bring */
+#define LEDGER_FOLLOWERS_MAX 1024
+#define LEDGER_FOLLOW_MS 60000 /* a follower is answered after this, with nothing */
+#define LEDGER_FILES_MAX 64 /* files of a job that are named in its row */
+#define LEDGER_LIST_DEFAULT 100
+#define LEDGER_LIST_MAX 1000
+
+/* An answer that waits for the commit. */
+struct ledger_answer {
+	STAILQ_ENTRY(ledger_answer) link;
+	struct om_bus_request rq;
+	enum om_msg_type type; /* of the answer */
+	bool ok; /* the answer is a plain ok */
+	const void *body; /* in the group's arena */
+};
+
+/* A job's new state, to be told after the commit. */
+struct ledger_event {
+	STAILQ_ENTRY(ledger_event) link;
+	struct om_job_event body; /* strings in the group's arena */
+};
+
+/* An event that the provider had no room for: made anew from the row when it has. */
+struct ledger_unsent {
+	STAILQ_ENTRY(ledger_unsent) link;
+	struct om_job_id id;
+	enum om_job_state from, to;
+	struct om_wall at;
+};
+
+/* A job.output with `follow` that has nothing to tell yet. */
+struct ledger_follower {
+	TAILQ_ENTRY(ledger_follower) link;
+	struct om_bus_request rq;
+	struct om_job_id job;
+	enum om_out_kind kind;
+	char file[OM_OUT_NAME_MAX + 1];
+	uint64_t offset, limit;
+	struct om_mono until;
+	bool due; /* something was stored for it in this group */
+};
+
+struct ledger_verify {
+	STAILQ_ENTRY(ledger_verify) link;
+	struct om_bus_request rq;
+};
+
+struct ledger {
+	uint32_t magic;
+	const struct om_ledger_conf *conf;
+	struct om_store *store;
+
+	/* the group */
+	bool in_tx;
+	bool degraded; /* the last group failed: each write is a group of its own, until one works */
+	struct om_arena arena; /* all that is made for the group's answers */
+	STAILQ_HEAD(, ledger_answer) answers;
+	STAILQ_HEAD(, ledger_event) events;
+	size_t group;
+	uint64_t group_bytes;
+
+	STAILQ_HEAD(, ledger_unsent) unsent;
+	uint64_t audit_sent; /* entries up to here were told to the activity_logger */
+	TAILQ_HEAD(, ledger_follower) followers;
+	size_t follower_count;
+
+	STAILQ_HEAD(, ledger_verify) verifying;
+	struct om_audit_check check;
+
+	struct om_out_info outs[LEDGER_FILES_MAX]; /* scratch of ledger_info_full */
+	uint64_t tick_timer, step_timer;
+	bool purging;
+	uint64_t ticks;
+	uint64_t failed_groups;
+};
+
+static inline struct ledger *
+ledger_of(void *state)
+{
+	struct ledger *l = state;
+
+	OM_ASSERT(l->magic == LEDGER_MAGIC);
+	return l;
+}
+
+static inline struct om_wall
+ledger_now(const struct ledger *l)
+{
+	return l->conf->wall != NULL ? l->conf->wall() : om_wall_now();
+}
+
+static inline uint64_t
+ledger_ms(struct om_wall at)
+{
+	return at.ns <= 0 ? 0 : (uint64_t)(at.ns / OM_NS_PER_MS);
+}
+
+static inline struct om_wall
+ledger_wall(uint64_t ms)
+{
+	return (struct om_wall){ ms > INT64_MAX / OM_NS_PER_MS ? INT64_MAX :
+								  (int64_t)ms * OM_NS_PER_MS };
+}
+
+/* ledger.c */
+/* Opens the group's transaction if none is open. */
+enum om_err ledger_begin(struct ledger *l) OM_MUST_CHECK;
+/* Commits the group, answers, tells.  Fine without a group. */
+void ledger_flush(struct om_service *sv, struct ledger *l);
+/* The message is answered with this after the commit.  NOMEM: answered at once with that. */
+enum om_err ledger_answer_later(struct om_service *sv, struct ledger *l, const struct om_in *in,
+				enum om_msg_type type, const void *body) OM_MUST_CHECK;
+enum om_err ledger_ok_later(struct om_service *sv, struct ledger *l, const struct om_in *in)
+	OM_MUST_CHECK;
+/* A read's answer: at once, or after the commit when a group is open (it may have seen its rows). */
+enum om_err ledger_answer_read(struct om_service *sv, struct ledger *l, const struct om_in *in,
+			       enum om_msg_type type, const void *body) OM_MUST_CHECK;
+/* The error of a store call as the answer, with the store's reason. */
+enum om_err ledger_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in,
+			  enum om_err err) OM_MUST_CHECK;
+/* Asks for another ledger_step soon. */
+void ledger_step_soon(struct om_service *sv, struct ledger *l);
+
+/* ledger_write.c */
+enum om_err ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_move(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_output(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_set(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_append(struct om_service *sv, void *state, const struct om_in *in);
+/* Jobs that a crash left in the middle.  In a transaction of its own. */
+enum om_err ledger_recover_lost(struct ledger *l) OM_MUST_CHECK;
+
+/* ledger_read.c */
+enum om_err ledger_on_get(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_list(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_job_output(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_spec_get(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_recover(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_entries(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_count(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_audit(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_audit_verify(struct om_service *sv, void *state, const struct om_in *in);
+/* Something was stored for this job, or it ended: its followers are looked at after the commit. */
+void ledger_followers_due(struct ledger *l, const struct om_job_id *id);
+void ledger_followers_answer(struct om_service *sv, struct ledger *l, bool all_late);
+void ledger_followers_drop(struct om_service *sv, struct ledger *l);
+void ledger_verify_step(struct om_service *sv, struct ledger *l);
+
+/* ledger_info.c */
+/* A row as a message; strings are copied to the arena.  NULL: no memory. */
+struct om_job_info *ledger_info(struct ledger *l, const struct om_job_row *row);
+/* The same with sizes and names of its output and the evidence. */
+struct om_job_info *ledger_info_full(struct ledger *l, const struct om_job_row *row);
+struct om_str ledger_keep(struct ledger *l, const char *text);
+/* Fills an event from a row.  false: no memory. */
+bool ledger_event_fill(struct ledger *l, const struct om_job_row *row, enum om_job_state from,
+		       struct om_wall at, struct om_job_event *out);
+/* The entry as a message; strings are borrowed from the row, the hash goes to hex. */
+void ledger_audit_entry(const struct om_audit_row *row, char hex[2 * OM_HASH_LEN + 1],
+			struct om_audit_entry *out);
+/* The name of the audit entry for this move. */
+struct om_str ledger_event_name(enum om_job_state from, enum om_job_state to);
+
+#endif /* OM_ACTORS_LEDGER_IMPL_H */
