@@ -130,7 +130,6 @@ struct om_owned {
 
 #define OM_NODE_WORDS 5
 #ifdef __clang__
-#pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end" /* words is the payload */
 #endif
 /* A message inside another object (timer, watch, work, bell): sending it needs no memory. */
@@ -139,9 +138,6 @@ struct om_node {
 	struct om_msg msg;
 	uint64_t words[OM_NODE_WORDS]; /* msg.payload */
 } __attribute__((aligned(16)));
-#ifdef __clang__
-#pragma clang diagnostic pop
-#endif
 
 static inline struct om_msg_hdr *
 om_hdr(const struct om_msg *msg)
