@@ -266,8 +266,12 @@ nflog_recv(struct om_nflog *log, void *data, size_t size, size_t *len, struct om
 	if ((msg.msg_flags & MSG_TRUNC) != 0) {
 		return om_why_set(why, OM_ERR_NET, "NFLOG: a datagram was cut");
 	}
-	/* Only the kernel has port 0; a datagram of a local process is not evidence. */
-	*len = from.nl_pid == 0 ? (size_t)n : 0;
+	if (from.nl_pid != 0) {
+		/* The kernel has port 0: somebody here forges evidence. */
+		return om_why_set(why, OM_ERR_NET, "NFLOG: a datagram of process %u",
+				  (unsigned)from.nl_pid);
+	}
+	*len = (size_t)n;
 	return OM_OK;
 }
 
@@ -276,6 +280,7 @@ om_nflog_read(struct om_nflog *log, struct om_flow_event *events, size_t max, si
 	      struct om_why *why)
 {
 	char data[NFLOG_RECV] __attribute__((aligned(8)));
+	bool lost = false;
 
 	OM_ASSERT(log->magic == NFLOG_MAGIC);
 	*count = 0;
@@ -285,8 +290,16 @@ om_nflog_read(struct om_nflog *log, struct om_flow_event *events, size_t max, si
 		enum om_err err;
 
 		err = nflog_recv(log, data, sizeof(data), &len, why);
-		if (err != OM_OK || len == 0) {
+		if (err == OM_ERR_FULL && !lost) {
+			/* Told once, before the events that are still there: they are the evidence. */
+			lost = true;
+			continue;
+		}
+		if (err != OM_OK) {
 			return err;
+		}
+		if (len == 0) {
+			break;
 		}
 		err = om_nflog_parse(data, len, events + *count, max - *count, &n);
 		*count += n;
@@ -295,5 +308,5 @@ om_nflog_read(struct om_nflog *log, struct om_flow_event *events, size_t max, si
 					  "NFLOG: datagram not understood");
 		}
 	}
-	return OM_OK;
+	return lost ? OM_ERR_FULL : OM_OK;
 }

@@ -177,6 +177,8 @@ chain_ip4(const struct om_walls *w, struct om_buf *out)
 	}
 	refuse(w, out, "r_source");
 	if (w->guest4.family == 4) {
+		om_buf_add_str(out, "ip version != 4 ");
+		refuse(w, out, "r_options");
 		om_buf_add_str(out, "ip hdrlength != 5 ");
 		refuse(w, out, "r_options");
 		om_buf_add_str(out, "ip daddr " SPECIAL4 " ");
@@ -207,6 +209,8 @@ chain_ip6(const struct om_walls *w, struct om_buf *out)
 		      om_ip_format(&w->guest6, ip));
 	om_buf_printf(out, "ip6 saddr != %s ", ip);
 	refuse(w, out, "r_source");
+	om_buf_add_str(out, "ip6 version != 6 ");
+	refuse(w, out, "r_options");
 	om_buf_add_str(out, "ip6 nexthdr " OPTIONS6 " ");
 	refuse(w, out, "r_options");
 	om_buf_add_str(out, "ip6 daddr " SPECIAL6 " ");
