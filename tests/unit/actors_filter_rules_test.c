@@ -1,0 +1,757 @@
+/* SPDX-License-Identifier: ISC */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "actors/filter_rules.h"
+
+#define NOON 1700049600 /* 2023-11-15 12:00:00 UTC, a Wednesday */
+
+static struct om_wall
+at(int64_t unix_s)
+{
+	return (struct om_wall){ unix_s * OM_NS_PER_S };
+}
+
+static struct om_filter *
+filter_new(const char *owner, enum om_filter_action action)
+{
+	struct om_filter *f = NULL;
+
+	assert_int_equal(om_filter_new(om_str_of(owner), action, &f), OM_OK);
+	return f;
+}
+
+static struct om_filter_request
+request(const char *peer, const char *network)
+{
+	struct om_filter_request rq = { .peer = om_str_of(peer), .network_id = om_str_of(network) };
+
+	rq.cores = 1;
+	rq.mem_mib = 512;
+	rq.disk_mib = 256;
+	rq.runtime_s = 600;
+	return rq;
+}
+
+static struct om_filter_result
+decide(struct om_filter *f, struct om_filter_request rq)
+{
+	struct om_filter_result r;
+
+	om_filter_decide(f, &rq, at(NOON), &r);
+	return r;
+}
+
+static struct om_filter_result
+decide_at(struct om_filter *f, struct om_filter_request rq, int64_t unix_s)
+{
+	struct om_filter_result r;
+
+	om_filter_decide(f, &rq, at(unix_s), &r);
+	return r;
+}
+
+#define PAIRS_MAX 8
+
+/* Settings as key, value, ..., NULL. */
+static enum om_err
+put_rule(struct om_filter *f, const char *name, const char *kind, int priority, bool replace,
+	 struct om_why *why, const char *const *settings)
+{
+	struct om_pair pairs[PAIRS_MAX];
+	struct om_rule rule = { .name = om_str_of(name), .kind = om_str_of(kind) };
+	size_t n = 0;
+
+	for (; settings[2 * n] != NULL; n++) {
+		assert_true(n < PAIRS_MAX);
+		pairs[n].key = om_str_of(settings[2 * n]);
+		pairs[n].value = om_str_of(settings[2 * n + 1]);
+	}
+	OM_SET(&rule, rule, settings, ((struct om_pairs){ pairs, n }));
+	if (priority >= 0) {
+		OM_SET(&rule, rule, priority, (uint64_t)priority);
+	}
+	return om_filter_rule_put(f, &rule, replace, why);
+}
+
+#define RULE(f, name, kind, prio, ...)                                                 \
+	do {                                                                           \
+		struct om_why why_ = { "" };                                           \
+		const char *const settings_[] = { __VA_ARGS__, NULL };                 \
+		if (put_rule(f, name, kind, prio, false, &why_, settings_) != OM_OK) { \
+			fail_msg("%s", why_.text);                                     \
+		}                                                                      \
+	} while (0)
+
+#define BAD_RULE(f, kind, word, ...)                                                    \
+	do {                                                                            \
+		struct om_why why_ = { "" };                                            \
+		const char *const settings_[] = { __VA_ARGS__, NULL };                  \
+		assert_int_equal(put_rule(f, "bad", kind, -1, false, &why_, settings_), \
+				 OM_ERR_INVALID);                                       \
+		if (strstr(why_.text, word) == NULL) {                                  \
+			fail_msg("\"%s\" is not in \"%s\"", word, why_.text);           \
+		}                                                                       \
+	} while (0)
+
+static void
+trust(struct om_filter *f, const char *network)
+{
+	assert_int_equal(om_name_set_add(om_filter_trusted(f), om_str_of(network)), OM_OK);
+}
+
+static void
+block(struct om_filter *f, const char *peer)
+{
+	assert_int_equal(om_name_set_add(om_filter_blocked(f), om_str_of(peer)), OM_OK);
+}
+
+/* --- the reference's ten -------------------------------------------------------------------------- */
+
+static void
+owner_peer_gets_priority(void **state)
+{
+	struct om_filter *f = filter_new("alice", OM_FILTER_REJECT_ALL);
+	struct om_filter_result r = decide(f, request("alice", ""));
+
+	(void)state;
+	assert_int_equal(r.verdict, OM_FILTER_ACCEPT);
+	assert_int_equal(r.level, OM_LEVEL_OWNER);
+	assert_string_equal(r.reason, "owner");
+	om_filter_free(f);
+}
+
+static void
+blocked_peer_is_rejected(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_filter_result r;
+
+	(void)state;
+	block(f, "mallory");
+	r = decide(f, request("mallory", ""));
+	assert_int_equal(r.verdict, OM_FILTER_REJECT);
+	assert_non_null(strstr(r.text, "blocked"));
+	assert_string_equal(r.reason, "peer_blocked");
+	om_filter_free(f);
+}
+
+static void
+trusted_network_accepted(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_TRUSTED_REJECT);
+	struct om_filter_result r;
+
+	(void)state;
+	trust(f, "home");
+	r = decide(f, request("bob", "home"));
+	assert_int_equal(r.verdict, OM_FILTER_ACCEPT);
+	assert_int_equal(r.level, OM_LEVEL_NETWORK);
+	om_filter_free(f);
+}
+
+static void
+untrusted_network_rejected(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_TRUSTED_REJECT);
+	struct om_filter_result r;
+
+	(void)state;
+	trust(f, "home");
+	r = decide(f, request("bob", "cafe"));
+	assert_int_equal(r.verdict, OM_FILTER_REJECT);
+	assert_string_equal(r.reason, "network_not_trusted");
+	om_filter_free(f);
+}
+
+static void
+resource_limit_rule(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_filter_request rq = request("bob", "");
+	struct om_filter_result r;
+
+	(void)state;
+	RULE(f, "limits", "resources", -1, "max_cores", "4");
+	rq.cores = 8;
+	r = decide(f, rq);
+	assert_int_equal(r.verdict, OM_FILTER_REJECT);
+	assert_non_null(strstr(r.text, "CPU cores"));
+	assert_non_null(strstr(r.text, "8"));
+	assert_non_null(strstr(r.text, "4"));
+	assert_string_equal(r.rule, "limits");
+	rq.cores = 2;
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	rq.cores = 4; /* equal to the limit passes */
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	om_filter_free(f);
+}
+
+static void
+activity_description_rule(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_filter_request rq = request("bob", "");
+	struct om_filter_result r;
+
+	(void)state;
+	RULE(f, "activity", "activity", -1, "require", "ML, training", "forbid", "crypto, mining");
+	rq.activity = OM_STR("Cryptocurrency mining job");
+	r = decide(f, rq);
+	assert_int_equal(r.verdict, OM_FILTER_REJECT);
+	assert_string_equal(r.reason, "activity_forbidden");
+	rq.activity = OM_STR("ML model training");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	om_filter_free(f);
+}
+
+static void
+quiet_hours_rule(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	char start[8], end[8];
+	struct om_filter_result r;
+
+	(void)state;
+	/* start = this hour, end = the next, for each hour of the day */
+	for (int64_t hour = 0; hour < 24; hour++) {
+		(void)snprintf(start, sizeof(start), "%d", (int)hour);
+		(void)snprintf(end, sizeof(end), "%d", (int)(hour + 1) % 24);
+		RULE(f, "quiet", "quiet_hours", -1, "start", start, "end", end, "zone", "utc",
+		     "action", "reject");
+		r = decide_at(f, request("bob", ""), NOON + (hour - 12) * 3600 + 1800);
+		assert_int_equal(r.verdict, OM_FILTER_REJECT);
+		assert_string_equal(r.reason, "quiet_hours");
+		r = decide_at(f, request("bob", ""), NOON + (hour - 11) * 3600);
+		assert_int_equal(r.verdict, OM_FILTER_ACCEPT);
+		assert_true(om_filter_rule_remove(f, OM_STR("quiet")));
+	}
+	om_filter_free(f);
+}
+
+static void
+filter_statistics(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_TRUSTED_REJECT);
+	struct om_filter_counts c;
+
+	(void)state;
+	om_filter_counts(f, &c);
+	assert_true(c.acceptance_rate == 0.0 && c.rejection_rate == 0.0);
+	trust(f, "home");
+	(void)decide(f, request("a", "home"));
+	(void)decide(f, request("b", "home"));
+	(void)decide(f, request("c", "cafe"));
+	om_filter_counts(f, &c);
+	assert_int_equal(c.evaluated, 3);
+	assert_int_equal(c.accepted, 2);
+	assert_int_equal(c.rejected, 1);
+	assert_true(c.acceptance_rate > 0.666 && c.acceptance_rate < 0.667);
+	RULE(f, "limits", "resources", -1, "max_cores", "0");
+	(void)decide(f, request("a", "home"));
+	om_filter_counts(f, &c);
+	assert_int_equal(c.active_rules, 1);
+	assert_int_equal(c.total_rules, 1);
+	assert_true(om_filter_rule_enable(f, OM_STR("limits"), false));
+	om_filter_reset(f);
+	om_filter_counts(f, &c);
+	assert_int_equal(c.evaluated, 0);
+	assert_int_equal(c.active_rules, 0);
+	assert_int_equal(c.total_rules, 1);
+	om_filter_free(f);
+}
+
+static void
+add_and_remove_trusted_network(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_TRUSTED_REJECT);
+
+	(void)state;
+	trust(f, "home");
+	trust(f, "home");
+	assert_int_equal(decide(f, request("bob", "home")).verdict, OM_FILTER_ACCEPT);
+	assert_true(om_name_set_remove(om_filter_trusted(f), OM_STR("home")));
+	assert_false(om_name_set_remove(om_filter_trusted(f), OM_STR("home")));
+	assert_int_equal(decide(f, request("bob", "home")).verdict, OM_FILTER_REJECT);
+	om_filter_free(f);
+}
+
+static void
+block_and_unblock_peer(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+
+	(void)state;
+	block(f, "bob");
+	assert_int_equal(decide(f, request("bob", "")).verdict, OM_FILTER_REJECT);
+	assert_int_equal(decide(f, request("bobby", "")).verdict, OM_FILTER_ACCEPT);
+	assert_true(om_name_set_remove(om_filter_blocked(f), OM_STR("bob")));
+	assert_int_equal(decide(f, request("bob", "")).verdict, OM_FILTER_ACCEPT);
+	om_filter_free(f);
+}
+
+/* --- default actions -------------------------------------------------------------------------------- */
+
+static void
+default_actions(void **state)
+{
+	static const struct {
+		const char *name, *alias;
+		enum om_filter_verdict trusted, others;
+	} want[] = {
+		{ "accept_trusted_hold_others", "acceptAll", OM_FILTER_ACCEPT, OM_FILTER_HOLD },
+		{ "accept_trusted_reject_others", "acceptTrustedOnly", OM_FILTER_ACCEPT,
+		  OM_FILTER_REJECT },
+		{ "hold_all", "requireApproval", OM_FILTER_HOLD, OM_FILTER_HOLD },
+		{ "reject_all", "rejectAll", OM_FILTER_REJECT, OM_FILTER_REJECT },
+		{ "accept_everyone", "accept_everyone", OM_FILTER_ACCEPT, OM_FILTER_ACCEPT },
+	};
+	enum om_filter_action action;
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(want); i++) {
+		enum om_filter_action alias;
+		struct om_filter *f;
+		struct om_filter_result r;
+
+		assert_int_equal(om_filter_action_parse(om_str_of(want[i].name), &action), OM_OK);
+		assert_int_equal(om_filter_action_parse(om_str_of(want[i].alias), &alias), OM_OK);
+		assert_int_equal(action, alias);
+		assert_string_equal(om_filter_action_text(action), want[i].name);
+		f = filter_new("", action);
+		trust(f, "home");
+		r = decide(f, request("bob", "home"));
+		assert_int_equal(r.verdict, want[i].trusted);
+		if (r.verdict != OM_FILTER_REJECT) {
+			assert_int_equal(r.level, OM_LEVEL_NETWORK);
+		}
+		r = decide(f, request("bob", "cafe"));
+		assert_int_equal(r.verdict, want[i].others);
+		if (r.verdict != OM_FILTER_REJECT) {
+			assert_int_equal(r.level, OM_LEVEL_EXTERNAL);
+		}
+		assert_int_equal(decide(f, request("bob", "")).verdict, want[i].others);
+		om_filter_free(f);
+	}
+	assert_int_equal(om_filter_action_parse(OM_STR("accept_all"), &action), OM_ERR_INVALID);
+}
+
+/* --- order ------------------------------------------------------------------------------------------ */
+
+static void
+owner_goes_before_blocks_and_rules(void **state)
+{
+	struct om_filter *f = filter_new("alice", OM_FILTER_REJECT_ALL);
+	struct om_filter_request rq = request("alice", "");
+
+	(void)state;
+	block(f, "alice");
+	RULE(f, "nothing", "resources", -1, "max_cores", "0");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	rq.peer = OM_STR("Alice"); /* ids are bytes */
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_REJECT);
+	rq.operator= true;
+	assert_int_equal(decide(f, rq).level, OM_LEVEL_OWNER);
+	om_filter_free(f);
+}
+
+static void
+no_owner_is_nobody(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_REJECT_ALL);
+
+	(void)state;
+	assert_int_equal(decide(f, request("", "")).verdict, OM_FILTER_REJECT);
+	om_filter_free(f);
+}
+
+static void
+equal_priority_goes_by_name(void **state) /* A.12 (3) */
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_rule rule;
+
+	(void)state;
+	RULE(f, "b", "resources", 50, "max_cores", "0");
+	RULE(f, "c", "resources", 50, "max_cores", "0");
+	RULE(f, "a", "resources", 50, "max_cores", "0");
+	assert_string_equal(decide(f, request("bob", "")).rule, "a");
+	RULE(f, "z", "resources", 51, "max_cores", "0");
+	assert_string_equal(decide(f, request("bob", "")).rule, "z");
+	om_filter_rule_at(f, 0, &rule);
+	assert_true(om_str_is(rule.name, "z"));
+	assert_int_equal(rule.hits, 1);
+	om_filter_rule_at(f, 1, &rule);
+	assert_true(om_str_is(rule.name, "a"));
+	om_filter_free(f);
+}
+
+static void
+disabling_a_rule_works(void **state) /* A.12 (3): setRuleEnabled did nothing */
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+
+	(void)state;
+	RULE(f, "no", "resources", -1, "max_cores", "0");
+	assert_int_equal(decide(f, request("bob", "")).verdict, OM_FILTER_REJECT);
+	assert_true(om_filter_rule_enable(f, OM_STR("no"), false));
+	assert_int_equal(decide(f, request("bob", "")).verdict, OM_FILTER_ACCEPT);
+	assert_true(om_filter_rule_enable(f, OM_STR("no"), true));
+	assert_int_equal(decide(f, request("bob", "")).verdict, OM_FILTER_REJECT);
+	assert_false(om_filter_rule_enable(f, OM_STR("nix"), true));
+	om_filter_free(f);
+}
+
+static void
+low_priority_goes_on(void **state) /* A.12 (3): it was a stub, and external never happened */
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_TRUSTED_REJECT);
+	struct om_filter_request rq = request("bob", "home");
+
+	(void)state;
+	trust(f, "home");
+	RULE(f, "night", "quiet_hours", 60, "start", "0", "end", "23:59", "zone", "utc", "action",
+	     "low_priority");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	assert_int_equal(decide(f, rq).level, OM_LEVEL_EXTERNAL);
+	/* It does not open the door that a later rule or the default keeps shut. */
+	rq.network_id = OM_STR("cafe");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_REJECT);
+	rq.network_id = OM_STR("home");
+	RULE(f, "limits", "resources", 50, "max_cores", "0");
+	assert_string_equal(decide(f, rq).rule, "limits");
+	om_filter_free(f);
+}
+
+static void
+default_rules_of_the_reference(void **state) /* A.12 (4): by night everything was lost */
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_TRUSTED_HOLD);
+	struct om_filter_result r;
+
+	(void)state;
+	RULE(f, "limits", "resources", -1, "max_cores", "8", "max_mem_mib", "16384",
+	     "max_runtime_s", "3600");
+	RULE(f, "quiet", "quiet_hours", -1, "start", "22", "end", "8", "zone", "utc");
+	trust(f, "home");
+	r = decide_at(f, request("bob", "home"), NOON + 11 * 3600);
+	assert_int_equal(r.verdict, OM_FILTER_HOLD); /* held, not dropped */
+	assert_int_equal(r.level, OM_LEVEL_NETWORK);
+	assert_non_null(strstr(r.text, "22:00-08:00"));
+	assert_int_equal(decide(f, request("bob", "home")).verdict, OM_FILTER_ACCEPT);
+	om_filter_free(f);
+}
+
+/* --- the kinds -------------------------------------------------------------------------------------- */
+
+static void
+resources(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_filter_request rq = request("bob", "");
+
+	(void)state;
+	RULE(f, "limits", "resources", -1, "max_mem_mib", "1024", "max_disk_mib", "2048",
+	     "max_runtime_s", "3600");
+	rq.cores = 1024; /* no limit was given */
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	rq.mem_mib = 1025;
+	assert_non_null(
+	    strstr(decide(f, rq).text, "memory 1025 MiB is over the limit of 1024 MiB"));
+	rq.mem_mib = 1024;
+	rq.disk_mib = 2049;
+	assert_non_null(strstr(decide(f, rq).text, "disk 2049 MiB"));
+	rq.disk_mib = 2048;
+	rq.runtime_s = 3601;
+	assert_non_null(strstr(decide(f, rq).text, "runtime 3601 s"));
+	rq.runtime_s = 3600;
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	rq.gpu = true;
+	assert_string_equal(decide(f, rq).reason, "gpu_not_offered");
+	RULE(f, "gpu", "resources", 10, "gpu", "yes");
+	assert_true(om_filter_rule_remove(f, OM_STR("limits")));
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	om_filter_free(f);
+}
+
+static void
+activity_edges(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_filter_request rq = request("bob", "");
+
+	(void)state;
+	RULE(f, "a", "activity", -1, "require", "ML", "forbid", "crypto");
+	rq.activity = (struct om_str){ NULL, 0 };
+	assert_string_equal(decide(f, rq).reason, "activity_missing");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_HOLD);
+	rq.activity = OM_STR(""); /* an empty description is a description without the keyword */
+	assert_string_equal(decide(f, rq).reason, "activity_unmatched");
+	rq.activity = OM_STR("writing html"); /* whole words by default */
+	assert_string_equal(decide(f, rq).reason, "activity_unmatched");
+	rq.activity = OM_STR("ml: cryptography course");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	assert_true(om_filter_rule_remove(f, OM_STR("a")));
+	RULE(f, "b", "activity", -1, "forbid", "crypto", "match", "substring");
+	assert_string_equal(decide(f, rq).reason, "activity_forbidden");
+	rq.activity =
+	    (struct om_str){ NULL, 0 }; /* only forbidden words: nothing said, nothing wrong */
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT);
+	assert_true(om_filter_rule_remove(f, OM_STR("b")));
+	/* An action of its own is for both halves of the rule. */
+	RULE(f, "c", "activity", -1, "require", "ML", "forbid", "x", "action", "reject");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_REJECT);
+	om_filter_free(f);
+}
+
+static void
+peers_and_networks(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+
+	(void)state;
+	RULE(f, "p", "peers", -1, "block", "eve, mallory");
+	RULE(f, "n", "networks", -1, "allow", "home,lab", "block", "lab");
+	assert_string_equal(decide(f, request("eve", "home")).reason, "peer_blocked");
+	assert_int_equal(decide(f, request("bob", "home")).verdict, OM_FILTER_ACCEPT);
+	assert_string_equal(decide(f, request("bob", "lab")).reason, "network_blocked");
+	assert_string_equal(decide(f, request("bob", "cafe")).reason, "network_not_allowed");
+	assert_string_equal(decide(f, request("bob", "")).reason, "network_not_allowed");
+	om_filter_free(f);
+}
+
+static void
+rate(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_filter_request bob = request("bob", "");
+
+	(void)state;
+	RULE(f, "r", "rate", -1, "max", "2", "per", "10m");
+	assert_int_equal(decide_at(f, bob, NOON).verdict, OM_FILTER_ACCEPT);
+	assert_int_equal(decide_at(f, bob, NOON + 1).verdict, OM_FILTER_ACCEPT);
+	assert_string_equal(decide_at(f, bob, NOON + 599).reason, "rate");
+	assert_int_equal(decide_at(f, request("carol", ""), NOON + 599).verdict, OM_FILTER_ACCEPT);
+	assert_int_equal(decide_at(f, bob, NOON + 600).verdict, OM_FILTER_ACCEPT);
+	assert_int_equal(decide_at(f, bob, NOON + 601).verdict, OM_FILTER_ACCEPT);
+	assert_string_equal(decide_at(f, bob, NOON + 602).reason, "rate");
+	/* The clock was set back: a new window, nobody is locked out. */
+	assert_int_equal(decide_at(f, bob, NOON - 100000).verdict, OM_FILTER_ACCEPT);
+	om_filter_free(f);
+}
+
+static void
+rate_counts_a_bounded_number_of_peers(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	char peer[16];
+
+	(void)state;
+	RULE(f, "r", "rate", -1, "max", "1", "per", "10s");
+	for (int i = 0; i < OM_FILTER_RATE_PEERS; i++) {
+		(void)snprintf(peer, sizeof(peer), "p%d", i);
+		assert_int_equal(decide_at(f, request(peer, ""), NOON).verdict, OM_FILTER_ACCEPT);
+	}
+	assert_int_equal(decide_at(f, request("q", ""), NOON).verdict, OM_FILTER_REJECT);
+	assert_int_equal(decide_at(f, request("q", ""), NOON + 11).verdict, OM_FILTER_ACCEPT);
+	om_filter_free(f);
+}
+
+static void
+concurrency_and_quota(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_filter_request rq = request("bob", "");
+
+	(void)state;
+	RULE(f, "c", "concurrency", -1, "max", "3");
+	RULE(f, "q", "quota", -1, "runtime", "1h", "action", "hold");
+	rq.peer_jobs = 2;
+	rq.peer_runtime_s = 3000;
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_ACCEPT); /* 3000 + 600: just fits */
+	rq.peer_runtime_s = 3001;
+	assert_string_equal(decide(f, rq).reason, "quota");
+	assert_int_equal(decide(f, rq).verdict, OM_FILTER_HOLD);
+	rq.peer_runtime_s = UINT64_MAX;
+	assert_string_equal(decide(f, rq).reason, "quota");
+	rq.peer_jobs = 3;
+	assert_string_equal(decide(f, rq).reason, "concurrency");
+	om_filter_free(f);
+}
+
+/* --- rules as data ---------------------------------------------------------------------------------- */
+
+static void
+bad_settings_are_named(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+
+	(void)state;
+	BAD_RULE(f, "resorces", "did you mean \"resources\"", "max_cores", "1");
+	BAD_RULE(f, "resources", "did you mean \"max_cores\"", "max_core", "1");
+	BAD_RULE(f, "resources", "max_cores must be a number", "max_cores", "-1");
+	BAD_RULE(f, "resources", "max_cores must be a number", "max_cores", "1025");
+	BAD_RULE(f, "resources", "max_cores is given twice", "max_cores", "1", "max_cores", "1");
+	BAD_RULE(f, "resources", "gpu must be yes or no", "gpu", "perhaps");
+	BAD_RULE(f, "resources", "action is", "action", "accept");
+	BAD_RULE(f, "activity", "needs require or forbid", "match", "word");
+	BAD_RULE(f, "activity", "require needs", "require", ""); /* could never be satisfied */
+	BAD_RULE(f, "activity", "forbid needs", "forbid", "a,,b");
+	BAD_RULE(f, "activity", "match is", "forbid", "x", "match", "regex");
+	BAD_RULE(f, "quiet_hours", "needs the setting \"end\"", "start", "22");
+	BAD_RULE(f, "quiet_hours", "start is a time", "start", "24:00", "end", "8");
+	BAD_RULE(f, "quiet_hours", "end is a time", "start", "22", "end", "8:5");
+	BAD_RULE(f, "quiet_hours", "days are", "start", "22", "end", "8", "days", "mon-fryday");
+	BAD_RULE(f, "quiet_hours", "zone is", "start", "22", "end", "8", "zone", "Mars");
+	BAD_RULE(f, "rate", "needs the setting \"max\"", "per", "1h");
+	BAD_RULE(f, "rate", "max must be", "max", "0");
+	BAD_RULE(f, "rate", "per must be a time", "max", "1", "per", "8d");
+	BAD_RULE(f, "quota", "runtime must be a time", "runtime", "x");
+	BAD_RULE(f, "peers", "allow or block", "action", "hold");
+	assert_int_equal(om_filter_rule_count(f), 0);
+	om_filter_free(f);
+}
+
+static void
+rules_are_replaced_and_bounded(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	static const char *const none[] = { NULL };
+	struct om_why why;
+	char name[16];
+
+	(void)state;
+	assert_int_equal(put_rule(f, "x", "resources", 1, true, &why, none), OM_ERR_NOT_FOUND);
+	assert_int_equal(put_rule(f, "x", "resources", 1, false, &why, none), OM_OK);
+	assert_int_equal(put_rule(f, "x", "resources", 1, false, &why, none), OM_ERR_EXISTS);
+	assert_int_equal(put_rule(f, "x", "resources", 9, true, &why, none), OM_OK);
+	assert_int_equal(put_rule(f, "", "resources", 9, false, &why, none), OM_ERR_INVALID);
+	assert_int_equal(put_rule(f, "a\nb", "resources", 9, false, &why, none), OM_ERR_INVALID);
+	assert_int_equal(put_rule(f, "y", "resources", 1001, false, &why, none), OM_ERR_INVALID);
+	for (int i = 1; i < OM_FILTER_RULES_MAX; i++) {
+		(void)snprintf(name, sizeof(name), "r%d", i);
+		assert_int_equal(put_rule(f, name, "resources", 1, false, &why, none), OM_OK);
+	}
+	assert_int_equal(put_rule(f, "y", "resources", 1, false, &why, none), OM_ERR_FULL);
+	assert_int_equal(put_rule(f, "x", "resources", 3, true, &why, none), OM_OK);
+	om_filter_free(f);
+}
+
+static void
+a_rule_tells_its_settings(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	struct om_rule rule;
+
+	(void)state;
+	RULE(f, "q", "quiet_hours", -1, "start", "22", "end", "8", "zone", "utc");
+	om_filter_rule_at(f, 0, &rule);
+	assert_true(om_str_is(rule.kind, "quiet_hours"));
+	assert_int_equal(rule.priority, 60);
+	assert_true(rule.enabled);
+	assert_int_equal(rule.settings.n, 3);
+	assert_true(om_str_is(rule.settings.v[1].key, "end"));
+	assert_true(om_str_is(rule.settings.v[1].value, "8"));
+	om_filter_free(f);
+}
+
+/* --- the trace -------------------------------------------------------------------------------------- */
+
+struct steps {
+	char text[1024];
+};
+
+static void
+take_step(void *arg, const struct om_filter_step *step)
+{
+	struct steps *s = arg;
+	size_t len = strlen(s->text);
+
+	(void)snprintf(s->text + len, sizeof(s->text) - len, "%s=%s ", step->name, step->outcome);
+}
+
+static void
+test_tells_and_counts_nothing(void **state)
+{
+	struct om_filter *f = filter_new("alice", OM_FILTER_ACCEPT_TRUSTED_HOLD);
+	struct om_filter_request rq = request("bob", "cafe");
+	struct om_filter_result r;
+	struct om_filter_counts c;
+	struct steps s = { "" };
+	struct om_rule rule;
+
+	(void)state;
+	RULE(f, "rate", "rate", 70, "max", "1");
+	RULE(f, "night", "quiet_hours", 60, "start", "11", "end", "13", "zone", "utc", "action",
+	     "low_priority");
+	RULE(f, "limits", "resources", 50, "max_mem_mib", "100");
+	RULE(f, "never", "resources", 10, "max_cores", "0");
+	assert_true(om_filter_rule_enable(f, OM_STR("never"), false));
+	for (int i = 0; i < 3; i++) { /* the rate is not used up by tests */
+		s.text[0] = '\0';
+		om_filter_test(f, &rq, at(NOON), take_step, &s, &r);
+		assert_string_equal(s.text, "owner=no blocked=no rate=pass night=low limits=hit ");
+		assert_int_equal(r.verdict, OM_FILTER_REJECT);
+		assert_string_equal(r.rule, "limits");
+	}
+	rq.mem_mib = 100;
+	s.text[0] = '\0';
+	om_filter_test(f, &rq, at(NOON), take_step, &s, &r);
+	assert_string_equal(s.text, "owner=no blocked=no rate=pass night=low limits=pass never=off "
+				    "default=hit ");
+	assert_int_equal(r.verdict, OM_FILTER_HOLD);
+	om_filter_counts(f, &c);
+	assert_int_equal(c.evaluated, 0);
+	om_filter_rule_at(f, 2, &rule);
+	assert_int_equal(rule.hits, 0);
+	om_filter_free(f);
+}
+
+#define REFERENCE(test, fn)                                       \
+	{                                                         \
+		"FilterManagerTests." #test, fn, NULL, NULL, NULL \
+	}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		REFERENCE(testOwnerPeerGetsPriority, owner_peer_gets_priority),
+		REFERENCE(testBlockedPeerIsRejected, blocked_peer_is_rejected),
+		REFERENCE(testTrustedNetworkAccepted, trusted_network_accepted),
+		REFERENCE(testUntrustedNetworkRejected, untrusted_network_rejected),
+		REFERENCE(testResourceLimitRule, resource_limit_rule),
+		REFERENCE(testActivityDescriptionRule, activity_description_rule),
+		REFERENCE(testQuietHoursRule, quiet_hours_rule),
+		REFERENCE(testFilterStatistics, filter_statistics),
+		REFERENCE(testAddAndRemoveTrustedNetwork, add_and_remove_trusted_network),
+		REFERENCE(testBlockAndUnblockPeer, block_and_unblock_peer),
+		cmocka_unit_test(default_actions),
+		cmocka_unit_test(owner_goes_before_blocks_and_rules),
+		cmocka_unit_test(no_owner_is_nobody),
+		{ "bug_03_equal_priority_goes_by_name", equal_priority_goes_by_name, NULL, NULL,
+		  NULL },
+		{ "bug_03_disabling_a_rule_works", disabling_a_rule_works, NULL, NULL, NULL },
+		{ "bug_03_low_priority_goes_on", low_priority_goes_on, NULL, NULL, NULL },
+		{ "bug_04_default_rules_lose_nothing", default_rules_of_the_reference, NULL, NULL,
+		  NULL },
+		cmocka_unit_test(resources),
+		cmocka_unit_test(activity_edges),
+		cmocka_unit_test(peers_and_networks),
+		cmocka_unit_test(rate),
+		cmocka_unit_test(rate_counts_a_bounded_number_of_peers),
+		cmocka_unit_test(concurrency_and_quota),
+		cmocka_unit_test(bad_settings_are_named),
+		cmocka_unit_test(rules_are_replaced_and_bounded),
+		cmocka_unit_test(a_rule_tells_its_settings),
+		cmocka_unit_test(test_tells_and_counts_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
