@@ -221,6 +221,8 @@ om_cli_parse(struct om_cli *cli, int argc, char **argv, bool *help)
 
 		if (options && strcmp(arg, "--") == 0) {
 			options = false;
+		} else if (options && cli->verb == NULL && strcmp(arg, "--version") == 0) {
+			cli->verb = om_verb_find("version", NULL);
 		} else if (options && strncmp(arg, "--", 2) == 0) {
 			rc = args_long(cli, argc, argv, &i);
 		} else if (options && arg[0] == '-' && arg[1] != '\0') {

@@ -368,6 +368,16 @@ top_jobs(struct om_cli *cli, const struct omerta_body *table)
 	}
 }
 
+/* One member of an object that is then dropped. */
+static json_t *
+top_take(json_t *object, const char *key)
+{
+	json_t *value = json_incref(json_object_get(object, key));
+
+	json_decref(object);
+	return value;
+}
+
 /* One picture: status, jobs that run or wait, actors. */
 int
 om_cli_top(struct om_cli *cli)
@@ -381,11 +391,10 @@ om_cli_top(struct om_cli *cli)
 	    omerta_actors(cli->o, &actors) != 0) {
 		result = om_cli_fail(cli);
 	} else if (cli->json) {
-		om_cli_print_json(
-		    cli, "top",
-		    json_pack("{s:o, s:o, s:o}", "status", om_cli_json(status), "jobs",
-			      json_incref(json_object_get(om_cli_json(jobs), "jobs")), "actors",
-			      json_incref(json_object_get(om_cli_json(actors), "actors"))));
+		om_cli_print_json(cli, "top",
+				  json_pack("{s:o, s:o, s:o}", "status", om_cli_json(status),
+					    "jobs", top_take(om_cli_json(jobs), "jobs"), "actors",
+					    top_take(om_cli_json(actors), "actors")));
 	} else {
 		status_line(cli, status);
 		(void)fputc('\n', cli->out);

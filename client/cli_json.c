@@ -108,19 +108,44 @@ om_cli_json(const struct omerta_body *body)
 	return object;
 }
 
+/*
+ * Members of the body behind ours.  One of the same name gets the first word of the type in front:
+ * the "version" of daemon.state is "daemon_version".
+ */
+static bool
+json_append(json_t *line, const char *type, json_t *object)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(object, key, value)
+	{
+		char own[128];
+
+		(void)snprintf(own, sizeof(own), "%.*s_%s", (int)strcspn(type, "."), type, key);
+		if (json_object_set(line, json_object_get(line, key) != NULL ? own : key, value) !=
+		    0) {
+			return false;
+		}
+	}
+	return true;
+}
+
 void
 om_cli_print_json(struct om_cli *cli, const char *type, json_t *object)
 {
 	json_t *line = json_pack("{s:i, s:s}", "version", OM_CLI_SCHEMA_VERSION, "type", type);
-	char *text;
+	char *text = NULL;
 
-	if (line == NULL || object == NULL || json_object_update(line, object) != 0 ||
-	    (text = json_dumps(line, JSON_COMPACT)) == NULL) {
-		(void)fprintf(cli->err, "%s: out of memory\n", cli->program);
-	} else {
+	if (line != NULL && object != NULL && json_append(line, type, object)) {
+		text = json_dumps(line, JSON_COMPACT);
+	}
+	if (text != NULL) {
 		(void)fprintf(cli->out, "%s\n", text);
 		(void)fflush(cli->out); /* a stream's reader gets each line as it comes */
 		free(text);
+	} else {
+		(void)fprintf(cli->err, "%s: out of memory\n", cli->program);
 	}
 	json_decref(line);
 	json_decref(object);
