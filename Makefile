@@ -84,7 +84,7 @@ $(call LIB,$(1)): $(patsubst %.c,$(BUILD)/obj/%.o,$(call SRC,$(1)))
 endef
 $(foreach l,$(LAYERS),$(eval $(call LIBRULE,$(l))))
 
-$(BUILD)/omertad: $(BUILD)/obj/daemon/main.o $(call LIBS,daemon)
+$(BUILD)/omertad: $(BUILD)/obj/daemon/main.o $(call LIB,client) $(call LIBS,daemon)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/omerta: $(BUILD)/obj/client/cli_main.o $(call LIBS,client)

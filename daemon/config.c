@@ -47,10 +47,10 @@ static const struct {
 	const char *old;
 	const char *choice;
 } action_aliases[] = {
-	{ "acceptall", "ask_unless_trusted" },
+	{ "acceptall", "accept_trusted_hold_others" },
 	{ "rejectall", "reject_all" },
-	{ "requireapproval", "ask" },
-	{ "accepttrustedonly", "trusted_only" },
+	{ "requireapproval", "hold_all" },
+	{ "accepttrustedonly", "accept_trusted_reject_others" },
 };
 
 const struct om_conf_info *
@@ -353,6 +353,24 @@ const char *
 om_config_origin(const struct om_config *config, enum om_conf_item item)
 {
 	return config->values[item].origin;
+}
+
+const char *
+om_config_choice(const struct om_config *config, enum om_conf_item item, char *out, size_t size)
+{
+	const struct om_conf_info *info = om_conf_info(item);
+	struct om_str rest = om_str_of(info->choices), word;
+	unsigned wanted;
+
+	OM_ASSERT(info->kind == OM_CONF_CHOICE && size > 0);
+	wanted = *(const unsigned *)(const void *)((const char *)&config->settings + info->offset);
+	out[0] = '\0';
+	for (unsigned i = 0; om_str_next(&rest, '|', &word); i++) {
+		if (i == wanted && om_str_copy(word, out, size) != OM_OK) {
+			out[0] = '\0';
+		}
+	}
+	return out;
 }
 
 bool

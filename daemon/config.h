@@ -41,12 +41,6 @@ enum om_conf_kind {
 /* Values of the CHOICE settings, in the order of the table. */
 enum om_conf_auto { OM_CONF_AUTO, OM_CONF_YES, OM_CONF_NO };
 enum om_conf_log { OM_CONF_LOG_TEXT, OM_CONF_LOG_JSON };
-enum om_conf_action {
-	OM_CONF_ASK_UNLESS_TRUSTED,
-	OM_CONF_REJECT_ALL,
-	OM_CONF_ASK,
-	OM_CONF_TRUSTED_ONLY,
-};
 enum om_conf_driver { OM_CONF_DRIVER_LIBVIRT, OM_CONF_DRIVER_NULL };
 enum om_conf_accel { OM_CONF_ACCEL_AUTO, OM_CONF_ACCEL_KVM, OM_CONF_ACCEL_TCG };
 enum om_conf_wireguard {
@@ -127,6 +121,9 @@ void om_config_free(struct om_config *config); /* NULL is fine */
 const struct om_settings *om_config_settings(const struct om_config *config);
 const struct om_rule *om_config_rules(const struct om_config *config, size_t *count);
 const char *om_config_text(const struct om_config *config, enum om_conf_item item);
+/* The word of a CHOICE as the table writes it, whatever alias was used; gives out. */
+const char *om_config_choice(const struct om_config *config, enum om_conf_item item, char *out,
+			     size_t size);
 const char *om_config_origin(const struct om_config *config, enum om_conf_item item);
 bool om_config_is_default(const struct om_config *config, enum om_conf_item item);
 /* A flag or the environment fixes the value: a live change would not survive, and is refused. */

@@ -186,9 +186,9 @@ static const char sample_rules[] =
     "\n[rule resources]\n"
     "kind = resources\n"
     "priority = 50\n"
-    "cores = 8\n"
-    "memory = 16G\n"
-    "runtime = 1h\n";
+    "max_cores = 8\n"
+    "max_mem_mib = 16384\n"
+    "max_runtime_s = 3600\n";
 
 void
 om_config_generate(struct om_buf *out)

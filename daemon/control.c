@@ -122,15 +122,15 @@ control_watch_add(struct om_service *sv, struct control *c, unsigned index, stru
 	return OM_OK;
 }
 
-static bool
-control_wants_tcp(const struct control *c)
+bool
+om_control_wants_tcp(const struct om_config *config, size_t peers)
 {
-	const struct om_settings *s = om_config_settings(c->config);
+	const struct om_settings *s = om_config_settings(config);
 
 	return s->control_tcp == OM_CONF_YES ||
 	       (s->control_tcp == OM_CONF_AUTO &&
-		(om_auth_peer_count(c->auth) > 0 || s->control_tcp_insecure_loopback ||
-		 !om_config_is_default(c->config, OM_CONF_control_port)));
+		(peers > 0 || s->control_tcp_insecure_loopback ||
+		 !om_config_is_default(config, OM_CONF_control_port)));
 }
 
 static enum om_err
@@ -187,7 +187,7 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 			return err;
 		}
 	}
-	if (control_wants_tcp(c)) {
+	if (om_control_wants_tcp(c->config, om_auth_peer_count(c->auth))) {
 		err = control_open_tcp(sv, c, &limits, why);
 		if (err != OM_OK) {
 			return err;

@@ -47,6 +47,9 @@ struct om_control_conf {
 	const char *wireguard; /* "kernel", "userspace", "none" */
 };
 
+/* Any thread.  Will there be a tcp endpoint, with so many authorized peers? */
+bool om_control_wants_tcp(const struct om_config *config, size_t peers);
+
 /* The start arg is a struct om_control_conf. */
 extern const struct om_service_def om_control_service;
 

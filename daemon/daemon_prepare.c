@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: ISC */
+/* What has to be there before the first actor starts. */
+#include "daemon/daemon_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "actors/executor.h"
+#include "base/log.h"
+#include "daemon/auth.h"
+#include "daemon/recover.h"
+
+#define OS_RELEASE_MAX 8192
+
+/* --- locks ------------------------------------------------------------------------------------ */
+
+/* A locked file with our pid in it.  The lock goes with the process, however it ends. */
+static enum om_err
+lock_file(const char *dir, const char *name, int *out, struct om_why *why)
+{
+	char path[512], pid[16] = "";
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0) {
+		return om_why_errno(why, OM_ERR_IO, "%s", path);
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		n = pread(fd, pid, sizeof(pid) - 1, 0);
+		pid[n > 0 ? n : 0] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		close(fd);
+		return om_why_set(why, OM_ERR_EXISTS, "another omertad (pid %s) uses %s",
+				  pid[0] != '\0' ? pid : "?", dir);
+	}
+	n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+	if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n) {
+		close(fd);
+		return om_why_errno(why, OM_ERR_IO, "%s", path);
+	}
+	*out = fd;
+	return OM_OK;
+}
+
+enum om_err
+daemon_lock(struct daemon *d, struct om_why *why)
+{
+	enum om_err err;
+
+	/* The ledger holds other people's jobs and keys. */
+	if (chmod(d->s->daemon_state_dir, 0700) != 0) {
+		return om_why_errno(why, OM_ERR_IO, "chmod %s", d->s->daemon_state_dir);
+	}
+	snprintf(d->jobs_dir, sizeof(d->jobs_dir), "%s/jobs", d->s->daemon_run_dir);
+	/* 0711: qemu's user passes through to the files that are its own. */
+	if (mkdir(d->jobs_dir, 0711) != 0 && errno != EEXIST) {
+		return om_why_errno(why, OM_ERR_IO, "%s", d->jobs_dir);
+	}
+	err = lock_file(d->s->daemon_state_dir, "lock", &d->state_lock, why);
+	if (err == OM_OK) {
+		err = lock_file(d->s->daemon_run_dir, "omertad.pid", &d->run_lock, why);
+	}
+	return err;
+}
+
+void
+daemon_unlock(struct daemon *d)
+{
+	char path[512];
+
+	if (d->run_lock >= 0) {
+		snprintf(path, sizeof(path), "%s/omertad.pid", d->s->daemon_run_dir);
+		unlink(path);
+		close(d->run_lock);
+	}
+	if (d->state_lock >= 0) {
+		close(d->state_lock); /* the file stays: an unlinked one could be locked twice */
+	}
+}
+
+/* --- checks ----------------------------------------------------------------------------------- */
+
+static enum om_err
+kvm_not_tried(const struct om_config *config, bool *works, char *text, size_t size)
+{
+	(void)config;
+	(void)works;
+	(void)text;
+	(void)size;
+	return OM_ERR_NOT_FOUND;
+}
+
+static void
+read_os_release(char out[OS_RELEASE_MAX])
+{
+	FILE *f = fopen("/etc/os-release", "re");
+	size_t n = 0;
+
+	if (f != NULL) {
+		n = fread(out, 1, OS_RELEASE_MAX - 1, f);
+		fclose(f);
+	}
+	out[n] = '\0';
+}
+
+static size_t
+run_doctor(const struct om_config *config, bool boot, struct om_check_result *out)
+{
+	struct om_doctor_probes probes = om_doctor_system;
+	char os_release[OS_RELEASE_MAX];
+
+	read_os_release(os_release);
+	probes.os_release = os_release;
+	probes.cores = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	if (!boot) {
+		probes.kvm = kvm_not_tried; /* daemon_open_machine does */
+	}
+	return om_doctor_run(&probes, config, out);
+}
+
+enum om_err
+daemon_doctor(struct daemon *d, struct om_why *why)
+{
+	struct om_buf problems = { 0 };
+	struct om_auth *auth = NULL;
+	enum om_err err;
+	size_t failures;
+
+	d->check_count = run_doctor(d->config, false, d->checks);
+	failures = om_doctor_failures(d->checks, d->check_count);
+	if (failures > 0) {
+		return om_why_set(why, OM_ERR_MISSING,
+				  "%zu of %zu checks failed; `omertad doctor` shows them all",
+				  failures, d->check_count);
+	}
+	err = om_auth_load(d->s, &auth, &problems);
+	if (err != OM_OK) {
+		om_why_set(why, err, "%s", problems.len > 0 ? om_buf_cstr(&problems) : "");
+	} else {
+		d->wants_tcp = om_control_wants_tcp(d->config, om_auth_peer_count(auth));
+	}
+	om_auth_free(auth);
+	om_buf_fini(&problems);
+	return err;
+}
+
+int
+om_daemon_check(const struct om_config *config, bool json)
+{
+	struct om_check_result results[OM_DOCTOR_MAX];
+	size_t count = run_doctor(config, true, results);
+	struct om_buf out = { 0 };
+
+	if (json) {
+		om_doctor_print_json(results, count, &out);
+	} else {
+		om_doctor_print(results, count, true, &out);
+	}
+	fwrite(out.data, 1, out.len, stdout);
+	om_buf_fini(&out);
+	return om_doctor_failures(results, count) == 0 ? 0 : 1;
+}
+
+static void
+check_replace(struct daemon *d, const char *name, enum om_check_level level, const char *text)
+{
+	for (size_t i = 0; i < d->check_count; i++) {
+		if (strcmp(d->checks[i].name, name) == 0) {
+			d->checks[i].level = level;
+			snprintf(d->checks[i].text, sizeof(d->checks[i].text), "%s", text);
+		}
+	}
+}
+
+/* --- the machine ------------------------------------------------------------------------------ */
+
+static bool
+libvirt_answers(void)
+{
+	struct om_why why = { "" };
+	char version[32];
+
+	return om_doctor_system.libvirt("qemu:///system", version, sizeof(version), &why) == OM_OK;
+}
+
+static enum om_err
+open_libvirtd(struct daemon *d, struct om_why *why)
+{
+	const struct om_settings *s = d->s;
+	char dir[256], text[OM_DOCTOR_TEXT];
+	enum om_err err;
+
+	if (s->libvirt_private == OM_CONF_NO ||
+	    (s->libvirt_private == OM_CONF_AUTO &&
+	     (s->libvirt_uri[0] != '\0' || libvirt_answers()))) {
+		return OM_OK;
+	}
+	snprintf(dir, sizeof(dir), "%s/libvirt", s->daemon_run_dir);
+	om_info("libvirtd.start", "a private one in %s", dir);
+	err = om_libvirtd_start(dir, &d->libvirtd, why);
+	if (err == OM_OK) {
+		snprintf(text, sizeof(text), "libvirt: private %.150s", d->libvirtd.uri);
+		check_replace(d, "libvirt", OM_CHECK_OK, text);
+	}
+	return err;
+}
+
+static enum om_err
+open_driver(struct daemon *d, struct om_why *why)
+{
+	const struct om_settings *s = d->s;
+	const struct om_vm_config config = {
+		.uri = d->libvirtd.pid > 0         ? d->libvirtd.uri
+		       : s->libvirt_uri[0] != '\0' ? s->libvirt_uri
+						   : NULL,
+		.on_event = om_executor_vm_event,
+		.arg = d->sys,
+	};
+
+	d->driver.ops = &om_vm_libvirt_ops;
+	return d->driver.ops->open(&config, &d->driver.state, why);
+}
+
+static enum om_err
+probe_kvm(struct daemon *d, struct om_why *why)
+{
+	const struct om_settings *s = d->s;
+	char work[OM_VM_PATH_MAX], cache[OM_VM_PATH_MAX], text[OM_DOCTOR_TEXT];
+	enum om_err err;
+
+	if (s->vm_accelerator == OM_CONF_ACCEL_TCG) {
+		return OM_OK;
+	}
+	snprintf(work, sizeof(work), "%s/probe", s->daemon_run_dir);
+	snprintf(cache, sizeof(cache), "%s/kvm", s->daemon_cache_dir);
+	err = om_vm_kvm_probe(&d->driver, &d->image, work, cache, &d->kvm, why);
+	if (err != OM_OK) {
+		return err;
+	}
+	if (d->kvm.works) {
+		snprintf(text, sizeof(text), "KVM: %.120s", d->kvm.text);
+		check_replace(d, "kvm", OM_CHECK_OK, text);
+	} else if (s->vm_accelerator == OM_CONF_ACCEL_KVM) {
+		return om_why_set(why, OM_ERR_MISSING, "vm.accelerator = kvm, but %s", d->kvm.text);
+	} else {
+		snprintf(text, sizeof(text), "KVM: %.100s, using TCG, about 20 times slower",
+			 d->kvm.text);
+		check_replace(d, "kvm", OM_CHECK_WARN, text);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+open_net(struct daemon *d, struct om_why *why)
+{
+	char buf[16384];
+	struct passwd pw, *found = NULL;
+	enum om_err err;
+
+	if (d->s->network_wireguard == OM_CONF_WG_NONE) {
+		return OM_OK;
+	}
+	err = om_jobnet_env_init(&d->net, d->s->daemon_state_dir, why);
+	if (err != OM_OK) {
+		return err;
+	}
+	if (getpwnam_r(d->s->network_vm_user, &pw, buf, sizeof(buf), &found) == 0 &&
+	    found != NULL) {
+		d->net.tap_uid = pw.pw_uid;
+		d->net.tap_gid = pw.pw_gid;
+	} else {
+		om_warn("net.vm_user", "there is no user %s", d->s->network_vm_user);
+	}
+	d->has_net = true;
+	return OM_OK;
+}
+
+enum om_err
+daemon_open_machine(struct daemon *d, struct om_why *why)
+{
+	struct om_recovered found;
+	enum om_err err = OM_OK;
+
+	if (d->s->vm_driver == OM_CONF_DRIVER_LIBVIRT) {
+		err = open_libvirtd(d, why);
+		if (err == OM_OK) {
+			err = open_driver(d, why);
+		}
+		if (err == OM_OK) {
+			err = om_vm_image_find(om_config_image_dir(d->config), &d->image, why);
+		}
+		if (err == OM_OK) {
+			err = open_net(d, why);
+		}
+	}
+	if (err != OM_OK) {
+		return err;
+	}
+	err = om_recover(d->driver.state != NULL ? &d->driver : NULL, d->has_net ? &d->net : NULL,
+			 d->jobs_dir, &found, why);
+	if (err == OM_OK && d->driver.state != NULL) {
+		err = probe_kvm(d, why);
+	}
+	if (err == OM_OK && (found.vms | found.directories | found.net.links | found.net.processes |
+			     found.net.sockets) != 0) {
+		om_warn("recover.done",
+			"removed what an earlier life left: %u VMs, %u job directories, %u links, "
+			"%u tunnel processes, %u sockets",
+			found.vms, found.directories, found.net.links, found.net.processes,
+			found.net.sockets);
+	}
+	return err;
+}
+
+void
+daemon_close_machine(struct daemon *d)
+{
+	if (d->driver.state != NULL) {
+		d->driver.ops->close(d->driver.state);
+		d->driver.state = NULL;
+	}
+	om_libvirtd_stop(&d->libvirtd);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: ISC */
+#include "daemon/recover.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/log.h"
+
+#define WALK_FDS 16
+
+static int
+remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)type;
+	(void)at;
+	return remove(path) == 0 || errno == ENOENT ? 0 : -1;
+}
+
+/* A VM is ours when its job's directory is. */
+static enum om_err
+recover_vms(const struct om_vm_driver *driver, const char *jobs_dir, unsigned *count,
+	    struct om_why *why)
+{
+	char path[OM_VM_PATH_MAX + OM_VM_NAME_MAX + 2];
+	char **names = NULL;
+	size_t n = 0;
+	enum om_err err;
+
+	err = driver->ops->list(driver->state, &names, &n, why);
+	for (size_t i = 0; err == OM_OK && i < n; i++) {
+		if (strncmp(names[i], OM_VM_PREFIX, sizeof(OM_VM_PREFIX) - 1) != 0) {
+			continue;
+		}
+		snprintf(path, sizeof(path), "%s/%s", jobs_dir,
+			 names[i] + sizeof(OM_VM_PREFIX) - 1);
+		if (access(path, F_OK) != 0) {
+			om_warn("recover.foreign", "VM %s is not of this daemon; left alone",
+				names[i]);
+			continue;
+		}
+		om_warn("recover.vm", "%s is left from an earlier life; destroyed", names[i]);
+		err = driver->ops->destroy(driver->state, names[i], why);
+		*count += err == OM_OK;
+	}
+	om_vm_names_free(names, n);
+	return err;
+}
+
+static enum om_err
+recover_directories(const char *jobs_dir, unsigned *count, struct om_why *why)
+{
+	char path[OM_VM_PATH_MAX + 300];
+	enum om_err err = OM_OK;
+	struct dirent *entry;
+	DIR *dir = opendir(jobs_dir);
+
+	if (dir == NULL) {
+		return errno == ENOENT ? OM_OK : om_why_errno(why, OM_ERR_IO, "%s", jobs_dir);
+	}
+	while (err == OM_OK && (entry = readdir(dir)) != NULL) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+			continue;
+		}
+		snprintf(path, sizeof(path), "%s/%s", jobs_dir, entry->d_name);
+		/* Neither through links nor into other file systems. */
+		if (nftw(path, remove_one, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0) {
+			err = om_why_errno(why, OM_ERR_IO, "remove %s", path);
+		} else {
+			(*count)++;
+		}
+	}
+	closedir(dir);
+	return err;
+}
+
+enum om_err
+om_recover(const struct om_vm_driver *driver, const struct om_jobnet_env *net, const char *jobs_dir,
+	   struct om_recovered *out, struct om_why *why)
+{
+	enum om_err err = OM_OK;
+
+	memset(out, 0, sizeof(*out));
+	if (driver != NULL) {
+		err = recover_vms(driver, jobs_dir, &out->vms, why);
+	}
+	if (err == OM_OK) {
+		err = recover_directories(jobs_dir, &out->directories, why);
+	}
+	if (err == OM_OK && net != NULL) {
+		err = om_jobnet_sweep(net, &out->net, why);
+	}
+	return err;
+}
