@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * private-libvirtd DIR [--if-needed]
+ * private-libvirtd DIR [--if-needed] [--remove]
  *
  * A libvirtd of one's own, for machines without systemd, for the demo and for tests.  It shares
  * nothing with the system's: /etc/libvirt, /run/libvirt, /var/lib/libvirt, /var/cache/libvirt and
@@ -8,7 +8,7 @@
  * the host's, so that network namespaces made later are seen).  Runs in the foreground; prints
  * "ready URI" when the socket answers; ends with everything it started on SIGTERM or SIGINT, or
  * when its parent ends.  With --if-needed it prints the system's URI and ends at once when the
- * system's own libvirtd answers.
+ * system's own libvirtd answers.  With --remove it deletes DIR and all in it at the end.
  *
  * It is a subreaper and buries at once: libvirt lets qemu become an orphan and then polls until its
  * pid is gone.  Below a PID 1 that buries slowly every destroy takes up to 2 s instead of 0.2 s.
@@ -18,6 +18,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
+#include <grp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -257,6 +259,30 @@ enter_mounts(const char *dir)
 	}
 }
 
+/*
+ * /dev/kvm as udev would make it, 0660 root:kvm.  Without udev it is 0600, and then libvirt's probe
+ * (as root) and its check (as qemu's user) disagree for ever: it throws its capabilities away and
+ * probes qemu again at every create, 0.7 to 9 s each.
+ */
+static void
+fix_kvm(const char *dir)
+{
+	const struct group *kvm = getgrnam("kvm");
+	char path[DIR_MAX + 64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/kvm", dir);
+	if (kvm == NULL || stat("/dev/kvm", &st) < 0 || !S_ISCHR(st.st_mode) ||
+	    (st.st_mode & 0060) == 0060) {
+		return;
+	}
+	(void)unlink(path);
+	if (mknod(path, S_IFCHR | 0660, st.st_rdev) < 0 || chmod(path, 0660) < 0 ||
+	    chown(path, 0, kvm->gr_gid) < 0 || mount(path, "/dev/kvm", NULL, MS_BIND, NULL) < 0) {
+		fprintf(stderr, "private-libvirtd: /dev/kvm: %s\n", strerror(errno));
+	}
+}
+
 static pid_t
 start_libvirtd(const char *dir)
 {
@@ -329,24 +355,46 @@ serve(const char *dir, pid_t libvirtd, int signal_fd, int parent_fd)
 	}
 }
 
+static int
+remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)type;
+	(void)at;
+	(void)remove(path);
+	return 0;
+}
+
+static bool
+has_option(int argc, char **argv, const char *option)
+{
+	for (int i = 2; i < argc; i++) {
+		if (strcmp(argv[i], option) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 int
 main(int argc, char **argv)
 {
 	const char *dir = argc > 1 ? argv[1] : "";
+	bool if_needed = has_option(argc, argv, "--if-needed");
+	bool remove_dir = has_option(argc, argv, "--remove");
 	int signal_fd, parent_fd;
 	sigset_t mask;
 	pid_t libvirtd;
 	bool ok;
 
-	if (argc == 3 && strcmp(argv[2], "--if-needed") == 0 && answers(SYSTEM_SOCKET)) {
+	if (dir[0] != '/' || strlen(dir) >= DIR_MAX || argc != 2 + if_needed + remove_dir) {
+		fprintf(stderr, "usage: private-libvirtd DIR [--if-needed] [--remove]   "
+				"(DIR: absolute, short)\n");
+		return 2;
+	}
+	if (if_needed && answers(SYSTEM_SOCKET)) {
 		printf("ready qemu:///system\n");
 		return 0;
-	}
-	if (dir[0] != '/' || strlen(dir) >= DIR_MAX ||
-	    (argc == 3 && strcmp(argv[2], "--if-needed") != 0) || argc > 3) {
-		fprintf(stderr,
-			"usage: private-libvirtd DIR [--if-needed]   (DIR: absolute, short)\n");
-		return 2;
 	}
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGCHLD);
@@ -365,11 +413,15 @@ main(int argc, char **argv)
 	make_dirs(dir);
 	(void)kill_domains(dir);
 	enter_mounts(dir);
+	fix_kvm(dir);
 	libvirtd = start_libvirtd(dir);
 	if (libvirtd < 0) {
 		die("fork");
 	}
 	ok = serve(dir, libvirtd, signal_fd, parent_fd);
 	stop_all(dir, libvirtd);
+	if (remove_dir) {
+		(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+	}
 	return ok ? 0 : 1;
 }

@@ -68,8 +68,8 @@ struct om_vm_nic {
 };
 
 enum om_vm_machine {
-	OM_VM_MACHINE_AUTO, /* the fastest that this build of qemu runs */
-	OM_VM_MACHINE_MICROVM,
+	OM_VM_MACHINE_AUTO, /* the fastest that boots every time: q35 */
+	OM_VM_MACHINE_MICROVM, /* hangs under TCG on a busy host: docs/guest.md */
 	OM_VM_MACHINE_Q35,
 };
 

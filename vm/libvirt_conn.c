@@ -333,16 +333,12 @@ static void
 conn_look_around(struct libvirt_conn *lv)
 {
 	char *caps = virConnectGetCapabilities(lv->conn);
-	char *microvm =
-	    virConnectGetDomainCapabilities(lv->conn, NULL, "x86_64", "microvm", "qemu", 0);
 
 	if (caps == NULL || !libvirt_xml_find(caps, "<model>dac</model>", "baselabel",
 					      lv->host.label, sizeof(lv->host.label))) {
 		lv->host.label[0] = '\0';
 	}
-	lv->host.has_microvm = microvm != NULL;
 	free(caps);
-	free(microvm);
 }
 
 static void

@@ -16,12 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "vm/libvirt_conn.h"
 
 #define DRIVER_KILL_WAIT_MS 2000 /* qemu is gone 5-10 ms after SIGKILL */
+#define DRIVER_BURY_STEPS   40
+#define DRIVER_BURY_STEP_NS 500000
 
 /* libvirt's last error of this thread as ours. */
 static enum om_err
@@ -238,9 +241,14 @@ driver_kill(void *state, const struct om_vm_handle *vm)
 	return OM_OK;
 }
 
+/*
+ * Until qemu is gone and buried: libvirt takes a zombie for alive and then sleeps 200 ms.  Where
+ * nobody buries at once (no systemd, no subreaper) we stop waiting, and libvirt waits instead.
+ */
 static void
 driver_kill_and_wait(struct libvirt_conn *lv, const char *name)
 {
+	const struct timespec step = { 0, DRIVER_BURY_STEP_NS };
 	struct om_vm_handle vm;
 
 	om_vm_handle_init(&vm);
@@ -249,6 +257,12 @@ driver_kill_and_wait(struct libvirt_conn *lv, const char *name)
 
 		(void)driver_kill(lv, &vm);
 		(void)poll(&p, 1, DRIVER_KILL_WAIT_MS);
+		for (int i = 0; i < DRIVER_BURY_STEPS; i++) {
+			if (syscall(SYS_pidfd_send_signal, vm.pidfd, 0, NULL, 0) < 0) {
+				break;
+			}
+			nanosleep(&step, NULL);
+		}
 	}
 	om_vm_handle_fini(&vm);
 }

@@ -14,7 +14,6 @@ struct libvirt_host {
 	 * not own the kernel and the root of the next one.  "": libvirt's default.
 	 */
 	char label[64];
-	bool has_microvm;
 };
 
 /*
