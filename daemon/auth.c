@@ -248,9 +248,8 @@ auth_peers_text(struct auth_loader *ld, struct om_str text)
 	while (om_str_next(&rest, '\n', &line)) {
 		number++;
 		line = om_str_trim(line);
-		/* A key may begin with #: a comment is # and a blank, or # alone. */
-		if (line.len > 0 && !(line.ptr[0] == '#' && (line.len == 1 || line.ptr[1] == ' ' ||
-							     line.ptr[1] == '\t'))) {
+		/* No key begins with #: in Z85 that digit would be over 32 bits there. */
+		if (line.len > 0 && line.ptr[0] != '#') {
 			auth_peer_line(ld, line, number);
 		}
 	}

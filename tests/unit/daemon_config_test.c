@@ -231,13 +231,16 @@ test_old_names_of_the_reference(void **state)
 					     "trusted-networks = home, lab\n"
 					     "default-action = acceptTrustedOnly\n");
 	const struct om_settings *s = om_config_settings(config);
+	char word[64];
 
 	(void)state;
 	assert_int_equal(s->control_port, 50052);
 	assert_string_equal(s->jobs_owner_peer, "alice");
 	assert_int_equal(s->jobs_trusted_networks.n, 2);
 	assert_true(om_str_is(s->jobs_trusted_networks.v[1], "lab"));
-	assert_int_equal(s->jobs_default_action, OM_CONF_TRUSTED_ONLY);
+	assert_string_equal(
+	    om_config_choice(config, OM_CONF_jobs_default_action, word, sizeof(word)),
+	    "accept_trusted_reject_others");
 	om_config_free(config);
 }
 
