@@ -4,7 +4,9 @@
  *
  *   pending_approval        waits on, with the expiry it had
  *   queued                  into the queue again, in the same order
- *   provisioning, running   lost, as no VM survives the daemon; queued again where the job asks for it
+ *   provisioning, running   left alone when the queue or the executor still has it (only we, or we and
+ *                           the queue, were restarted); else lost, and queued again where the job
+ *                           asks for it.  After a restart of the daemon the ledger has seen to this.
  *
  * The body of each queued job is read for what its row does not tell (not_before, hold).  The
  * provider is ready when all answers of the last page are there.
@@ -68,7 +70,8 @@ recover_on_added(struct om_service *sv, void *state, const struct om_bus_answer 
 	struct provider *p = provider_of(state);
 	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
 
-	if (answer->err != OM_OK) {
+	/* EXISTS: only we were restarted. */
+	if (answer->err != OM_OK && answer->err != OM_ERR_EXISTS) {
 		/* What this machine lends may have shrunk since: then it would wait for ever. */
 		om_warn("provider.recover", "job %s is not queued again: %s", job->id.text,
 			answer->text);
@@ -135,29 +138,91 @@ recover_on_spec(struct om_service *sv, void *state, const struct om_bus_answer *
 }
 
 static void
+recover_ask_spec(struct om_service *sv, struct provider *p, struct comeback *job)
+{
+	struct om_job_ref ref = { .job = om_str_of(job->id.text) };
+	enum om_err err;
+
+	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SPEC_GET, &ref, NULL, PROVIDER_LEDGER_MS,
+			     recover_on_spec, (uintptr_t)job);
+	if (err != OM_OK) {
+		recover_failed(sv, p, job, err);
+	}
+}
+
+/* The executor has it: it ends it now and records the end.  NOT_FOUND: nobody has it. */
+static void
+recover_on_cancelled(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
+
+	if (answer->err == OM_OK) {
+		free(job);
+		recover_step(sv, p);
+		return;
+	}
+	recover_ask_spec(sv, p, job);
+}
+
+/* A hold tells whether the queue has it: STATE means that it runs.  A queue that was restarted does
+ * not, and cannot count its slot: then the executor shall end it. */
+static void
+recover_on_held(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
+	struct om_queue_cancel m = { .job = om_str_of(job->id.text) };
+	enum om_err err;
+
+	if (answer->err == OM_ERR_STATE) {
+		free(job);
+		recover_step(sv, p);
+		return;
+	}
+	OM_SET(&m, queue_cancel, reason, OM_STR("the queue was restarted"));
+	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &m, NULL, PROVIDER_QUEUE_MS,
+			     recover_on_cancelled, (uintptr_t)job);
+	if (err != OM_OK) { /* there is no executor: nothing runs */
+		recover_ask_spec(sv, p, job);
+	}
+}
+
+static void
+recover_started(struct om_service *sv, struct provider *p, struct comeback *job)
+{
+	struct om_job_ref ref = { .job = om_str_of(job->id.text) };
+	enum om_err err;
+
+	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_HOLD, &ref, NULL, PROVIDER_QUEUE_MS,
+			     recover_on_held, (uintptr_t)job);
+	if (err != OM_OK) {
+		recover_failed(sv, p, job, err);
+	}
+}
+
+static void
 recover_job(struct om_service *sv, struct provider *p, const struct om_job_info *info,
 	    bool was_started)
 {
 	struct comeback *job = calloc(1, sizeof(*job));
-	struct om_job_ref ref = { .job = info->job };
-	enum om_err err = OM_ERR_NOMEM;
 
-	p->recovering++;
-	if (job != NULL && om_str_copy(info->job, job->id.text, sizeof(job->id.text)) == OM_OK) {
-		job->was_started = was_started;
-		job->cores = info->cores;
-		job->mem_mib = info->mem_mib;
-		if (om_job_level_parse(info->level, &job->level) != OM_OK) {
-			job->level = OM_LEVEL_EXTERNAL;
-		}
-		err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SPEC_GET, &ref, NULL,
-				     PROVIDER_LEDGER_MS, recover_on_spec, (uintptr_t)job);
-	}
-	if (err != OM_OK) {
-		om_error("provider.recover", "job %.*s: %s", OM_STR_ARG(info->job),
-			 om_err_text(err));
+	if (job == NULL || om_str_copy(info->job, job->id.text, sizeof(job->id.text)) != OM_OK) {
+		om_error("provider.recover", "job %.*s: out of memory", OM_STR_ARG(info->job));
 		free(job);
-		p->recovering--; /* the page itself is still counted */
+		return;
+	}
+	job->was_started = was_started;
+	job->cores = info->cores;
+	job->mem_mib = info->mem_mib;
+	if (om_job_level_parse(info->level, &job->level) != OM_OK) {
+		job->level = OM_LEVEL_EXTERNAL;
+	}
+	p->recovering++; /* the page itself is counted too, so this cannot end here */
+	if (was_started) {
+		recover_started(sv, p, job);
+	} else {
+		recover_ask_spec(sv, p, job);
 	}
 }
 
