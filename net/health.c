@@ -45,7 +45,7 @@ quiet_bytes(const struct om_health *h, struct om_mono now)
 {
 	uint64_t packets = EMPTY_SPARE;
 
-	if (h->has_sample && h->limits.keepalive_s > 0) {
+	if (h->limits.keepalive_s > 0) {
 		packets +=
 		    (uint64_t)om_mono_ms_between(h->last_at, now) / 1000 / h->limits.keepalive_s;
 	}
@@ -55,11 +55,10 @@ quiet_bytes(const struct om_health *h, struct om_mono now)
 enum om_health_verdict
 om_health_feed(struct om_health *h, struct om_mono now, const struct om_health_sample *sample)
 {
-	uint64_t tx_before = h->has_sample ? h->last.tx_bytes : 0;
-	uint64_t rx_before = h->has_sample ? h->last.rx_bytes : 0;
-	bool sent =
-	    sample->tx_bytes > tx_before && sample->tx_bytes - tx_before > quiet_bytes(h, now);
-	bool received = sample->rx_bytes > rx_before;
+	/* The first reading is where counting begins. */
+	bool sent = h->has_sample && sample->tx_bytes > h->last.tx_bytes &&
+		    sample->tx_bytes - h->last.tx_bytes > quiet_bytes(h, now);
+	bool received = h->has_sample && sample->rx_bytes > h->last.rx_bytes;
 
 	feed_reply(h, now, sent, received);
 	feed_handshake(h, now, sent, sample->handshake_age_ms);

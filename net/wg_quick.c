@@ -6,7 +6,8 @@
 #include <strings.h>
 
 #include "base/parse.h"
-#include "base/secret.h"
+
+#define WORD_MAX 24 /* bytes of a name that is shown in an error */
 
 enum section { SECTION_NONE, SECTION_INTERFACE, SECTION_PEER, SECTION_COUNT };
 
@@ -176,23 +177,38 @@ name_is(struct om_str s, const char *name)
 	return s.len == strlen(name) && strncasecmp(s.ptr, name, s.len) == 0;
 }
 
+/* Not shown when it is no word: a key whose name was lost ends in "=" too. */
+static bool
+is_word(struct om_str s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if ((s.ptr[i] | 0x20) < 'a' || (s.ptr[i] | 0x20) > 'z') {
+			return false;
+		}
+	}
+	return s.len > 0 && s.len <= WORD_MAX;
+}
+
 static enum om_err
 quick_unknown(const struct quick *q, struct om_str key)
 {
 	const char *names[OM_COUNT(quick_keys)];
-	char word[32];
-	const char *near = NULL;
+	const char *section = section_names[q->section];
+	char word[WORD_MAX + 1];
+	const char *near;
 
+	if (!is_word(key) || om_str_copy(key, word, sizeof(word)) != OM_OK) {
+		return om_why_set(q->why, OM_ERR_UNKNOWN_FIELD,
+				  "line %u: the name is not known in [%s]", q->line, section);
+	}
 	for (size_t i = 0; i < OM_COUNT(quick_keys); i++) {
 		names[i] = quick_keys[i].name;
 	}
-	if (om_str_copy(key, word, sizeof(word)) == OM_OK) {
-		near = om_nearest(word, names, OM_COUNT(names));
-	}
-	return om_why_set(
-	    q->why, OM_ERR_UNKNOWN_FIELD, "line %u: \"%.*s\" is not known in [%s]%s%s%s", q->line,
-	    (int)(key.len > 40 ? 40 : key.len), key.ptr, section_names[q->section],
-	    near != NULL ? "; is it " : "", near != NULL ? near : "", near != NULL ? "?" : "");
+	near = om_nearest(word, names, OM_COUNT(names));
+	return om_why_set(q->why, OM_ERR_UNKNOWN_FIELD,
+			  "line %u: \"%s\" is not known in [%s]%s%s%s", q->line, word, section,
+			  near != NULL ? "; is it " : "", near != NULL ? near : "",
+			  near != NULL ? "?" : "");
 }
 
 static enum om_err
