@@ -13,13 +13,14 @@
  *    answered although nothing can be written.
  */
 #include "actors/ledger.h"
+#include <stdlib.h>
 #include <string.h>
 #include "actors/ledger_impl.h"
 #include "base/log.h"
 
-#define LEDGER_TICK_MS 1000 /* followers' time, events that wait */
-#define LEDGER_PURGE_TICKS 60
-#define LEDGER_STEP_MS 1 /* between two pieces of a long work */
+#define LEDGER_TICK_MS   1000 /* followers' time, events that wait */
+#define LEDGER_PURGE_MS  60000
+#define LEDGER_STEP_MS   1 /* between two pieces of a long work */
 #define LEDGER_ARENA_MAX (UINT64_C(512) << 20)
 
 /* --- groups ----------------------------------------------------------------------------------- */
@@ -53,7 +54,8 @@ group_answer(struct om_service *sv, struct ledger *l, enum om_err err)
 	static const struct om_empty nothing = { 0 };
 	struct ledger_answer *a;
 
-	STAILQ_FOREACH (a, &l->answers, link) {
+	STAILQ_FOREACH(a, &l->answers, link)
+	{
 		if (err != OM_OK) {
 			om_service_reply_err_to(sv, &a->rq, err, om_store_why(l->store));
 		} else if (a->ok) {
@@ -91,11 +93,12 @@ group_tell(struct om_service *sv, struct ledger *l)
 	struct ledger_event *e;
 	enum om_err err;
 
-	STAILQ_FOREACH (e, &l->events, link) {
+	STAILQ_FOREACH(e, &l->events, link)
+	{
 		/* Behind one that waits they all wait: order. */
-		err = STAILQ_EMPTY(&l->unsent) ?
-		    om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &e->body) :
-		    OM_ERR_FULL;
+		err = STAILQ_EMPTY(&l->unsent)
+			  ? om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &e->body)
+			  : OM_ERR_FULL;
 		if (err == OM_ERR_FULL || err == OM_ERR_NOMEM) {
 			event_keep(l, &e->body);
 		}
@@ -170,6 +173,7 @@ audit_tell(struct om_service *sv, struct ledger *l)
 	struct om_audit_mark head;
 	bool more = false;
 
+	l->audit_behind = false;
 	if (om_store_audit_head(l->store, &head) != OM_OK || head.seq <= l->audit_sent) {
 		return;
 	}
@@ -177,29 +181,52 @@ audit_tell(struct om_service *sv, struct ledger *l)
 	    OM_OK) {
 		om_warn("ledger.audit", "entries cannot be told: %s", om_store_why(l->store));
 	}
+	l->audit_behind = l->audit_sent < head.seq;
+}
+
+static void
+group_commit(struct om_service *sv, struct ledger *l)
+{
+	const enum om_err err = om_store_commit(l->store);
+
+	group_answer(sv, l, err);
+	if (err == OM_OK) {
+		if (l->degraded) {
+			om_info("ledger.recovered", "writing works again");
+		}
+		group_tell(sv, l);
+		ledger_followers_answer(sv, l, false);
+	} else if (!l->degraded) {
+		om_error("ledger.failed", "%zu writes refused: %s", l->group,
+			 om_store_why(l->store));
+	}
+	l->degraded = err != OM_OK;
+}
+
+/* Followers whose time ends and messages that found no room are looked at again; else we sleep. */
+static void
+tick_when_needed(struct om_service *sv, struct ledger *l)
+{
+	const bool needed = l->follower_count > 0 || !STAILQ_EMPTY(&l->unsent) || l->audit_behind;
+
+	if (needed && l->tick_timer == 0 &&
+	    om_timer_start(om_service_cx(sv), LEDGER_TICK_MS, 0, 0, &l->tick_timer) != OM_OK) {
+		l->tick_timer = 0; /* the next group tries */
+	}
 }
 
 void
 ledger_flush(struct om_service *sv, struct ledger *l)
 {
-	enum om_err err;
-
 	if (l->in_tx) {
 		l->in_tx = false;
-		err = om_store_commit(l->store);
-		group_answer(sv, l, err);
-		if (err == OM_OK) {
-			if (l->degraded) {
-				om_info("ledger.recovered", "writing works again");
-			}
-			group_tell(sv, l);
-			ledger_followers_answer(sv, l, false);
-		} else if (!l->degraded) {
-			om_error("ledger.failed", "%zu writes refused: %s", l->group,
-				 om_store_why(l->store));
+		if (l->group > 0) {
+			group_commit(sv, l);
+		} else {
+			/* Every write was refused; only questions wait for their answers. */
+			om_store_rollback(l->store);
+			group_answer(sv, l, OM_OK);
 		}
-		l->failed_groups += err != OM_OK;
-		l->degraded = err != OM_OK;
 	}
 	group_reset(l);
 	unsent_retry(sv, l);
@@ -207,6 +234,7 @@ ledger_flush(struct om_service *sv, struct ledger *l)
 	if (om_store_maintain(l->store) != OM_OK) {
 		om_warn("ledger.checkpoint", "%s", om_store_why(l->store));
 	}
+	tick_when_needed(sv, l);
 }
 
 static void
@@ -295,10 +323,16 @@ ledger_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in, e
 void
 ledger_step_soon(struct om_service *sv, struct ledger *l)
 {
-	if (l->step_timer == 0 && om_timer_start(om_service_cx(sv), LEDGER_STEP_MS, 0, 0,
-						 &l->step_timer) != OM_OK) {
+	if (l->step_timer == 0 &&
+	    om_timer_start(om_service_cx(sv), LEDGER_STEP_MS, 0, 0, &l->step_timer) != OM_OK) {
 		l->step_timer = 0; /* the tick comes round */
 	}
+}
+
+static bool
+ledger_has_retention(const struct om_ledger_conf *conf)
+{
+	return conf->keep_ms != 0 || conf->keep_bytes != 0 || conf->audit_keep_ms != 0;
 }
 
 static struct om_wall
@@ -322,10 +356,10 @@ purge_step(struct om_service *sv, struct ledger *l)
 	};
 
 	l->purging = false;
-	if ((purge.finished_before.ns == 0 && purge.audit_before.ns == 0 && purge.bytes_max == 0) ||
-	    ledger_begin(l) != OM_OK) {
-		return;
+	if (ledger_begin(l) != OM_OK) {
+		return; /* the disk refuses; the next turn comes */
 	}
+	l->group = 1;
 	if (om_store_purge(l->store, &purge) == OM_OK && purge.jobs + purge.audit_rows > 0) {
 		om_info("ledger.purged", "%llu jobs and %llu audit entries removed by retention",
 			(unsigned long long)purge.jobs, (unsigned long long)purge.audit_rows);
@@ -348,11 +382,12 @@ ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	}
 	if (fired->timer == l->step_timer) {
 		l->step_timer = 0;
-	} else {
-		l->ticks++;
-		l->purging = l->purging || l->ticks % LEDGER_PURGE_TICKS == 1;
-		ledger_flush(sv, l);
+	} else if (fired->timer == l->tick_timer) {
+		l->tick_timer = 0;
 		ledger_followers_answer(sv, l, true);
+		ledger_flush(sv, l);
+	} else {
+		l->purging = true;
 	}
 	ledger_verify_step(sv, l);
 	if (l->purging) {
@@ -399,9 +434,11 @@ ledger_start(struct om_service *sv, void *state, const void *arg)
 		l->audit_sent = head.seq; /* before this life: read, not told */
 		err = ledger_recover_lost(l);
 	}
-	if (err == OM_OK) {
-		err = om_timer_start(om_service_cx(sv), LEDGER_TICK_MS, LEDGER_TICK_MS, 0,
-				     &l->tick_timer);
+	if (err == OM_OK && ledger_has_retention(conf)) {
+		l->purging = true;
+		ledger_step_soon(sv, l);
+		err = om_timer_start(om_service_cx(sv), LEDGER_PURGE_MS, LEDGER_PURGE_MS, 0,
+				     &l->purge_timer);
 	}
 	if (err != OM_OK) {
 		om_error("ledger.open", "%s", om_store_why(l->store));

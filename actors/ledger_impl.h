@@ -2,7 +2,7 @@
 #ifndef OM_ACTORS_LEDGER_IMPL_H
 #define OM_ACTORS_LEDGER_IMPL_H
 
-/* Shared by ledger.c (groups, life), ledger_write.c, ledger_read.c, ledger_info.c (rows as
+/* Shared by ledger.c (groups, life), ledger_write.c, ledger_read.c, ledger_audit.c, ledger_info.c (rows as
  * messages).  Nobody else includes it. */
 #include <sys/queue.h>
 #include "actors/job_level.h"
@@ -11,14 +11,14 @@
 #include "base/assert.h"
 #include "store/sqlite.h"
 
-#define LEDGER_MAGIC UINT32_C(0x6c656467)
-#define LEDGER_GROUP_MAX 4096 /* writes in one transaction, then it is committed */
-#define LEDGER_GROUP_BYTES (UINT64_C(16) << 20) /* the same, by what they bring */
+#define LEDGER_MAGIC         UINT32_C(0x6c656467)
+#define LEDGER_GROUP_MAX     4096 /* writes in one transaction, then it is committed */
+#define LEDGER_GROUP_BYTES   (UINT64_C(16) << 20) /* the same, by what they bring */
 #define LEDGER_FOLLOWERS_MAX 1024
-#define LEDGER_FOLLOW_MS 60000 /* a follower is answered after this, with nothing */
-#define LEDGER_FILES_MAX 64 /* files of a job that are named in its row */
-#define LEDGER_LIST_DEFAULT 100
-#define LEDGER_LIST_MAX 1000
+#define LEDGER_FOLLOW_MS     60000 /* a follower is answered after this, with nothing */
+#define LEDGER_FILES_MAX     64 /* files of a job that are named in its row */
+#define LEDGER_LIST_DEFAULT  100
+#define LEDGER_LIST_MAX      1000
 
 /* An answer that waits for the commit. */
 struct ledger_answer {
@@ -67,7 +67,8 @@ struct ledger {
 
 	/* the group */
 	bool in_tx;
-	bool degraded; /* the last group failed: each write is a group of its own, until one works */
+	bool
+	    degraded; /* the last group failed: each write is a group of its own, until one works */
 	struct om_arena arena; /* all that is made for the group's answers */
 	STAILQ_HEAD(, ledger_answer) answers;
 	STAILQ_HEAD(, ledger_event) events;
@@ -75,6 +76,7 @@ struct ledger {
 	uint64_t group_bytes;
 
 	STAILQ_HEAD(, ledger_unsent) unsent;
+	bool audit_behind; /* some were not */
 	uint64_t audit_sent; /* entries up to here were told to the activity_logger */
 	TAILQ_HEAD(, ledger_follower) followers;
 	size_t follower_count;
@@ -83,10 +85,8 @@ struct ledger {
 	struct om_audit_check check;
 
 	struct om_out_info outs[LEDGER_FILES_MAX]; /* scratch of ledger_info_full */
-	uint64_t tick_timer, step_timer;
+	uint64_t tick_timer, step_timer, purge_timer;
 	bool purging;
-	uint64_t ticks;
-	uint64_t failed_groups;
 };
 
 static inline struct ledger *
@@ -113,8 +113,8 @@ ledger_ms(struct om_wall at)
 static inline struct om_wall
 ledger_wall(uint64_t ms)
 {
-	return (struct om_wall){ ms > INT64_MAX / OM_NS_PER_MS ? INT64_MAX :
-								  (int64_t)ms * OM_NS_PER_MS };
+	return (struct om_wall){ ms > INT64_MAX / OM_NS_PER_MS ? INT64_MAX
+							       : (int64_t)ms * OM_NS_PER_MS };
 }
 
 /* ledger.c */
@@ -125,8 +125,8 @@ void ledger_flush(struct om_service *sv, struct ledger *l);
 /* The message is answered with this after the commit.  NOMEM: answered at once with that. */
 enum om_err ledger_answer_later(struct om_service *sv, struct ledger *l, const struct om_in *in,
 				enum om_msg_type type, const void *body) OM_MUST_CHECK;
-enum om_err ledger_ok_later(struct om_service *sv, struct ledger *l, const struct om_in *in)
-	OM_MUST_CHECK;
+enum om_err ledger_ok_later(struct om_service *sv, struct ledger *l,
+			    const struct om_in *in) OM_MUST_CHECK;
 /* A read's answer: at once, or after the commit when a group is open (it may have seen its rows). */
 enum om_err ledger_answer_read(struct om_service *sv, struct ledger *l, const struct om_in *in,
 			       enum om_msg_type type, const void *body) OM_MUST_CHECK;
@@ -152,13 +152,17 @@ enum om_err ledger_on_job_output(struct om_service *sv, void *state, const struc
 enum om_err ledger_on_spec_get(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_recover(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_entries(struct om_service *sv, void *state, const struct om_in *in);
-enum om_err ledger_on_count(struct om_service *sv, void *state, const struct om_in *in);
-enum om_err ledger_on_audit(struct om_service *sv, void *state, const struct om_in *in);
-enum om_err ledger_on_audit_verify(struct om_service *sv, void *state, const struct om_in *in);
+/* The rows of one answer. */
+size_t ledger_limit(uint64_t asked);
 /* Something was stored for this job, or it ended: its followers are looked at after the commit. */
 void ledger_followers_due(struct ledger *l, const struct om_job_id *id);
 void ledger_followers_answer(struct om_service *sv, struct ledger *l, bool all_late);
 void ledger_followers_drop(struct om_service *sv, struct ledger *l);
+
+/* ledger_audit.c */
+enum om_err ledger_on_count(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_audit(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_audit_verify(struct om_service *sv, void *state, const struct om_in *in);
 void ledger_verify_step(struct om_service *sv, struct ledger *l);
 
 /* ledger_info.c */

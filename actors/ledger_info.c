@@ -31,17 +31,17 @@ info_level(int32_t level)
 	return om_str_of(om_job_level_text(OM_LEVEL_EXTERNAL));
 }
 
-#define KEEP(field, member)                                                                        \
-	do {                                                                                       \
-		if ((member)[0] != '\0') {                                                         \
-			OM_SET(info, job_info, field, ledger_keep(l, member));                     \
-		}                                                                                  \
+#define KEEP(field, member)                                                    \
+	do {                                                                   \
+		if ((member)[0] != '\0') {                                     \
+			OM_SET(info, job_info, field, ledger_keep(l, member)); \
+		}                                                              \
 	} while (0)
-#define TIME(field, member)                                                                        \
-	do {                                                                                       \
-		if ((member).ns != 0) {                                                            \
-			OM_SET(info, job_info, field, ledger_ms(member));                          \
-		}                                                                                  \
+#define TIME(field, member)                                               \
+	do {                                                              \
+		if ((member).ns != 0) {                                   \
+			OM_SET(info, job_info, field, ledger_ms(member)); \
+		}                                                         \
 	} while (0)
 
 static void
@@ -149,8 +149,8 @@ info_evidence(struct ledger *l, const struct om_job_row *row, struct om_job_info
 		return false;
 	}
 	rest.ptr = text;
-	if (om_store_output_read(l->store, &row->id, ref, 0, text, EVIDENCE_MAX, &rest.len, &size) !=
-	    OM_OK) {
+	if (om_store_output_read(l->store, &row->id, ref, 0, text, EVIDENCE_MAX, &rest.len,
+				 &size) != OM_OK) {
 		return false;
 	}
 	while (n < EVIDENCE_LINES && om_str_next(&rest, '\n', &line)) {
@@ -245,9 +245,9 @@ ledger_event_name(enum om_job_state from, enum om_job_state to)
 		return OM_STR("started");
 	}
 	if (to == OM_JOB_QUEUED) {
-		return from == OM_JOB_RECEIVED ? OM_STR("accepted") :
-		    from == OM_JOB_PENDING     ? OM_STR("approved") :
-						 OM_STR("requeued");
+		return from == OM_JOB_RECEIVED  ? OM_STR("accepted")
+		       : from == OM_JOB_PENDING ? OM_STR("approved")
+						: OM_STR("requeued");
 	}
 	return om_str_of(om_job_state_text(to));
 }

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: ISC */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "actors/ledger_impl.h"
+#include "base/log.h"
+#include "msg/codec.h"
+
+/*
+ * Requests that change something.  Each handler does its work in the group's transaction and asks
+ * for its answer after the commit.  A request that the store refuses is answered at once: it has
+ * changed nothing, and the group goes on.
+ */
+
+#define TEXT_MAX 2048
+
+/* The job.submit inside a spec, for what a row wants to know of it.  NULL: it is none. */
+static const struct om_job_submit *
+spec_decode(struct ledger *l, struct om_bin spec)
+{
+	struct om_job_submit *submit = om_arena_alloc(&l->arena, sizeof(*submit));
+	struct om_why why;
+
+	if (submit == NULL ||
+	    om_body_decode(OM_BODY_job_submit, spec, submit, &l->arena, &why) != OM_OK) {
+		return NULL;
+	}
+	return submit;
+}
+
+static bool
+event_add(struct ledger *l, const struct om_job_row *row, enum om_job_state from, struct om_wall at)
+{
+	struct ledger_event *e = om_arena_alloc(&l->arena, sizeof(*e));
+
+	if (e == NULL || !ledger_event_fill(l, row, from, at, &e->body)) {
+		om_error("ledger.event", "job %s: its %s is not told: out of memory", row->id.text,
+			 om_job_state_text(row->state));
+		return false;
+	}
+	STAILQ_INSERT_TAIL(&l->events, e, link);
+	return true;
+}
+
+/* --- a new job ---------------------------------------------------------------------------------- */
+
+static enum om_err
+submit_after(const struct om_ledger_submit *m, const struct om_job_submit *submit,
+	     struct om_job_after after[OM_JOB_AFTER_MAX])
+{
+	enum om_err err = OM_OK;
+	size_t i;
+
+	if (m->after.n > OM_JOB_AFTER_MAX) {
+		return OM_ERR_LIMIT;
+	}
+	for (i = 0; err == OM_OK && i < m->after.n; i++) {
+		err = om_job_id_parse(m->after.v[i].ptr, m->after.v[i].len, &after[i].id);
+		after[i].when = submit->after_any ? OM_AFTER_END : OM_AFTER_SUCCESS;
+	}
+	return err;
+}
+
+/* What the message says as the store's new job.  INVALID: its id, state or level is none. */
+static enum om_err
+submit_job(const struct ledger *l, const struct om_ledger_submit *m,
+	   const struct om_job_submit *submit, struct om_job_new *job)
+{
+	const struct om_job_info *info = m->info;
+	enum om_job_level level = OM_LEVEL_EXTERNAL;
+	enum om_err err;
+
+	err = om_job_id_parse(info->job.ptr, info->job.len, &job->id);
+	if (err == OM_OK) {
+		err = om_job_state_parse(info->state.ptr, info->state.len, &job->state);
+	}
+	if (err == OM_OK && info->level.len > 0) {
+		err = om_job_level_parse(info->level, &level);
+	}
+	if (err != OM_OK || !om_job_may_become(OM_JOB_RECEIVED, job->state)) {
+		return OM_ERR_INVALID;
+	}
+	job->requester = info->peer;
+	job->network = info->network_id;
+	job->lang = info->lang;
+	job->activity = info->activity;
+	job->level = (int32_t)om_job_level_priority(level);
+	job->reason = info->reason;
+	job->text = info->text;
+	job->needs = (struct om_job_needs){ .cores = (uint32_t)info->cores,
+					    .mem_mib = info->mem_mib,
+					    .disk_mib = info->disk_mib,
+					    .runtime_s = info->runtime_s };
+	job->submitted = info->submitted_ms != 0 ? ledger_wall(info->submitted_ms) : ledger_now(l);
+	job->expires = ledger_wall(info->expires_ms);
+	job->not_before =
+	    ledger_wall(m->not_before > UINT64_MAX / 1000 ? UINT64_MAX : m->not_before * 1000);
+	job->attempts_max = (uint32_t)submit->retries + 1;
+	job->held = submit->hold;
+	job->requeue = m->requeue;
+	job->spec = m->spec;
+	return OM_OK;
+}
+
+static enum om_err
+submit_put(struct ledger *l, const struct om_job_new *given, const struct om_ledger_submit *m,
+	   bool *existed, struct om_job_row *row)
+{
+	struct om_job_new job = *given;
+	char text[OM_JOB_TEXT_MAX + 64];
+	struct om_audit_note notes[2] = {
+		{ .event = OM_STR("received"), .actor = job.requester },
+		{ .event = ledger_event_name(OM_JOB_RECEIVED, job.state),
+		  .actor = OM_STR("filter") },
+	};
+	enum om_err err;
+	int n;
+
+	if (job.state == OM_JOB_QUEUED) {
+		n = snprintf(text, sizeof(text), "priority: %.*s%s%.*s", OM_STR_ARG(m->info->level),
+			     job.text.len > 0 ? "; " : "", OM_STR_ARG(job.text));
+		notes[1].details =
+		    (struct om_str){ text,
+				     (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1 };
+	} else {
+		notes[1].details = job.text;
+	}
+	job.notes = notes;
+	job.note_count = OM_COUNT(notes);
+	err = om_store_job_put(l->store, &job, existed, row);
+	if (err == OM_OK && *existed && !m->chosen) {
+		/* Two jobs drew the same number: the provider draws again. */
+		return om_why_set(&l->store->why, OM_ERR_EXISTS, "the id %s is taken",
+				  row->id.text);
+	}
+	return err;
+}
+
+enum om_err
+ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct ledger *l = ledger_of(state);
+	const struct om_ledger_submit *m = in->body;
+	const struct om_job_submit *submit = spec_decode(l, m->spec);
+	struct om_job_after after[OM_JOB_AFTER_MAX];
+	struct om_job_new job = { .after = after, .after_count = m->after.n };
+	struct om_ledger_stored *stored;
+	struct om_job_row row;
+	bool existed = false;
+	enum om_err err;
+
+	if (submit == NULL || submit_after(m, submit, after) != OM_OK ||
+	    submit_job(l, m, submit, &job) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "the job's row is not valid");
+	}
+	err = ledger_begin(l);
+	if (err == OM_OK) {
+		err = submit_put(l, &job, m, &existed, &row);
+	}
+	if (err != OM_OK) {
+		return ledger_refuse(sv, l, in, err);
+	}
+	stored = om_arena_alloc(&l->arena, sizeof(*stored));
+	if (stored != NULL) {
+		OM_SET(stored, ledger_stored, job, ledger_keep(l, row.id.text));
+		OM_SET(stored, ledger_stored, state, om_str_of(om_job_state_text(row.state)));
+		OM_SET(stored, ledger_stored, duplicate, existed);
+	}
+	if (!existed) {
+		(void)event_add(l, &row, OM_JOB_RECEIVED, row.submitted);
+	}
+	return ledger_answer_later(sv, l, in, OM_MSG_LEDGER_STORED, stored);
+}
+
+/* --- a move ------------------------------------------------------------------------------------- */
+
+static void
+move_result(const struct om_job_info *info, struct om_job_result *out)
+{
+	out->exited = OM_HAS(info, job_info, exit_code);
+	out->exit_code = (int32_t)info->exit_code;
+	out->signal = (int32_t)info->signal;
+	out->cpu_ms = info->cpu_ms;
+	out->wall_ms = info->wall_ms;
+	out->boot_ms = info->boot_ms;
+	out->mem_peak_kib = info->mem_peak_kib;
+	out->rx_bytes = info->rx_bytes;
+	out->tx_bytes = info->tx_bytes;
+	out->dropped_bytes = info->output_dropped;
+}
+
+/* What the audit says of a move, in words. */
+static struct om_str
+move_details(const struct om_ledger_move *m, enum om_job_state to, char out[TEXT_MAX])
+{
+	const struct om_job_info *r = m->result;
+	struct om_buf buf = { .max = TEXT_MAX - 1 };
+	size_t i, len;
+
+	if (r != NULL && OM_HAS(r, job_info, exit_code)) {
+		om_buf_printf(&buf, "exit_code: %" PRId64 ", time: %" PRIu64 "ms", r->exit_code,
+			      r->wall_ms);
+	}
+	if (m->text.len > 0) {
+		om_buf_printf(&buf, "%s%.*s", buf.len > 0 ? "; " : "", OM_STR_ARG(m->text));
+	}
+	if (to == OM_JOB_ROGUE_KILLED && r != NULL) {
+		for (i = 0; i < r->evidence.n; i++) {
+			om_buf_printf(&buf, "; %.*s: %.*s", OM_STR_ARG(r->evidence.v[i].key),
+				      OM_STR_ARG(r->evidence.v[i].value));
+		}
+	}
+	if (m->by.len > 0) {
+		om_buf_printf(&buf, "%sby %.*s", buf.len > 0 ? "; " : "", OM_STR_ARG(m->by));
+	}
+	len = buf.len;
+	if (len > 0) {
+		memcpy(out, buf.data, len);
+	}
+	om_buf_fini(&buf);
+	return (struct om_str){ out, len };
+}
+
+/* The evidence as lines of text, beside the job's output. */
+static enum om_err
+move_evidence(struct ledger *l, const struct om_job_id *id, const struct om_ledger_move *m)
+{
+	const struct om_out_ref ref = { .kind = OM_OUT_EVIDENCE };
+	struct om_buf buf = { 0 };
+	enum om_err err = OM_OK;
+	uint64_t size;
+	size_t i;
+
+	if (m->result == NULL || m->result->evidence.n == 0) {
+		return OM_OK;
+	}
+	for (i = 0; i < m->result->evidence.n; i++) {
+		om_buf_printf(&buf, "%.*s: %.*s\n", OM_STR_ARG(m->result->evidence.v[i].key),
+			      OM_STR_ARG(m->result->evidence.v[i].value));
+	}
+	if (!buf.failed) {
+		err = om_store_output_append(l->store, id, ref, OM_OUT_AT_END,
+					     (struct om_bin){ buf.data, buf.len }, &size);
+	}
+	om_buf_fini(&buf);
+	return err;
+}
+
+/* It is over and will not run again. */
+static bool
+move_is_end(const struct om_job_row *row)
+{
+	switch (row->state) {
+	case OM_JOB_FAILED:
+	case OM_JOB_TIMED_OUT:
+		return row->attempts >= row->attempts_max;
+	case OM_JOB_LOST:
+		return !row->requeue && row->attempts >= row->attempts_max;
+	default:
+		return om_job_is_final(row->state);
+	}
+}
+
+/* Takes the private keys out of the body.  Not doing so is no reason to refuse the job's end. */
+static enum om_err
+move_scrub(struct ledger *l, const struct om_job_id *id)
+{
+	const struct om_job_submit *submit;
+	struct om_job_submit clean;
+	struct om_vpn_config vpn;
+	struct om_buf spec = { 0 }, out = { 0 };
+	enum om_err err;
+
+	err = om_store_job_spec(l->store, id, &spec);
+	if (err != OM_OK) {
+		goto out;
+	}
+	submit = spec_decode(l, (struct om_bin){ spec.data, spec.len });
+	if (submit == NULL || submit->vpn == NULL || submit->vpn->private_key.len == 0) {
+		goto out;
+	}
+	clean = *submit;
+	vpn = *submit->vpn;
+	vpn.private_key = OM_STR("");
+	if (OM_HAS(&vpn, vpn_config, preshared_key)) {
+		vpn.preshared_key = OM_STR("");
+	}
+	clean.vpn = &vpn;
+	if (om_body_encode(OM_BODY_job_submit, &clean, &out) == OM_OK) {
+		err = om_store_job_spec_set(l->store, id, (struct om_bin){ out.data, out.len });
+	}
+out:
+	om_buf_fini(&spec);
+	om_buf_fini(&out);
+	return err;
+}
+
+/* A job's next state with all that belongs to it.  row: as it is, then as it becomes. */
+static enum om_err
+move_apply(struct ledger *l, const struct om_job_id *id, const struct om_job_change *change,
+	   const struct om_ledger_move *m, struct om_job_row *row)
+{
+	const enum om_job_state from = row->state;
+	enum om_err err;
+
+	err = om_store_job_move(l->store, id, change, row);
+	if (err == OM_OK && m != NULL) {
+		err = move_evidence(l, id, m);
+	}
+	if (err == OM_OK && move_is_end(row)) {
+		err = move_scrub(l, id);
+	}
+	if (err == OM_OK) {
+		(void)event_add(l, row, from, change->at);
+	}
+	return err;
+}
+
+enum om_err
+ledger_on_move(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct ledger *l = ledger_of(state);
+	const struct om_ledger_move *m = in->body;
+	struct om_job_change change = { .at = ledger_now(l), .reason = m->reason, .text = m->text };
+	struct om_job_result result = { 0 };
+	char details[TEXT_MAX];
+	struct om_job_row row;
+	struct om_job_id id;
+	enum om_err err;
+
+	if (om_job_id_parse(m->job.ptr, m->job.len, &id) != OM_OK ||
+	    om_job_state_parse(m->state.ptr, m->state.len, &change.to) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "no such job or state");
+	}
+	if (m->result != NULL) {
+		move_result(m->result, &result);
+		change.result = &result;
+	}
+	err = ledger_begin(l);
+	if (err == OM_OK) {
+		err = om_store_job_get(l->store, &id, &row);
+	}
+	if (err != OM_OK) {
+		return ledger_refuse(sv, l, in, err);
+	}
+	change.note = (struct om_audit_note){
+		.event = ledger_event_name(row.state, change.to),
+		.actor = m->by.len > 0 ? m->by : om_str_of(in->from),
+		.details = move_details(m, change.to, details),
+	};
+	err = move_apply(l, &id, &change, m, &row);
+	if (err != OM_OK) {
+		return ledger_refuse(sv, l, in, err);
+	}
+	if (om_job_is_final(row.state)) {
+		ledger_followers_due(l, &id);
+	}
+	return ledger_answer_later(sv, l, in, OM_MSG_JOB_INFO, ledger_info(l, &row));
+}
+
+/* --- output, lists, audit ----------------------------------------------------------------------- */
+
+enum om_err
+ledger_on_output(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct ledger *l = ledger_of(state);
+	const struct om_ledger_output *m = in->body;
+	struct om_out_ref ref = { .kind = OM_OUT_STDOUT };
+	struct om_job_id id;
+	uint64_t size;
+	enum om_err err;
+
+	if (om_job_id_parse(m->job.ptr, m->job.len, &id) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "no such job");
+	}
+	if (m->file.len > 0) {
+		ref = (struct om_out_ref){ .kind = OM_OUT_FILE, .name = m->file };
+	} else if (om_str_is(m->stream, "stderr")) {
+		ref.kind = OM_OUT_STDERR;
+	} else if (m->stream.len > 0 && !om_str_is(m->stream, "stdout")) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "no such stream");
+	}
+	err = ledger_begin(l);
+	if (err == OM_OK) {
+		err = om_store_output_append(l->store, &id, ref, OM_OUT_AT_END, m->data, &size);
+	}
+	if (err != OM_OK) {
+		return ledger_refuse(sv, l, in, err);
+	}
+	ledger_followers_due(l, &id);
+	return ledger_ok_later(sv, l, in);
+}
+
+enum om_err
+ledger_on_set(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct ledger *l = ledger_of(state);
+	const struct om_ledger_set *m = in->body;
+	char text[256];
+	struct om_audit_note note = {
+		.event = OM_STR("config_changed"),
+		.actor = m->by.len > 0 ? m->by : om_str_of(in->from),
+		.details = om_str_of(text),
+	};
+	enum om_err err;
+
+	err = ledger_begin(l);
+	if (err == OM_OK && m->remove) {
+		err = om_store_entry_del(l->store, m->list, m->key);
+		if (err == OM_ERR_NOT_FOUND) {
+			return om_service_reply_ok(sv, in); /* it is as it should be */
+		}
+	} else if (err == OM_OK) {
+		err = om_store_entry_put(l->store, m->list, m->key, m->value);
+	}
+	(void)snprintf(text, sizeof(text), "%.*s: %s %.*s", OM_STR_ARG(m->list),
+		       m->remove ? "removed" : "set", OM_STR_ARG(m->key));
+	note.details = om_str_of(text);
+	if (err == OM_OK) {
+		err = om_store_audit_append(l->store, ledger_now(l), &note);
+	}
+	return err != OM_OK ? ledger_refuse(sv, l, in, err) : ledger_ok_later(sv, l, in);
+}
+
+enum om_err
+ledger_on_append(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct ledger *l = ledger_of(state);
+	const struct om_audit_entry *m = in->body;
+	const struct om_audit_note note = {
+		.event = m->event,
+		.actor = m->peer.len > 0 ? m->peer : om_str_of(in->from),
+		.details = m->details,
+	};
+	enum om_err err;
+
+	if (m->event.len == 0 || m->event.len > OM_AUDIT_EVENT_MAX) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "an event has 1 to %d bytes",
+					    OM_AUDIT_EVENT_MAX);
+	}
+	err = ledger_begin(l);
+	if (err == OM_OK) {
+		err = om_store_audit_append(l->store, ledger_now(l), &note);
+	}
+	return err != OM_OK ? ledger_refuse(sv, l, in, err) : ledger_ok_later(sv, l, in);
+}
+
+/* --- after a crash ------------------------------------------------------------------------------ */
+
+static enum om_err
+lost_move(struct ledger *l, struct om_job_row *row, enum om_job_state to, const char *reason,
+	  const char *text)
+{
+	const struct om_job_change change = {
+		.to = to,
+		.at = ledger_now(l),
+		.reason = om_str_of(reason),
+		.text = om_str_of(text),
+		.note = { .event = ledger_event_name(row->state, to),
+			  .actor = OM_STR(OM_LEDGER),
+			  .details = om_str_of(text) },
+	};
+	const struct om_job_id id = row->id;
+
+	return move_apply(l, &id, &change, NULL, row);
+}
+
+static enum om_err
+lost_job(struct ledger *l, struct om_job_row *row)
+{
+	enum om_err err;
+
+	err = lost_move(l, row, OM_JOB_LOST, "provider_crash",
+			"the provider ended while the job was on its way");
+	if (err != OM_OK || !row->requeue) {
+		return err;
+	}
+	if (row->attempts >= OM_LEDGER_REQUEUE_MAX) {
+		return lost_move(l, row, OM_JOB_DEAD, "provider_crash",
+				 "lost too often in crashes of the provider");
+	}
+	return lost_move(l, row, OM_JOB_QUEUED, "requeued",
+			 "queued again after a crash of the provider");
+}
+
+enum om_err
+ledger_recover_lost(struct ledger *l)
+{
+	struct om_job_filter filter = { .states = OM_JOB_BIT(OM_JOB_PROVISIONING) |
+						  OM_JOB_BIT(OM_JOB_RUNNING) };
+	struct om_job_row rows[16];
+	enum om_err err;
+	size_t count, i, lost = 0;
+
+	err = ledger_begin(l);
+	if (err != OM_OK) {
+		return err;
+	}
+	do {
+		err = om_store_job_list(l->store, &filter, rows, OM_COUNT(rows), &count);
+		for (i = 0; err == OM_OK && i < count; i++) {
+			err = lost_job(l, &rows[i]);
+			lost++;
+		}
+	} while (err == OM_OK && filter.cursor != 0);
+	/* Nobody is there to be told: whoever starts after us reads it. */
+	STAILQ_INIT(&l->events);
+	om_arena_reset(&l->arena);
+	l->in_tx = false;
+	if (err != OM_OK || lost == 0) {
+		om_store_rollback(l->store);
+		return err;
+	}
+	om_warn("ledger.lost", "%zu jobs were on their way when the provider ended", lost);
+	return om_store_commit(l->store);
+}
