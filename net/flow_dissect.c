@@ -151,6 +151,7 @@ om_flow_dissect(struct om_flow_event *ev, bool ethernet)
 {
 	size_t at = 0;
 
+	wire_len_at_least(ev, ev->packet_len);
 	if (ethernet) {
 		if (ev->packet_len < ETH_HEADER) {
 			return;
@@ -160,7 +161,6 @@ om_flow_dissect(struct om_flow_event *ev, bool ethernet)
 		ev->ethertype = be16(ev->packet + 12);
 		at = ETH_HEADER;
 	}
-	wire_len_at_least(ev, ev->packet_len);
 	switch (ev->ethertype) {
 	case ETHERTYPE_IP4:
 		dissect_ip4(ev, at);
