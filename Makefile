@@ -150,6 +150,9 @@ tsan:
 # --- fuzzers (make fuzz), and the protocol manual from the schema (make docs) ----------------------
 -include tests/fuzz/fuzz.mk docs/docs.mk
 
+# --- the client library as others link it, its examples, its installation --------------------------
+include client/client.mk
+
 # --- benches: bench/bench.mk has the targets bench and bench-quick ---------------------------------
 -include bench/bench.mk
 
