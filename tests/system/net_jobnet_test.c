@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* A job's network with the real parts: up, traffic through the tunnel, down, nothing left. */
-#include "tests/system/net_rig.h"
+#include "tests/system/net_witness.h"
 
 #include <sys/syscall.h>
 

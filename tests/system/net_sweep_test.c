@@ -4,7 +4,7 @@
  * left is swept; afterwards there is no link, namespace, process or socket of ours, and what is not
  * ours is untouched.
  */
-#include "tests/system/net_rig.h"
+#include "tests/system/net_witness.h"
 
 #include <dirent.h>
 

@@ -116,7 +116,14 @@ test_invalid_configuration(void **state)
 	refuses(&t, OM_ERR_INVALID, "endpoint: ");
 	t.endpoint = OM_STR("vpn.example:51820");
 	refuses(&t, OM_ERR_INVALID, "endpoint: ");
-	t = valid();
+}
+
+static void
+test_invalid_addresses(void **state)
+{
+	struct om_wg_config_text t = valid();
+
+	(void)state;
 	t.address_count = 0;
 	refuses(&t, OM_ERR_INVALID, "addresses: is empty");
 	t.address_count = 3;
@@ -441,6 +448,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_validate_configuration),
 		cmocka_unit_test(test_invalid_configuration),
+		cmocka_unit_test(test_invalid_addresses),
 		cmocka_unit_test(test_special_addresses_are_never_allowed),
 		cmocka_unit_test(test_wg_quick_file),
 		cmocka_unit_test(test_hooks_are_refused_by_name),
