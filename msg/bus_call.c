@@ -119,7 +119,8 @@ static void
 svc_answer_body(struct om_service *sv, uint32_t from, uint64_t ask, enum om_msg_type request,
 		enum om_msg_type type, const void *body)
 {
-	if (om_msg_info(request)->answer == type) {
+	/* An error with details comes as a body, one with a text alone through the _err functions. */
+	if (om_msg_info(request)->answer == type || type == OM_MSG_ERROR) {
 		bus_answer(sv, from, ask, type, body, OM_OK, NULL);
 		return;
 	}
