@@ -1,0 +1,958 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The ledger on a real bus and a real store, in simulation.  "control" asks, "provider" and
+ * "activity_logger" are fakes that keep what they are told.  What control asks in one go arrives as
+ * one group.
+ */
+#include "tests/unit/store_fault_vfs.h"
+#include "tests/unit/store_fixture.h"
+#include "actors/ledger.h"
+#include "actors/names.h"
+#include "base/log.h"
+#include "msg/codec.h"
+
+#define ANSWERS_MAX 64
+#define EVENTS_MAX  256
+#define MSG_KICK    1
+
+struct ask {
+	enum om_msg_type type;
+	struct om_buf body;
+	struct om_caller caller;
+};
+
+struct answer {
+	enum om_err err;
+	enum om_msg_type type;
+	char text[OM_WHY_MAX];
+	struct om_buf raw;
+};
+
+static struct world {
+	struct fx fx; /* the folder and the store's path */
+	struct om_system *sys;
+	struct om_bus *bus;
+	struct om_ledger_conf conf;
+	struct om_service_arg ledger, provider, logger, control;
+	struct om_actor_id ledger_id, control_id;
+	struct ask asks[ANSWERS_MAX];
+	size_t ask_count;
+	struct answer answers[ANSWERS_MAX];
+	size_t answer_count;
+	char order[4096]; /* what came, in order: answers "a0", events "job:from>to" */
+	char audit[4096]; /* events of audit.appended */
+	uint64_t audit_seq;
+	struct om_arena arena;
+	struct om_wall now;
+} W;
+
+static struct om_wall
+test_wall(void)
+{
+	return W.now;
+}
+
+static void OM_PRINTF(2, 3) note(char out[4096], const char *fmt, ...)
+{
+	va_list va;
+	size_t len = strlen(out);
+
+	va_start(va, fmt);
+	(void)vsnprintf(out + len, 4096 - len, fmt, va);
+	va_end(va);
+}
+
+/* --- the fakes ---------------------------------------------------------------------------------- */
+
+static enum om_err
+fake_on_event(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_event *m = in->body;
+
+	(void)sv;
+	(void)state;
+	note(W.order, "%.*s:%.*s>%.*s%s ", OM_STR_ARG(m->job), OM_STR_ARG(m->from),
+	     OM_STR_ARG(m->state), m->final ? "!" : "");
+	assert_int_equal(m->final, m->info != NULL);
+	return OM_OK;
+}
+
+static enum om_err
+fake_on_appended(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_audit_entry *m = in->body;
+
+	(void)sv;
+	(void)state;
+	assert_int_equal(m->seq, W.audit_seq + 1); /* none missed, none twice */
+	W.audit_seq = m->seq;
+	note(W.audit, "%.*s ", OM_STR_ARG(m->event));
+	return OM_OK;
+}
+
+static const struct om_service_handler provider_on[] = { { OM_MSG_JOB_EVENT, fake_on_event } };
+static const struct om_service_handler logger_on[] = { { OM_MSG_AUDIT_APPENDED,
+							 fake_on_appended } };
+static struct om_service_def provider_def = {
+	.name = OM_PROVIDER,
+	.on = provider_on,
+	.on_count = 1,
+};
+static const struct om_service_def logger_def = {
+	.name = OM_ACTIVITY_LOGGER,
+	.on = logger_on,
+	.on_count = 1,
+};
+
+static void
+control_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *a)
+{
+	struct answer *out = &W.answers[a->cookie];
+
+	(void)sv;
+	(void)state;
+	out->err = a->err;
+	out->type = a->type;
+	(void)snprintf(out->text, sizeof(out->text), "%s", a->text);
+	om_buf_reset(&out->raw);
+	om_buf_add(&out->raw, a->raw.ptr, a->raw.len);
+	W.answer_count++;
+	note(W.order, "a%d ", (int)a->cookie);
+}
+
+static enum om_err
+control_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
+{
+	size_t i;
+
+	(void)state;
+	(void)msg;
+	for (i = 0; i < W.ask_count; i++) {
+		const struct ask *ask = &W.asks[i];
+
+		OK(om_service_ask_raw(sv, OM_LEDGER, ask->type,
+				      (struct om_bin){ ask->body.data, ask->body.len },
+				      &ask->caller, 30000, control_on_answer, i));
+	}
+	return OM_OK;
+}
+
+static const struct om_service_def control_def = {
+	.name = OM_CONTROL,
+	.on_msg = control_on_msg,
+};
+
+/* --- the world ---------------------------------------------------------------------------------- */
+
+static void
+world_start(void)
+{
+	const struct om_system_conf conf = { .sim = true, .seed = 7 };
+	struct om_actor_id id;
+
+	OK(om_system_new(&conf, &W.sys));
+	OK(om_bus_new(W.sys, &W.bus, NULL));
+	W.conf.path = W.fx.path;
+	W.conf.wal_bytes = FX_WAL_BYTES;
+	W.conf.vfs = "fault";
+	W.conf.wall = test_wall;
+	W.ledger = (struct om_service_arg){ W.bus, &om_ledger_service, &W.conf };
+	W.provider = (struct om_service_arg){ W.bus, &provider_def, NULL };
+	W.logger = (struct om_service_arg){ W.bus, &logger_def, NULL };
+	W.control = (struct om_service_arg){ W.bus, &control_def, NULL };
+	OK(om_service_spawn(W.bus, &W.ledger, &W.ledger_id));
+	OK(om_service_spawn(W.bus, &W.provider, &id));
+	OK(om_service_spawn(W.bus, &W.logger, &id));
+	OK(om_service_spawn(W.bus, &W.control, &W.control_id));
+	(void)om_sim_run(W.sys);
+}
+
+static void
+world_stop(void)
+{
+	assert_int_equal(om_system_stop(W.sys, 1000, NULL, 0), 0);
+	om_bus_free(W.bus);
+	om_system_free(W.sys);
+	W.sys = NULL;
+}
+
+static int
+setup(void **state)
+{
+	void *fx = NULL;
+
+	fault_clear();
+	memset(&W, 0, sizeof(W));
+	W.now = fx_at(0);
+	provider_def.backlog = 0;
+	if (fx_setup(&fx) != 0) {
+		return -1;
+	}
+	W.fx = *(struct fx *)fx;
+	free(fx);
+	fx_close(&W.fx);
+	W.fx.conf.path = W.fx.path;
+	world_start();
+	*state = NULL;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	void *fx = calloc(1, sizeof(W.fx));
+	size_t i;
+
+	fault_clear();
+	world_stop();
+	for (i = 0; i < ANSWERS_MAX; i++) {
+		om_buf_fini(&W.asks[i].body);
+		om_buf_fini(&W.answers[i].raw);
+	}
+	om_arena_fini(&W.arena);
+	memcpy(fx, &W.fx, sizeof(W.fx));
+	*state = fx;
+	return fx_teardown(state);
+}
+
+/* The next question of the group. */
+static void
+ask_as(const char *peer, enum om_role role, enum om_msg_type type, const void *body)
+{
+	struct ask *ask = &W.asks[W.ask_count++];
+
+	ask->type = type;
+	ask->caller = (struct om_caller){ .role = role };
+	(void)snprintf(ask->caller.peer, sizeof(ask->caller.peer), "%s", peer);
+	om_buf_reset(&ask->body);
+	OK(om_body_encode(om_msg_info(type)->body, body, &ask->body));
+}
+
+static void
+ask(enum om_msg_type type, const void *body)
+{
+	ask_as("", OM_ROLE_ACTOR, type, body);
+}
+
+/* Sends the group and lets everything happen. */
+static void
+go(void)
+{
+	struct om_msg *msg = om_system_msg_new(W.sys, MSG_KICK, 0);
+	size_t i;
+
+	for (i = 0; i < ANSWERS_MAX; i++) {
+		W.answers[i].err = OM_ERR_INTERNAL;
+	}
+	W.answer_count = 0;
+	W.order[0] = '\0';
+	OK(om_system_send(W.sys, W.control_id, &msg));
+	(void)om_sim_run(W.sys);
+	W.ask_count = 0;
+}
+
+/* The body of answer i, which must be of this type. */
+static const void *
+body_of(size_t i, enum om_msg_type type)
+{
+	const struct answer *a = &W.answers[i];
+	const struct om_body_info *info = om_body_info(om_msg_info(type)->body);
+	void *out = om_arena_alloc(&W.arena, info->size);
+
+	if (a->err != OM_OK) {
+		fail_msg("answer %d: %s: %s", (int)i, om_err_code(a->err), a->text);
+	}
+	assert_int_equal(a->type, type);
+	OK(om_body_decode(om_msg_info(type)->body, (struct om_bin){ a->raw.data, a->raw.len }, out,
+			  &W.arena, NULL));
+	return out;
+}
+
+#define STR_IS(str, want)                                                    \
+	do {                                                                 \
+		char got_[600];                                              \
+		(void)snprintf(got_, sizeof(got_), "%.*s", OM_STR_ARG(str)); \
+		assert_string_equal(got_, want);                             \
+	} while (0)
+
+static void
+ask_submit(const char *id, const struct om_job_submit *spec, bool chosen)
+{
+	struct om_job_info info = { 0 };
+	struct om_ledger_submit m = { 0 };
+	struct om_buf body = { 0 };
+
+	OK(om_body_encode(OM_BODY_job_submit, spec, &body));
+	OM_SET(&info, job_info, job, om_str_of(id));
+	OM_SET(&info, job_info, state, OM_STR("queued"));
+	OM_SET(&info, job_info, peer, OM_STR("alice"));
+	OM_SET(&info, job_info, level, OM_STR("network"));
+	OM_SET(&info, job_info, text, OM_STR("network home is trusted"));
+	OM_SET(&info, job_info, cores, 2);
+	OM_SET(&m, ledger_submit, info, &info);
+	OM_SET(&m, ledger_submit, spec, ((struct om_bin){ body.data, body.len }));
+	OM_SET(&m, ledger_submit, chosen, chosen);
+	OM_SET(&m, ledger_submit, requeue, spec->requeue);
+	OM_SET(&m, ledger_submit, after, spec->after);
+	ask(OM_MSG_LEDGER_SUBMIT, &m);
+	om_buf_fini(&body);
+}
+
+static struct om_job_submit
+plain_spec(void)
+{
+	struct om_job_submit spec = { 0 };
+
+	OM_SET(&spec, job_submit, lang, OM_STR("python"));
+	OM_SET(&spec, job_submit, script, ((struct om_bin){ (const uint8_t *)"print(1)", 8 }));
+	return spec;
+}
+
+static void
+ask_plain(const char *id)
+{
+	const struct om_job_submit spec = plain_spec();
+
+	ask_submit(id, &spec, true);
+}
+
+static void
+ask_move(const char *id, const char *to, const struct om_job_info *result)
+{
+	struct om_ledger_move m = { 0 };
+
+	OM_SET(&m, ledger_move, job, om_str_of(id));
+	OM_SET(&m, ledger_move, state, om_str_of(to));
+	OM_SET(&m, ledger_move, text, OM_STR("because"));
+	if (result != NULL) {
+		OM_SET(&m, ledger_move, result, (struct om_job_info *)(uintptr_t)result);
+	}
+	ask(OM_MSG_LEDGER_MOVE, &m);
+}
+
+static void
+ask_output(const char *id, const char *stream, const char *file, const char *data)
+{
+	struct om_ledger_output m = { 0 };
+
+	OM_SET(&m, ledger_output, job, om_str_of(id));
+	if (stream != NULL) {
+		OM_SET(&m, ledger_output, stream, om_str_of(stream));
+	}
+	if (file != NULL) {
+		OM_SET(&m, ledger_output, file, om_str_of(file));
+	}
+	OM_SET(&m, ledger_output, data, ((struct om_bin){ (const uint8_t *)data, strlen(data) }));
+	ask(OM_MSG_LEDGER_OUTPUT, &m);
+}
+
+static void
+ask_job(const char *peer, enum om_role role, const char *id)
+{
+	struct om_job_ref m = { 0 };
+
+	OM_SET(&m, job_ref, job, om_str_of(id));
+	ask_as(peer, role, OM_MSG_JOB_GET, &m);
+}
+
+static struct om_job_info
+exit_0(void)
+{
+	struct om_job_info r = { 0 };
+
+	OM_SET(&r, job_info, job, OM_STR("x"));
+	OM_SET(&r, job_info, state, OM_STR("x"));
+	OM_SET(&r, job_info, exit_code, 0);
+	OM_SET(&r, job_info, wall_ms, 1234);
+	OM_SET(&r, job_info, cpu_ms, 1000);
+	return r;
+}
+
+/* The first commit after a start also writes the head of the log. */
+static void
+warm_up(void)
+{
+	ask_plain("warm");
+	go();
+	W.audit[0] = '\0';
+}
+
+/* The number of fsyncs of the disk while the group is worked on: one a commit. */
+static int
+go_and_count_commits(void)
+{
+	fault_set(FAULT_SYNC, 0, 0, 0);
+	go();
+	return fault.seen;
+}
+
+/* --- groups ------------------------------------------------------------------------------------- */
+
+static void
+test_a_group_is_one_commit(void **state)
+{
+	char id[16];
+	int i;
+
+	(void)state;
+	warm_up();
+	for (i = 0; i < 20; i++) {
+		(void)snprintf(id, sizeof(id), "j%d", i);
+		ask_plain(id);
+	}
+	assert_int_equal(go_and_count_commits(), 1);
+	assert_int_equal(W.answer_count, 20);
+	for (i = 0; i < 20; i++) {
+		const struct om_ledger_stored *m = body_of((size_t)i, OM_MSG_LEDGER_STORED);
+
+		STR_IS(m->state, "queued");
+		assert_false(m->duplicate);
+	}
+	/* All answers in order, then all events in order. */
+	assert_memory_equal(W.order, "a0 a1 a2 ", 9);
+	assert_non_null(strstr(W.order, "a19 j0:received>queued j1:received>queued "));
+	assert_memory_equal(W.audit, "received accepted received accepted ", 36);
+	assert_int_equal(W.audit_seq, 42);
+}
+
+static void
+test_duplicate_and_taken_ids(void **state)
+{
+	struct om_job_submit other = plain_spec();
+
+	(void)state;
+	OM_SET(&other, job_submit, cores, 4);
+	ask_plain("a");
+	ask_plain("a"); /* in the same group */
+	ask_submit("a", &other, true);
+	go();
+	assert_false(
+	    ((const struct om_ledger_stored *)body_of(0, OM_MSG_LEDGER_STORED))->duplicate);
+	assert_true(((const struct om_ledger_stored *)body_of(1, OM_MSG_LEDGER_STORED))->duplicate);
+	ERR(OM_ERR_EXISTS, W.answers[2].err);
+	/* An id that the provider drew is never a duplicate. */
+	other = plain_spec();
+	ask_submit("a", &other, false);
+	ask_plain("a");
+	go();
+	ERR(OM_ERR_EXISTS, W.answers[0].err);
+	assert_true(((const struct om_ledger_stored *)body_of(1, OM_MSG_LEDGER_STORED))->duplicate);
+	assert_null(strchr(W.order, '>')); /* nothing happened, nothing is told */
+	ask_plain("no/id");
+	go();
+	ERR(OM_ERR_INVALID, W.answers[0].err);
+}
+
+static void
+test_the_way_of_a_job(void **state)
+{
+	const struct om_job_info result = exit_0();
+	const struct om_job_info *info;
+
+	(void)state;
+	warm_up();
+	ask_plain("a1");
+	ask_move("a1", "provisioning", NULL);
+	ask_move("a1", "running", NULL);
+	ask_output("a1", "stdout", NULL, "Hello ");
+	ask_output("a1", NULL, NULL, "from VM");
+	ask_output("a1", "stderr", NULL, "x");
+	ask_output("a1", NULL, "model.bin", "abc");
+	ask_move("a1", "completed", &result);
+	ask_move("a1", "cancelled", NULL);
+	assert_int_equal(go_and_count_commits(), 1);
+	info = body_of(7, OM_MSG_JOB_INFO);
+	STR_IS(info->state, "completed");
+	assert_int_equal(info->wall_ms, 1234);
+	ERR(OM_ERR_STATE, W.answers[8].err);
+	assert_string_equal(W.answers[8].text, "job a1 is completed and cannot become cancelled");
+	assert_non_null(strstr(W.order, "a1:received>queued a1:queued>provisioning "
+					"a1:provisioning>running a1:running>completed! "));
+	assert_string_equal(W.audit, "received accepted provisioning started completed ");
+	FX_ASK_IS(&W.fx, "SELECT details FROM audit WHERE event='completed'",
+		  "exit_code: 0, time: 1234ms; because");
+	ask_job("alice", OM_ROLE_REQUESTER, "a");
+	go();
+	info = body_of(0, OM_MSG_JOB_INFO);
+	STR_IS(info->job, "a1");
+	STR_IS(info->level, "network");
+	assert_int_equal(info->stdout_bytes, 13);
+	assert_int_equal(info->stderr_bytes, 1);
+	assert_int_equal(info->files.n, 1);
+	STR_IS(info->files.v[0], "model.bin");
+	assert_int_equal(info->exit_code, 0);
+	assert_true(OM_HAS(info, job_info, exit_code));
+}
+
+/* --- the disk refuses --------------------------------------------------------------------------- */
+
+static void
+test_full_disk_is_told_and_passes(void **state)
+{
+	struct om_ledger_counts *counts;
+	size_t i;
+
+	(void)state;
+	ask_plain("kept");
+	go();
+	fault_set(FAULT_WRITE, 1, SQLITE_FULL, 1);
+	ask_plain("lost1");
+	ask_plain("lost2");
+	ask_move("kept", "provisioning", NULL);
+	go();
+	assert_int_equal(W.answer_count, 3);
+	for (i = 0; i < 3; i++) {
+		ERR(OM_ERR_DISK, W.answers[i].err);
+		assert_non_null(strstr(W.answers[i].text, "full"));
+	}
+	assert_null(strchr(W.order, '>'));
+	/* Questions are answered meanwhile, also between writes. */
+	ask_job("", OM_ROLE_OPERATOR, "kept");
+	ask_plain("lost3");
+	ask_job("", OM_ROLE_OPERATOR, "kept");
+	ask_job("", OM_ROLE_OPERATOR, "lost1");
+	go();
+	STR_IS(((const struct om_job_info *)body_of(0, OM_MSG_JOB_INFO))->state, "queued");
+	ERR(OM_ERR_DISK, W.answers[1].err);
+	STR_IS(((const struct om_job_info *)body_of(2, OM_MSG_JOB_INFO))->state, "queued");
+	ERR(OM_ERR_NOT_FOUND, W.answers[3].err);
+	/* There is room again. */
+	fault_clear();
+	ask_plain("lost1");
+	ask_move("kept", "provisioning", NULL);
+	ask(OM_MSG_LEDGER_COUNT, &(struct om_empty){ 0 });
+	go();
+	assert_false(
+	    ((const struct om_ledger_stored *)body_of(0, OM_MSG_LEDGER_STORED))->duplicate);
+	STR_IS(((const struct om_job_info *)body_of(1, OM_MSG_JOB_INFO))->state, "provisioning");
+	counts = (struct om_ledger_counts *)(uintptr_t)body_of(2, OM_MSG_LEDGER_COUNTS);
+	assert_int_equal(counts->pending, 0);
+	assert_string_equal(W.audit, "received accepted received accepted provisioning ");
+}
+
+static void
+test_failed_fsync(void **state)
+{
+	(void)state;
+	fault_set(FAULT_SYNC, 1, SQLITE_IOERR_FSYNC, 0);
+	ask_plain("lost");
+	go();
+	ERR(OM_ERR_DISK, W.answers[0].err);
+	fault_clear();
+	ask_job("", OM_ROLE_OPERATOR, "lost");
+	ask_plain("next");
+	go();
+	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
+	(void)body_of(1, OM_MSG_LEDGER_STORED);
+	world_stop();
+	world_start();
+	ask_job("", OM_ROLE_OPERATOR, "lost");
+	ask_job("", OM_ROLE_OPERATOR, "next");
+	go();
+	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
+	(void)body_of(1, OM_MSG_JOB_INFO);
+}
+
+/* --- who may see what --------------------------------------------------------------------------- */
+
+static void
+test_a_requester_sees_its_own_jobs_alone(void **state)
+{
+	struct om_job_query query = { 0 };
+	struct om_output_query output = { 0 };
+
+	(void)state;
+	ask_plain("a1");
+	go();
+	OM_SET(&query, job_query, peer, OM_STR("alice")); /* asked for, not given */
+	OM_SET(&output, output_query, job, OM_STR("a1"));
+	ask_job("bob", OM_ROLE_REQUESTER, "a1");
+	ask_as("bob", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
+	ask_as("bob", OM_ROLE_REQUESTER, OM_MSG_JOB_OUTPUT, &output);
+	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
+	ask_as("root", OM_ROLE_OPERATOR, OM_MSG_JOB_LIST, &query);
+	go();
+	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
+	assert_int_equal(((const struct om_job_table *)body_of(1, OM_MSG_JOB_TABLE))->jobs.n, 0);
+	ERR(OM_ERR_NOT_FOUND, W.answers[2].err);
+	assert_int_equal(((const struct om_job_table *)body_of(3, OM_MSG_JOB_TABLE))->jobs.n, 1);
+	assert_int_equal(((const struct om_job_table *)body_of(4, OM_MSG_JOB_TABLE))->jobs.n, 1);
+}
+
+static void
+test_list_in_pages(void **state)
+{
+	struct om_job_query query = { 0 };
+	const struct om_job_table *table;
+	char got[128] = "", next[32] = "", id[8];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 7; i++) {
+		(void)snprintf(id, sizeof(id), "j%d", (int)i);
+		ask_plain(id);
+	}
+	go();
+	OM_SET(&query, job_query, limit, 3);
+	do {
+		if (next[0] != '\0') {
+			OM_SET(&query, job_query, cursor, om_str_of(next));
+		}
+		ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
+		go();
+		table = body_of(0, OM_MSG_JOB_TABLE);
+		for (i = 0; i < table->jobs.n; i++) {
+			(void)snprintf(got + strlen(got), sizeof(got) - strlen(got), "%.*s ",
+				       OM_STR_ARG(table->jobs.v[i].job));
+		}
+		OK(om_str_copy(table->next, next, sizeof(next)));
+	} while (next[0] != '\0');
+	assert_string_equal(got, "j6 j5 j4 j3 j2 j1 j0 ");
+	OM_SET(&query, job_query, cursor, OM_STR("x"));
+	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
+	go();
+	ERR(OM_ERR_INVALID, W.answers[0].err);
+}
+
+/* --- following output --------------------------------------------------------------------------- */
+
+static void
+ask_follow(uint64_t offset)
+{
+	struct om_output_query m = { 0 };
+
+	OM_SET(&m, output_query, job, OM_STR("a1"));
+	OM_SET(&m, output_query, offset, offset);
+	OM_SET(&m, output_query, follow, true);
+	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_OUTPUT, &m);
+}
+
+static void
+test_following_output(void **state)
+{
+	const struct om_job_info result = exit_0();
+	const struct om_output_data *data;
+
+	(void)state;
+	ask_plain("a1");
+	ask_move("a1", "provisioning", NULL);
+	ask_move("a1", "running", NULL);
+	go();
+	ask_follow(0);
+	go();
+	assert_int_equal(W.answer_count, 0); /* nothing there: it waits */
+	ask(OM_MSG_LEDGER_COUNT, &(struct om_empty){ 0 });
+	go();
+	assert_int_equal(W.answer_count, 1);
+	W.ask_count = 1; /* keep answer 0 for the follower */
+	ask_output("a1", "stdout", NULL, "abc");
+	W.asks[0] = W.asks[1];
+	memset(&W.asks[1], 0, sizeof(W.asks[1]));
+	W.ask_count = 1;
+	go();
+	assert_int_equal(W.answer_count, 2); /* the output's, and the follower's */
+	data = body_of(0, OM_MSG_OUTPUT_DATA);
+	assert_int_equal(data->data.len, 3);
+	assert_false(data->end);
+	/* At the end of the job it is told so. */
+	ask_follow(3);
+	go();
+	assert_int_equal(W.answer_count, 0);
+	ask(OM_MSG_LEDGER_COUNT, &(struct om_empty){ 0 });
+	ask_move("a1", "completed", &result);
+	go();
+	assert_int_equal(W.answer_count, 3);
+	data = body_of(0, OM_MSG_OUTPUT_DATA);
+	assert_int_equal(data->data.len, 0);
+	assert_true(data->end);
+	STR_IS(data->state, "completed");
+	ask_follow(0);
+	go();
+	assert_int_equal(((const struct om_output_data *)body_of(0, OM_MSG_OUTPUT_DATA))->size, 3);
+}
+
+static void
+test_a_follower_is_answered_in_time(void **state)
+{
+	(void)state;
+	ask_plain("a1");
+	go();
+	ask_follow(0);
+	go();
+	assert_int_equal(W.answer_count, 0);
+	om_sim_advance(W.sys, 25000); /* it asked with 30 s */
+	assert_int_equal(W.answer_count, 1);
+	assert_int_equal(((const struct om_output_data *)body_of(0, OM_MSG_OUTPUT_DATA))->size, 0);
+}
+
+/* --- after a crash ------------------------------------------------------------------------------ */
+
+static void
+test_what_a_crash_left_is_lost_or_queued_again(void **state)
+{
+	struct om_job_submit again = plain_spec();
+	struct om_job_query query = { 0 };
+	const struct om_ledger_live *live;
+	int i;
+
+	(void)state;
+	OM_SET(&again, job_submit, requeue, true);
+	ask_plain("waits");
+	ask_plain("runs");
+	ask_submit("again", &again, true);
+	ask_move("runs", "provisioning", NULL);
+	ask_move("runs", "running", NULL);
+	ask_move("again", "provisioning", NULL);
+	go();
+	world_stop(); /* as if it had crashed: nothing was recorded since */
+	world_start();
+	ask(OM_MSG_LEDGER_RECOVER, &query);
+	ask_job("", OM_ROLE_OPERATOR, "runs");
+	go();
+	live = body_of(0, OM_MSG_LEDGER_LIVE);
+	assert_int_equal(live->jobs.n, 2);
+	STR_IS(live->jobs.v[0].job, "waits");
+	STR_IS(live->jobs.v[1].job, "again");
+	STR_IS(live->jobs.v[1].state, "queued");
+	STR_IS(((const struct om_job_info *)body_of(1, OM_MSG_JOB_INFO))->state, "lost");
+	STR_IS(((const struct om_job_info *)body_of(1, OM_MSG_JOB_INFO))->reason, "provider_crash");
+	/* Not for ever. */
+	for (i = 0; i < OM_LEDGER_REQUEUE_MAX - 1; i++) {
+		ask_move("again", "provisioning", NULL);
+		go();
+		OK(W.answers[0].err);
+		world_stop();
+		world_start();
+	}
+	ask_job("", OM_ROLE_OPERATOR, "again");
+	go();
+	STR_IS(((const struct om_job_info *)body_of(0, OM_MSG_JOB_INFO))->state, "dead");
+}
+
+static void
+test_private_keys_are_taken_out_at_the_end(void **state)
+{
+	struct om_str address = OM_STR("10.9.0.2/32");
+	struct om_vpn_config vpn = { 0 };
+	struct om_job_submit spec = plain_spec();
+	struct om_job_ref ref = { .job = OM_STR("a1") };
+	const struct om_job_info result = exit_0();
+
+	(void)state;
+	OM_SET(&vpn, vpn_config, private_key,
+	       OM_STR("cHJpdmF0ZSBrZXkgb2YgdGhlIGpvYiEhISEhISEhISE="));
+	OM_SET(&vpn, vpn_config, addresses, ((struct om_strs){ &address, 1 }));
+	OM_SET(&vpn, vpn_config, peer_public_key, OM_STR("public"));
+	OM_SET(&vpn, vpn_config, endpoint, OM_STR("192.0.2.1:51820"));
+	OM_SET(&vpn, vpn_config, allowed_ips, ((struct om_strs){ &address, 1 }));
+	OM_SET(&spec, job_submit, vpn, &vpn);
+	ask_submit("a1", &spec, true);
+	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
+	go();
+	FX_ASK_IS(&W.fx, "SELECT instr(body, 'cHJpdmF0ZSBr') > 0 FROM job_spec", "1");
+	ask_move("a1", "provisioning", NULL);
+	ask_move("a1", "running", NULL);
+	ask_move("a1", "completed", &result);
+	ask_submit("a1", &spec, true); /* still the same job */
+	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
+	go();
+	FX_ASK_IS(&W.fx, "SELECT instr(body, 'cHJpdmF0ZSBr') > 0 FROM job_spec", "0");
+	assert_true(((const struct om_ledger_stored *)body_of(3, OM_MSG_LEDGER_STORED))->duplicate);
+	(void)body_of(4, OM_MSG_LEDGER_SPEC);
+}
+
+static void
+test_evidence_of_a_rogue_job(void **state)
+{
+	const struct om_pair pairs[] = { { OM_STR("protocol"), OM_STR("tcp") },
+					 { OM_STR("to"), OM_STR("192.168.1.1:22") } };
+	struct om_job_info result = exit_0();
+	const struct om_job_info *info;
+
+	(void)state;
+	OM_SET(&result, job_info, evidence, ((struct om_pairs){ pairs, 2 }));
+	ask_plain("a1");
+	ask_move("a1", "provisioning", NULL);
+	ask_move("a1", "running", NULL);
+	ask_move("a1", "rogue_killed", &result);
+	ask_job("alice", OM_ROLE_REQUESTER, "a1");
+	go();
+	info = body_of(4, OM_MSG_JOB_INFO);
+	assert_int_equal(info->evidence.n, 2);
+	STR_IS(info->evidence.v[1].key, "to");
+	STR_IS(info->evidence.v[1].value, "192.168.1.1:22");
+	FX_ASK_IS(&W.fx, "SELECT data FROM outputs WHERE name='evidence'",
+		  "protocol: tcp\nto: 192.168.1.1:22\n");
+}
+
+/* --- lists, audit, events ----------------------------------------------------------------------- */
+
+static void
+ask_set(const char *key, bool remove)
+{
+	struct om_ledger_set m = { 0 };
+
+	OM_SET(&m, ledger_set, list, OM_STR("trusted"));
+	OM_SET(&m, ledger_set, key, om_str_of(key));
+	OM_SET(&m, ledger_set, by, OM_STR("uid:0"));
+	if (remove) {
+		OM_SET(&m, ledger_set, remove, true);
+	}
+	ask(OM_MSG_LEDGER_SET, &m);
+}
+
+static void
+test_lists(void **state)
+{
+	struct om_ledger_list list = { .list = OM_STR("trusted") };
+	const struct om_ledger_items *items;
+
+	(void)state;
+	ask_set("lab", false);
+	ask_set("home", false);
+	ask_set("lab", true);
+	ask_set("never", true);
+	ask(OM_MSG_LEDGER_LIST, &list);
+	go();
+	OK(W.answers[3].err);
+	items = body_of(4, OM_MSG_LEDGER_ITEMS);
+	assert_int_equal(items->items.n, 1);
+	STR_IS(items->items.v[0].key, "home");
+	assert_string_equal(W.audit, "config_changed config_changed config_changed ");
+	FX_ASK_IS(&W.fx, "SELECT actor || ' ' || details FROM audit WHERE seq = 3",
+		  "uid:0 trusted: removed lab");
+}
+
+static void
+test_audit_is_read_and_verified(void **state)
+{
+	struct om_audit_query query = { 0 };
+	struct om_audit_entry entry = { 0 };
+	const struct om_audit_table *table;
+	const struct om_audit_report *report;
+
+	(void)state;
+	OM_SET(&entry, audit_entry, event, OM_STR("daemon_started"));
+	OM_SET(&entry, audit_entry, details, OM_STR("0.1.0"));
+	ask(OM_MSG_AUDIT_APPEND, &entry);
+	ask_plain("a1");
+	OM_SET(&query, audit_query, after_seq, 1);
+	ask(OM_MSG_LEDGER_AUDIT, &query);
+	ask(OM_MSG_LEDGER_AUDIT_VERIFY, &(struct om_empty){ 0 });
+	go();
+	om_sim_advance(W.sys, 100);
+	table = body_of(2, OM_MSG_AUDIT_TABLE);
+	assert_int_equal(table->entries.n, 2);
+	STR_IS(table->entries.v[0].event, "received");
+	STR_IS(table->entries.v[0].peer, "alice");
+	assert_int_equal(table->entries.v[1].hash.len, 64);
+	report = body_of(3, OM_MSG_AUDIT_REPORT);
+	assert_true(report->intact);
+	assert_int_equal(report->entries, 3);
+	fx_sql(&W.fx, "UPDATE audit SET actor = 'nobody' WHERE seq = 2");
+	ask(OM_MSG_LEDGER_AUDIT_VERIFY, &(struct om_empty){ 0 });
+	go();
+	om_sim_advance(W.sys, 100);
+	report = body_of(0, OM_MSG_AUDIT_REPORT);
+	assert_false(report->intact);
+	assert_int_equal(report->bad_seq, 2);
+}
+
+static void
+test_no_event_is_lost_when_the_provider_is_behind(void **state)
+{
+	char id[16], *at;
+	int i, n = 0;
+
+	(void)state;
+	/* Room for four: the rest has to wait, and comes in order. */
+	world_stop();
+	provider_def.backlog = 4;
+	world_start();
+	for (i = 0; i < 40; i++) {
+		(void)snprintf(id, sizeof(id), "j%d", i);
+		ask_plain(id);
+	}
+	go();
+	assert_int_equal(W.answer_count, 40);
+	for (i = 0; i < 60; i++) {
+		om_sim_advance(W.sys, 1000);
+	}
+	for (at = strchr(W.order, ':'); at != NULL; at = strchr(at + 1, ':')) {
+		(void)snprintf(id, sizeof(id), " j%d:", n++);
+		assert_memory_equal(at - strlen(id) + 1, id, strlen(id));
+	}
+	assert_int_equal(n, 40);
+}
+
+static void
+test_retention(void **state)
+{
+	const struct om_job_info result = exit_0();
+
+	(void)state;
+	ask_plain("old");
+	ask_move("old", "provisioning", NULL);
+	ask_move("old", "running", NULL);
+	ask_move("old", "completed", &result);
+	go();
+	world_stop();
+	W.conf.keep_ms = 3600 * 1000;
+	W.conf.audit_keep_ms = 7200 * 1000;
+	world_start();
+	ask_job("", OM_ROLE_OPERATOR, "old");
+	go();
+	OK(W.answers[0].err);
+	W.now = fx_at(3700);
+	om_sim_advance(W.sys, 61000);
+	ask_job("", OM_ROLE_OPERATOR, "old");
+	go();
+	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
+	FX_ASK_IS(&W.fx, "SELECT count(*) FROM audit", "5");
+	W.now = fx_at(7300);
+	om_sim_advance(W.sys, 61000);
+	FX_ASK_IS(&W.fx, "SELECT group_concat(event) FROM audit", "audit.cut");
+}
+
+static void
+test_idle_means_idle(void **state)
+{
+	struct om_system_stats before, after;
+
+	(void)state;
+	ask_plain("a1");
+	go();
+	om_system_stats(W.sys, &before);
+	om_sim_advance(W.sys, 10 * 60 * 1000);
+	om_system_stats(W.sys, &after);
+	assert_int_equal(after.handled, before.handled);
+}
+
+int
+main(void)
+{
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_a_group_is_one_commit),
+		T(test_duplicate_and_taken_ids),
+		T(test_the_way_of_a_job),
+		T(test_full_disk_is_told_and_passes),
+		T(test_failed_fsync),
+		T(test_a_requester_sees_its_own_jobs_alone),
+		T(test_list_in_pages),
+		T(test_following_output),
+		T(test_a_follower_is_answered_in_time),
+		T(test_what_a_crash_left_is_lost_or_queued_again),
+		T(test_private_keys_are_taken_out_at_the_end),
+		T(test_evidence_of_a_rogue_job),
+		T(test_lists),
+		T(test_audit_is_read_and_verified),
+		T(test_no_event_is_lost_when_the_provider_is_behind),
+		T(test_retention),
+		T(test_idle_means_idle),
+	};
+
+	om_log_init(OM_LOG_ERROR + 1, 0);
+	fault_install();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
