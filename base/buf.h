@@ -42,6 +42,13 @@ void om_buf_fini(struct om_buf *buf);
 void om_buf_reset(struct om_buf *buf); /* empty, keeps the memory, clears failed */
 enum om_err om_buf_reserve(struct om_buf *buf, size_t more) OM_MUST_CHECK;
 void om_buf_add(struct om_buf *buf, const void *data, size_t len);
+/* True: len bytes may be written at data + len, without a call.  False: ask om_buf_reserve. */
+static inline bool
+om_buf_fits(const struct om_buf *buf, size_t len)
+{
+	/* max 0 wraps around to "any"; exactly max is left to the slow path. */
+	return len <= buf->cap - buf->len && buf->len + len <= buf->max - 1;
+}
 void om_buf_add_str(struct om_buf *buf, const char *cstr);
 void om_buf_printf(struct om_buf *buf, const char *fmt, ...) OM_PRINTF(2, 3);
 void om_buf_drop_front(struct om_buf *buf, size_t len);

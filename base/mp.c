@@ -171,6 +171,16 @@ mp_head(const struct om_mp *mp, struct mp_head *h)
 	}
 }
 
+/*
+ * The one-byte heads, which are nearly all heads: what the functions below try before mp_head.  Gives
+ * the first byte, or 0xc1 (a byte that msgpack never uses) at the end.
+ */
+static inline uint8_t
+mp_first(const struct om_mp *mp)
+{
+	return mp->at != mp->end ? *mp->at : 0xc1;
+}
+
 enum om_mp_kind
 om_mp_peek(const struct om_mp *mp)
 {
@@ -183,8 +193,14 @@ om_mp_peek(const struct om_mp *mp)
 enum om_err
 om_mp_u64(struct om_mp *mp, uint64_t *out)
 {
+	uint8_t first = mp_first(mp);
 	struct mp_head h;
 
+	if (first <= 0x7f) {
+		*out = first;
+		mp->at++;
+		return OM_OK;
+	}
 	mp_head(mp, &h);
 	if (h.kind != OM_MP_UINT) {
 		return OM_ERR_INVALID;
@@ -257,20 +273,36 @@ om_mp_nil(struct om_mp *mp)
 enum om_err
 om_mp_str(struct om_mp *mp, struct om_str *out)
 {
+	uint8_t first = mp_first(mp);
 	struct om_str s;
 	struct mp_head h;
 
-	mp_head(mp, &h);
-	if (h.kind != OM_MP_STR) {
-		return OM_ERR_INVALID;
+	if ((first & 0xe0) == 0xa0 && (first & 0x1f) < mp->end - mp->at) {
+		s = (struct om_str){ (const char *)mp->at + 1, first & 0x1f };
+	} else {
+		mp_head(mp, &h);
+		if (h.kind != OM_MP_STR) {
+			return OM_ERR_INVALID;
+		}
+		s = (struct om_str){ (const char *)h.body, (size_t)h.n };
 	}
-	s = (struct om_str){ (const char *)h.body, (size_t)h.n };
 	if (!om_utf8_valid(s)) {
 		return OM_ERR_INVALID;
 	}
 	*out = s;
-	mp->at = h.body + h.n;
+	mp->at = (const uint8_t *)s.ptr + s.len;
 	return OM_OK;
+}
+
+bool
+om_mp_key(struct om_mp *mp, const char *key, size_t len)
+{
+	if (len > 0x1f || mp_first(mp) != (0xa0 | len) || len >= (size_t)(mp->end - mp->at) ||
+	    memcmp(mp->at + 1, key, len) != 0) {
+		return false;
+	}
+	mp->at += 1 + len;
+	return true;
 }
 
 enum om_err
@@ -363,15 +395,22 @@ om_mp_check(const void *data, size_t len)
 
 /* --- writing ---------------------------------------------------------------------------------- */
 
-/* msgpack-c's callback. */
-static int
-mp_write(void *buf, const char *data, size_t len)
+/* msgpack-c's callback.  Inlined: with a constant length it becomes one or two stores. */
+static inline int
+mp_write(void *buf_, const char *data, size_t len)
 {
-	om_buf_add(buf, data, len);
-	return ((struct om_buf *)buf)->failed ? -1 : 0;
+	struct om_buf *buf = buf_;
+
+	if (!om_buf_fits(buf, len)) {
+		om_buf_add(buf, data, len);
+		return buf->failed ? -1 : 0;
+	}
+	memcpy(buf->data + buf->len, data, len);
+	buf->len += len;
+	return 0;
 }
 
-static msgpack_packer
+static inline msgpack_packer
 mp_packer(struct om_buf *buf)
 {
 	return (msgpack_packer){ .data = buf, .callback = mp_write };
@@ -438,6 +477,12 @@ om_mp_put_str(struct om_buf *buf, struct om_str s)
 	msgpack_packer pk = mp_packer(buf);
 	size_t from = buf->len;
 
+	if (s.len < 32 && om_buf_fits(buf, 1 + s.len)) {
+		buf->data[from] = (uint8_t)(0xa0 | s.len); /* fixstr: what the packer would write */
+		memcpy(buf->data + from + 1, s.ptr != NULL ? s.ptr : "", s.len);
+		buf->len += 1 + s.len;
+		return;
+	}
 	if (s.len > UINT32_MAX) {
 		buf->failed = true;
 		return;

@@ -47,6 +47,8 @@ enum om_err om_mp_str(struct om_mp *mp, struct om_str *out) OM_MUST_CHECK; /* UT
 enum om_err om_mp_bin(struct om_mp *mp, struct om_bin *out) OM_MUST_CHECK; /* str accepted too */
 enum om_err om_mp_array(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
 enum om_err om_mp_map(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
+/* True: the next value was this string of at most 31 bytes, in its shortest form; steps over it. */
+bool om_mp_key(struct om_mp *mp, const char *key, size_t len) OM_MUST_CHECK;
 /* Steps over one value of any kind; iterative, bounded by OM_MP_DEPTH_MAX. */
 enum om_err om_mp_skip(struct om_mp *mp) OM_MUST_CHECK;
 /* Exactly one well-formed value and nothing behind it.  TOO_BIG: nested too deeply. */

@@ -241,16 +241,13 @@ om_hex(const void *data, size_t len, char *out)
 
 /* --- UTF-8 ------------------------------------------------------------------------------------ */
 
-/* Bytes of the well-formed sequence at p (Unicode 15, table 3-7), 0 if there is none. */
+/* Bytes of the well-formed sequence at p (not ASCII; Unicode 15, table 3-7), 0 if there is none. */
 static size_t
 utf8_seq(const unsigned char *p, size_t left)
 {
 	unsigned char lo = 0x80, hi = 0xbf; /* what the second byte may be */
 	size_t need;
 
-	if (p[0] < 0x80) {
-		return 1;
-	}
 	if (p[0] >= 0xc2 && p[0] <= 0xdf) {
 		need = 2;
 	} else if ((p[0] & 0xf0) == 0xe0) {
@@ -293,7 +290,7 @@ om_utf8_valid(struct om_str s)
 				continue;
 			}
 		}
-		step = utf8_seq(p, left);
+		step = p[0] < 0x80 ? 1 : utf8_seq(p, left);
 		if (step == 0) {
 			return false;
 		}

@@ -375,15 +375,30 @@ field_find(const struct om_body_info *info, struct om_str key, size_t guess)
 }
 
 static enum om_err
-dec_required(struct dec *d, const struct om_body_info *info, uint64_t has, const struct place *at)
+dec_missing(struct dec *d, const struct om_body_info *info, uint64_t missing,
+	    const struct place *at)
 {
-	for (size_t i = 0; i < info->field_count; i++) {
-		if (info->fields[i].required && (has >> i & 1) == 0) {
-			return dec_fail(d, at, OM_ERR_INVALID, "\"%s\" is missing",
-					info->fields[i].name);
-		}
+	return dec_fail(d, at, OM_ERR_INVALID, "\"%s\" is missing",
+			info->fields[__builtin_ctzll(missing)].name);
+}
+
+/* The number of the field whose name comes next. */
+static enum om_err
+dec_field(struct dec *d, const struct om_body_info *info, size_t guess, const struct place *at,
+	  size_t *out)
+{
+	struct om_str key;
+
+	if (guess < info->field_count &&
+	    om_mp_key(&d->mp, info->fields[guess].name, info->fields[guess].name_len)) {
+		*out = guess;
+		return OM_OK;
 	}
-	return OM_OK;
+	if (om_mp_str(&d->mp, &key) != OM_OK) {
+		return dec_bad_kind(d, at, "a field's name");
+	}
+	*out = field_find(info, key, guess);
+	return *out < info->field_count ? OM_OK : dec_unknown(d, info, key, at);
 }
 
 static enum om_err
@@ -399,16 +414,12 @@ dec_body(struct dec *d, enum om_body_type body, void *out, const struct place *a
 	}
 	for (size_t n = 0; n < count; n++) {
 		const struct om_field_info *f;
-		struct om_str key;
 		enum om_err err;
-		size_t i;
+		size_t i = 0;
 
-		if (om_mp_str(&d->mp, &key) != OM_OK) {
-			return dec_bad_kind(d, at, "a field's name");
-		}
-		i = field_find(info, key, guess);
-		if (i == info->field_count) {
-			return dec_unknown(d, info, key, at);
+		err = dec_field(d, info, guess, at, &i);
+		if (err != OM_OK) {
+			return err;
 		}
 		f = &info->fields[i];
 		if (has >> i & 1) {
@@ -423,7 +434,8 @@ dec_body(struct dec *d, enum om_body_type body, void *out, const struct place *a
 		guess = i + 1;
 	}
 	memcpy(out, &has, sizeof(has)); /* `has` is the first member of every body */
-	return dec_required(d, info, has, at);
+	has = info->required & ~has;
+	return has == 0 ? OM_OK : dec_missing(d, info, has, at);
 }
 
 enum om_err
@@ -571,9 +583,7 @@ enc_body(struct om_buf *out, enum om_body_type body, const void *in)
 
 	memcpy(&goes, in, sizeof(goes));
 	goes &= info->field_count == 64 ? UINT64_MAX : (UINT64_C(1) << info->field_count) - 1;
-	for (size_t i = 0; i < info->field_count; i++) {
-		goes |= (uint64_t)info->fields[i].required << i;
-	}
+	goes |= info->required;
 	om_mp_put_map(out, (size_t)__builtin_popcountll(goes));
 	for (; goes != 0 && err == OM_OK; goes &= goes - 1) {
 		const struct om_field_info *f = &info->fields[__builtin_ctzll(goes)];

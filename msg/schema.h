@@ -125,6 +125,7 @@ struct om_body_info {
 	size_t size; /* of the struct */
 	const struct om_field_info *fields;
 	size_t field_count; /* at most 64 */
+	uint64_t required; /* bits of the required fields */
 };
 
 struct om_msg_info {
