@@ -363,11 +363,27 @@ run_on_io(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		om_io_unwatch(cx, run->pidfd_watch);
 		run->pidfd_watch = 0;
 		run->reading_stopped = false;
+		run->vm_died = !run->ended;
 		run_on_channel(cx, run, OM_IO_READ | OM_IO_ERROR);
+		run->vm_died = run->vm_died && !run->guest_done;
 		run_end(cx, run, OM_JOB_FAILED, "vm_ended", 0, "the VM ended before the job did");
 		run_over(cx, run);
 	}
 	return OM_OK;
+}
+
+/*
+ * The detector kills a VM before it tells anyone, so the VM's end may be heard of first.  That end
+ * is a guess until the watch is undone: the detector answers that after it has told us.
+ */
+static void
+end_correct(struct run *run, const struct om_jr_end *end)
+{
+	run->state = end->state;
+	(void)snprintf(run->reason, sizeof(run->reason), "%s", end->reason);
+	(void)snprintf(run->text, sizeof(run->text), "%s", end->text);
+	om_buf_add(&run->evidence, end->evidence.data, end->evidence.len);
+	run->vm_died = false;
 }
 
 static enum om_err
@@ -376,6 +392,10 @@ run_on_end(struct om_ctx *cx, void *state, const struct om_msg *msg)
 	struct run *run = state;
 	struct om_jr_end *end = om_msg_obj(msg);
 
+	if (run->ended && run->vm_died && end->evidence.len > 0) {
+		end_correct(run, end);
+		return OM_OK;
+	}
 	if (!run->ended) {
 		(void)snprintf(run->by, sizeof(run->by), "%s", end->by);
 		om_buf_add(&run->evidence, end->evidence.data, end->evidence.len);

@@ -368,6 +368,7 @@ channel_gone(struct om_ctx *cx, struct run *run)
 		run->channel_watch = 0;
 	}
 	run_kill_vm(run);
+	run->vm_died = run->vm_died || !run->ended;
 	run_end(cx, run, OM_JOB_FAILED, "vm_ended", 0, "the guest's channel closed");
 	if (run->busy && !run->unwinding) {
 		run_over(cx, run);

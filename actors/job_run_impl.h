@@ -44,6 +44,7 @@ struct run {
 
 	/* How it ends; the first reason wins. */
 	bool ended;
+	bool vm_died; /* ended because the VM did, and the detector may know why */
 	enum om_job_state state;
 	char reason[32];
 	char text[OM_WHY_MAX];

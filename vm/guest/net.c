@@ -83,6 +83,7 @@ net_apply(int fd, struct in_addr addr, struct in_addr mask, struct in_addr gatew
 {
 	struct ifreq card = { 0 }, lo = { .ifr_name = "lo" };
 	struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY };
+	struct rtentry hop = { .rt_flags = RTF_UP | RTF_HOST, .rt_dev = card.ifr_name };
 
 	if (!net_find_card(card.ifr_name)) {
 		return "the VM has no network card";
@@ -101,6 +102,12 @@ net_apply(int fd, struct in_addr addr, struct in_addr mask, struct in_addr gatew
 	}
 	if (net_up(fd, &card) < 0 || net_up(fd, &lo) < 0) {
 		return "cannot bring the card up";
+	}
+	/* The gateway is on the link, in no subnet of the address (a /32). */
+	net_put_addr(&hop.rt_dst, gateway);
+	net_put_addr(&hop.rt_genmask, (struct in_addr){ UINT32_MAX });
+	if (ioctl(fd, SIOCADDRT, &hop) < 0) {
+		return "cannot set the route to the gateway";
 	}
 	net_put_addr(&route.rt_gateway, gateway);
 	net_put_addr(&route.rt_dst, (struct in_addr){ 0 });

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_ACTORS_VPN_MANAGER_H
+#define OM_ACTORS_VPN_MANAGER_H
+
+/*
+ * The VPN manager makes and removes the network of each job (net/jobnet.h).
+ *
+ *	executor --vpn.up-->     answered when the tap is there; the tunnel comes up meanwhile
+ *	executor --vpn.attach--> answered when the tap is behind its walls; the packets that they
+ *				 refuse go to the detector from here on
+ *	executor --vpn.down-->   answered with the last counters, when all is gone
+ *	         --vpn.stats-->  rogue_connection_detector, for each tunnel, every few seconds
+ *
+ * A WireGuard process that dies ends its job (rogue.caught with reason tunnel_lost).
+ */
+#include "msg/bus.h"
+#include "net/jobnet.h"
+
+#define OM_VPN_STATS_MS 5000
+#define OM_VPN_JOBS_MAX 4096
+
+/* Borrowed for the manager's life.  env NULL: no tunnels here, every vpn.up is refused. */
+struct om_vpn_manager_conf {
+	struct om_jobnet_env *env;
+};
+
+extern const struct om_service_def om_vpn_manager_service;
+
+/*
+ * To the detector's mailbox, on its system lane, before vpn.attach is answered: the socket of the
+ * refused packets.  An object of the heap, freed by om_vpn_handoff_free.
+ */
+#define OM_VPN_HANDOFF 0x76706e01u
+struct om_vpn_handoff {
+	struct om_job_id job;
+	struct om_nflog *log;
+	uint32_t noise; /* mask of enum om_noise */
+	uint16_t keepalive_s; /* of the tunnel, for its health */
+};
+void om_vpn_handoff_free(void *handoff);
+
+#endif /* OM_ACTORS_VPN_MANAGER_H */
