@@ -1,0 +1,825 @@
+# SPDX-License-Identifier: ISC
+"""Talk to an omertad from Python.
+
+    import omerta
+
+    with omerta.connect() as provider:
+        job = provider.submit(script="print(6 * 7)", lang="python", network=None)
+        result = job.wait()
+        print(result.state, result.stdout.decode(), result.cpu_seconds)
+
+Needs pyzmq and msgpack (Debian: python3-zmq, python3-msgpack).
+
+Errors are exceptions with a stable ``code`` (docs/protocol.md), ``text`` and ``details``: every one is
+an :class:`Error`; NotFound, Denied, Rejected and so on can be caught by themselves.
+
+A Provider belongs to one thread at a time; threads use a Provider each.  No call blocks for ever: each
+has a limit in seconds, and where that is None the daemon is asked again every few seconds and must go
+on answering.  A connection that was lost is made again by the next call; wait() and output() go on by
+themselves, and submit() does with ``job=`` an id of your own (then it may be repeated without harm).
+"""
+
+import itertools
+import os
+import stat
+import time
+
+import msgpack
+import zmq
+
+__all__ = [
+    "connect", "Provider", "Job", "Result", "Record", "Error", "Unreachable", "Disconnected",
+    "Timeout", "Denied", "Unauthorized", "NotFound", "Rejected", "WrongState", "Busy", "Invalid",
+    "ProtocolError", "FINAL_STATES", "DEFAULT_ENDPOINT",
+]
+__version__ = "0.1.0"
+
+DEFAULT_ENDPOINT = "ipc:///run/omerta/control.sock"
+DEFAULT_EVENTS = "ipc:///run/omerta/events.sock"
+PROTOCOL_VERSION = 1
+
+#: A job in one of these states does not leave it.
+FINAL_STATES = frozenset((
+    "completed", "failed", "timed_out", "cancelled", "rejected", "denied", "expired",
+    "rogue_killed", "lost", "dead",
+))
+
+_FRAME_MAX = 72 * 1024 * 1024
+_SLICE = 10.0  # one long poll of wait and follow
+_GRACE = 0.5  # the daemon's own time-out answer comes within this
+_SILENT_MAX = 3  # long polls without any answer before we give up
+_REDIAL = 30.0  # wait and follow look for a lost daemon this long
+_REDIAL_STEP = 0.25
+_CHUNK = 256 * 1024
+_IDLE_STEP = 0.1
+
+
+# --- errors ------------------------------------------------------------------------------------------
+
+
+class Error(Exception):
+    """What the daemon, or the way to it, refused.  ``code`` is stable, ``text`` is for people."""
+
+    code = "internal"
+
+    def __init__(self, text="", code=None, details=None):
+        self.code = code if code is not None else self.code
+        self.text = text
+        self.details = dict(details or {})
+        super().__init__(f"{text} ({self.code})" if text else self.code)
+
+
+class Unreachable(Error):
+    """No daemon answers there."""
+    code = "unreachable"
+
+
+class Disconnected(Error):
+    """The connection ended before the answer."""
+    code = "disconnected"
+
+
+class Timeout(Error):
+    """No answer in time."""
+    code = "timeout"
+
+
+class Denied(Error):
+    """No permission for this."""
+    code = "denied"
+
+
+class Unauthorized(Error):
+    """The daemon does not know our key, or we have the wrong one of it."""
+    code = "unauthorized"
+
+
+class NotFound(Error):
+    """No such job, rule, file ...; ``details["candidates"]`` may say what was meant."""
+    code = "not_found"
+
+
+class Rejected(Error):
+    """The operator's rules reject the job."""
+    code = "rejected"
+
+
+class WrongState(Error):
+    """Not possible in the present state."""
+    code = "wrong_state"
+
+
+class Invalid(Error):
+    """The request is not valid: a field's name, type or value."""
+    code = "invalid"
+
+
+class Busy(Error):
+    """Try again later: a full queue, a limit, a rate, a shutdown."""
+    code = "full"
+
+
+class ProtocolError(Error):
+    """The answer makes no sense."""
+    code = "protocol"
+
+
+_BY_CODE = {c.code: c for c in (
+    Unreachable, Disconnected, Timeout, Denied, Unauthorized, NotFound, Rejected, WrongState,
+    Invalid, Busy, ProtocolError)}
+_BY_CODE.update({"unknown_field": Invalid, "too_big": Invalid, "exists": Invalid, "limit": Busy,
+                 "rate_limited": Busy, "shutting_down": Busy, "disk": Busy})
+
+
+def _error(body):
+    code = str(body.get("code", "internal"))
+    return _BY_CODE.get(code, Error)(str(body.get("text", "")), code, body.get("details"))
+
+
+# --- records -----------------------------------------------------------------------------------------
+
+
+class Record:
+    """A message's fields as attributes; one that is absent is None.
+
+    ``dict(record)`` and ``record["field"]`` work too.  Fields are those of docs/protocol.md.
+    """
+
+    def __init__(self, fields):
+        self._fields = fields
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._fields.get(name)
+
+    def __getitem__(self, name):
+        return self._fields[name]
+
+    def keys(self):
+        return self._fields.keys()
+
+    def __iter__(self):
+        return iter(self._fields)
+
+    def __contains__(self, name):
+        return name in self._fields
+
+    def __eq__(self, other):
+        return isinstance(other, Record) and self._fields == other._fields
+
+    def __repr__(self):
+        inner = ", ".join(f"{k}={v!r}" for k, v in self._fields.items())
+        return f"{type(self).__name__}({inner})"
+
+
+class Result(Record):
+    """What a job came to: the fields of job.info (state, exit_code, signal, reason, text, wall_ms,
+    cpu_ms, mem_peak_kib, files, evidence ...), the output, and times in seconds.
+
+    ``stdout`` and ``stderr`` are bytes, fetched when they are first asked for.
+    """
+
+    def __init__(self, fields, job):
+        super().__init__(fields)
+        self._job = job
+        self._streams = {}
+
+    def _stream(self, name):
+        if name not in self._streams:
+            self._streams[name] = b"".join(self._job.output(name))
+        return self._streams[name]
+
+    @property
+    def stdout(self):
+        return self._stream("stdout")
+
+    @property
+    def stderr(self):
+        return self._stream("stderr")
+
+    @property
+    def ok(self):
+        """True when the script ended with exit status 0."""
+        return self.state == "completed"
+
+    @property
+    def cpu_seconds(self):
+        return _seconds(self.cpu_ms)
+
+    @property
+    def wall_seconds(self):
+        return _seconds(self.wall_ms)
+
+    @property
+    def boot_seconds(self):
+        return _seconds(self.boot_ms)
+
+    def file(self, name):
+        """The bytes of a file that the job left (one of ``outputs=``)."""
+        return self._job.file(name)
+
+
+def _seconds(ms):
+    return None if ms is None else ms / 1000
+
+
+class Job:
+    """A job of a provider.  ``id`` is its id; everything else is asked for."""
+
+    def __init__(self, provider, job_id, accepted=None):
+        self.id = job_id
+        #: The answer to submit (state, level, ahead, text ...), None for a job that was looked up.
+        self.accepted = accepted
+        self._provider = provider
+
+    def __repr__(self):
+        return f"Job({self.id!r})"
+
+    def info(self):
+        """Its row now: a Record of job.info."""
+        return self._provider.get(self.id)
+
+    @property
+    def state(self):
+        """Its state now (asks the daemon)."""
+        return self.info().state
+
+    def wait(self, timeout=None):
+        """Waits for the end and gives the Result.  Timeout after ``timeout`` seconds (None: none)."""
+        fields = self._provider._ask_long("job.wait", {"job": self.id}, timeout)
+        return Result(fields, self)
+
+    def output(self, stream="stdout", follow=False, offset=0):
+        """Iterates over pieces (bytes) of "stdout" or "stderr" from ``offset`` on.
+
+        With ``follow`` it goes on until the job has ended.
+        """
+        return self._provider._pieces({"job": self.id, "stream": stream}, follow, offset)
+
+    def lines(self, stream="stdout", follow=True, encoding="utf-8"):
+        """Iterates over whole lines of text, without their ends."""
+        rest = b""
+        for piece in self.output(stream, follow):
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in whole:
+                yield line.decode(encoding, "replace")
+        if rest:
+            yield rest.decode(encoding, "replace")
+
+    def file(self, name):
+        """The bytes of a file that the job left."""
+        return b"".join(self._provider._pieces({"job": self.id, "file": name}, False, 0))
+
+    def save(self, name, path):
+        """Writes a file that the job left to ``path``, piece by piece; gives its size."""
+        size = 0
+        with open(path, "wb") as out:
+            for piece in self._provider._pieces({"job": self.id, "file": name}, False, 0):
+                size += out.write(piece)
+        return size
+
+    def cancel(self, grace=None, reason=None):
+        """Ends it; a running script gets SIGTERM and ``grace`` seconds (5)."""
+        return self._provider.cancel(self.id, grace=grace, reason=reason)
+
+    def hold(self):
+        return self._provider.hold(self.id)
+
+    def release(self):
+        return self._provider.release(self.id)
+
+
+# --- the connection ----------------------------------------------------------------------------------
+
+
+def connect(endpoint=None, *, key=None, server=None, timeout=10.0):
+    """Gives a Provider that is connected; use it in a ``with`` statement.
+
+    endpoint  "ipc://PATH", "tcp://HOST:PORT" or an absolute path; None: $OMERTA_ENDPOINT or the
+              daemon of this machine
+    key       our CURVE pair for tcp: a (public, secret) tuple of Z85 texts, or the path of a file that
+              `omerta keygen` made; None: $OMERTA_KEY_FILE
+    server    the daemon's public key; None: $OMERTA_SERVER_KEY
+    timeout   seconds for an answer and for the connection
+    """
+    provider = Provider(endpoint, key=key, server=server, timeout=timeout)
+    try:
+        provider.open()
+    except BaseException:
+        provider.close()
+        raise
+    return provider
+
+
+def _read_key_file(path):
+    info = os.stat(path)
+    if stat.S_IMODE(info.st_mode) & 0o077:
+        raise Invalid(f"key file {path} is open to others; chmod 600 it", "denied")
+    found = {}
+    with open(path, encoding="ascii") as lines:
+        for line in lines:
+            name, _, value = line.partition("=")
+            found[name.strip()] = value.strip()
+    if len(found.get("public", "")) != 40 or len(found.get("secret", "")) != 40:
+        raise Invalid(f"key file {path} needs the lines public = KEY and secret = KEY", "usage")
+    return found["public"], found["secret"]
+
+
+class _Transport:
+    """A DEALER socket that does not reconnect by itself, and requests by id."""
+
+    def __init__(self, endpoint, keys, timeout):
+        self.endpoint = endpoint
+        self._keys = keys  # (public, secret, server) or None
+        self._timeout = timeout
+        self._context = zmq.Context()
+        self._socket = self._monitor = None
+        self._ids = itertools.count(1)
+        self._waiting = set()
+        self._answers = {}
+
+    def close(self):
+        self._drop()
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
+
+    def _drop(self):
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(linger=0)
+            self._monitor.close(linger=0)
+        self._socket = self._monitor = None
+        self._waiting.clear()
+        self._answers.clear()
+
+    def open(self):
+        if self._context is None:
+            raise Error("the provider is closed", "usage")
+        if self._socket is not None:
+            return
+        s = self._context.socket(zmq.DEALER)
+        s.setsockopt(zmq.LINGER, 0)
+        s.setsockopt(zmq.IMMEDIATE, 1)
+        # ZeroMQ would reconnect silently, and what was in flight would wait for its time-out.
+        s.setsockopt(zmq.RECONNECT_IVL, -1)
+        s.setsockopt(zmq.MAXMSGSIZE, _FRAME_MAX)
+        s.setsockopt(zmq.HANDSHAKE_IVL, int(self._timeout * 1000))
+        if not self.endpoint.startswith("ipc:"):
+            s.setsockopt(zmq.IPV6, 1)
+            s.setsockopt(zmq.CONNECT_TIMEOUT, int(self._timeout * 1000))
+            s.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+            s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+        if self._keys is not None:
+            s.curve_publickey, s.curve_secretkey, s.curve_serverkey = (
+                k.encode("ascii") for k in self._keys)
+        self._socket = s
+        self._monitor = s.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+        try:
+            self._dial()
+        except BaseException:
+            self._drop()
+            raise
+
+    def _dial(self):
+        try:
+            self._socket.connect(self.endpoint)
+        except zmq.ZMQError as e:
+            raise Unreachable(f"{self.endpoint}: {e}") from None
+        until = time.monotonic() + self._timeout
+        while True:
+            if not self._monitor.poll(max(0, int((until - time.monotonic()) * 1000))):
+                raise Unreachable(f"no answer from {self.endpoint} in {self._timeout} s")
+            event = self._event()
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                return
+            if event in (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+                raise Unauthorized(f"the daemon at {self.endpoint} does not accept us")
+            self._raise_unreachable()
+
+    def _event(self):
+        frames = self._monitor.recv_multipart()
+        return int.from_bytes(frames[0][:2], "little")
+
+    def _raise_unreachable(self):
+        if self.endpoint.startswith("ipc://"):
+            path = self.endpoint[len("ipc://"):]
+            if not os.path.exists(path):
+                raise Unreachable(f"no daemon: {path} does not exist")
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise Denied(f"no permission for {path}")
+        raise Unreachable(f"no daemon answers at {self.endpoint}")
+
+    def start(self, kind, body, life):
+        """Sends a request; gives its id."""
+        self.open()
+        # 0 ms would mean the daemon's own default.
+        request = next(self._ids)
+        frame = msgpack.packb([PROTOCOL_VERSION, kind, request, max(1, int(life * 1000)), body])
+        if len(frame) > _FRAME_MAX:
+            raise Invalid(f"{kind} is over {_FRAME_MAX} bytes", "too_big")
+        if not self._socket.poll(int(life * 1000), zmq.POLLOUT):
+            raise Timeout("the daemon takes no more requests")
+        self._socket.send(frame)
+        self._waiting.add(request)
+        return request
+
+    def finish(self, request, until):
+        """The (type, body) that answers the request."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        while request not in self._answers:
+            left = until - time.monotonic()
+            if left <= 0:
+                self._waiting.discard(request)
+                raise Timeout("the daemon did not answer in time")
+            ready = dict(poller.poll(int(left * 1000) + 1))
+            while self._socket.poll(0):
+                self._take(self._socket.recv())
+            if self._monitor in ready and request not in self._answers:
+                self._event()
+                self._drop()
+                raise Disconnected("the connection ended before the answer")
+        self._waiting.discard(request)
+        return self._answers.pop(request)
+
+    def _take(self, frame):
+        """An answer goes to its request; what answers nothing is dropped."""
+        try:
+            version, kind, request, _, body = msgpack.unpackb(
+                frame, raw=False, strict_map_key=True)
+        except Exception:  # msgpack has no common base for what it raises
+            return
+        if isinstance(request, int) and request in self._waiting:
+            if version != PROTOCOL_VERSION or not isinstance(kind, str) or not isinstance(body, dict):
+                kind, body = "error", {"code": "protocol", "text": "the answer makes no sense"}
+            self._answers[request] = (kind, body)
+
+
+# --- the provider ------------------------------------------------------------------------------------
+
+
+def _given(**fields):
+    return {k: v for k, v in fields.items() if v is not None}
+
+
+def _bytes(value):
+    """Text, bytes, or an open file or path object, as bytes."""
+    if hasattr(value, "read"):
+        value = value.read()
+    elif isinstance(value, os.PathLike):
+        with open(value, "rb") as f:
+            value = f.read()
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _ids(jobs):
+    return [j.id if isinstance(j, Job) else str(j) for j in jobs]
+
+
+class Provider:
+    """A connection to one omertad.  Made by :func:`connect`."""
+
+    def __init__(self, endpoint=None, *, key=None, server=None, timeout=10.0):
+        endpoint = endpoint or os.environ.get("OMERTA_ENDPOINT") or DEFAULT_ENDPOINT
+        if endpoint.startswith("/"):
+            endpoint = "ipc://" + endpoint
+        if not endpoint.startswith(("ipc://", "tcp://")):
+            raise Invalid(f"{endpoint!r} is no endpoint", "usage")
+        key = key or os.environ.get("OMERTA_KEY_FILE")
+        server = server or os.environ.get("OMERTA_SERVER_KEY")
+        keys = None
+        if key and server:
+            pair = key if isinstance(key, tuple) else _read_key_file(key)
+            keys = (*pair, server)
+        self.timeout = timeout
+        self._keys = keys
+        self._transport = _Transport(endpoint, keys, timeout)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def open(self):
+        """Connects, if it is not connected."""
+        self._transport.open()
+
+    def close(self):
+        """Ends the connection.  Jobs go on."""
+        self._transport.close()
+
+    # -- any message
+
+    def call(self, kind, body=None, timeout=None):
+        """Sends any message of docs/protocol.md; gives the answer's body as a dict."""
+        life = self.timeout if timeout is None else timeout
+        request = self._transport.start(kind, body or {}, life)
+        return self._result(request, time.monotonic() + life + _GRACE)
+
+    def call_many(self, requests, timeout=None):
+        """Sends several at once: an iterable of (type, body).  Gives the answers in the same order; one
+        that failed is the Error itself, not raised."""
+        life = self.timeout if timeout is None else timeout
+        ids = [self._transport.start(kind, body, life) for kind, body in requests]
+        until = time.monotonic() + life + _GRACE
+        results = []
+        for request in ids:
+            try:
+                results.append(self._result(request, until))
+            except Error as e:
+                results.append(e)
+        return results
+
+    def _result(self, request, until):
+        kind, body = self._transport.finish(request, until)
+        if kind == "error":
+            error = _error(body)
+            error.answered = True
+            raise error
+        return body
+
+    def _ask_long(self, kind, body, timeout):
+        """Asks until there is an answer; only for requests that may be repeated."""
+        until = None if timeout is None else time.monotonic() + timeout
+        heard = time.monotonic()
+        silent = 0
+        while True:
+            left = _SLICE if until is None else until - time.monotonic()
+            if left <= 0:
+                raise Timeout(f"not yet, after {timeout} s")
+            try:
+                return self.call(kind, body, min(left, _SLICE))
+            except Timeout as e:
+                silent = 0 if getattr(e, "answered", False) else silent + 1
+                if silent == _SILENT_MAX:
+                    raise
+                heard = time.monotonic()
+            except (Disconnected, Unreachable, Busy) as e:
+                lost = not isinstance(e, Busy) or e.code == "shutting_down"
+                if not lost or time.monotonic() - heard > _REDIAL:
+                    raise
+                time.sleep(_REDIAL_STEP)
+
+    def _pieces(self, query, follow, offset):
+        while True:
+            asked = dict(query, offset=offset, limit=_CHUNK, follow=follow)
+            piece = self._ask_long("job.output", asked, None if follow else self.timeout)
+            data = piece.get("data", b"")
+            data = data.encode() if isinstance(data, str) else data
+            if data and piece.get("offset") != offset:
+                raise ProtocolError("a piece of output from another place")
+            offset += len(data)
+            if data:
+                yield data
+            if piece.get("end") or (not follow and (not data or offset >= piece.get("size", 0))):
+                return
+            if not data:
+                time.sleep(_IDLE_STEP)
+
+    # -- jobs
+
+    def submit(self, script, lang="python", *, args=(), env=None, stdin=None, files=None,
+               outputs=(), cores=None, memory_mib=None, disk_mib=None, timeout=None,
+               output_max=None, network=None, vpn=None, activity=None, gpu=None, job=None,
+               requeue=None, retries=None, backoff=None, not_before=None, after=(),
+               after_any=None, hold=None, bandwidth_kbit=None, on_behalf=None, network_id=None):
+        """Submits a job and gives a Job, when it is durable.
+
+        script    the program: text, bytes, an open file, or a pathlib.Path
+        lang      its interpreter
+        files     a dict from name in the job's directory to content (text, bytes, file, Path)
+        outputs   names of files to keep from that directory
+        timeout   the job's own time limit in seconds; not_before in seconds since 1970
+        network   None: no network card; "tunnel" (the default with ``vpn``)
+        vpn       a dict of the fields of vpn_config: private_key, addresses, peer_public_key,
+                  endpoint, allowed_ips ...
+        job       an id of your own: the same id and job again is the same job
+        after     jobs (or ids) that must have succeeded first (``after_any``: ended)
+        """
+        body = _given(
+            lang=lang, script=_bytes(script), cores=cores, mem_mib=memory_mib, disk_mib=disk_mib,
+            runtime_s=None if timeout is None else int(-(-timeout // 1)), output_max=output_max,
+            network=network or ("tunnel" if vpn else "none"), vpn=vpn, activity=activity, gpu=gpu,
+            job=job, requeue=requeue, retries=retries,
+            backoff_s=None if backoff is None else int(-(-backoff // 1)),
+            not_before=None if not_before is None else int(not_before), after_any=after_any,
+            hold=hold, bandwidth_kbit=bandwidth_kbit, on_behalf=on_behalf, network_id=network_id,
+            stdin=None if stdin is None else _bytes(stdin), env=env,
+            args=[str(a) for a in args] or None, outputs=list(outputs) or None,
+            after=_ids(after) or None,
+            files=[{"name": n, "data": _bytes(d)} for n, d in files.items()] if files else None)
+        accepted = (self.call("job.submit", body) if job is None
+                    else self._ask_long("job.submit", body, self.timeout))
+        return Job(self, accepted["job"], Record(accepted))
+
+    def job(self, job_id):
+        """The Job with this id, or the unambiguous beginning of one.  NotFound when there is none."""
+        return Job(self, self.get(job_id).job)
+
+    def get(self, job_id):
+        """One job's row: a Record of job.info."""
+        return Record(self.call("job.get", {"job": job_id}))
+
+    def list(self, states=(), peer=None, since=None, limit=None):
+        """Iterates over rows (Records of job.info), newest first; ``since`` in seconds since 1970."""
+        query = _given(states=list(states) or None, peer=peer,
+                       since_ms=None if since is None else int(since * 1000))
+        left = limit
+        while left is None or left > 0:
+            query["limit"] = 1000 if left is None else min(left, 1000)
+            table = self.call("job.list", query)
+            for row in table["jobs"]:
+                yield Record(row)
+            left = None if left is None else left - len(table["jobs"])
+            if not table.get("next") or not table["jobs"]:
+                return
+            query["cursor"] = table["next"]
+
+    def wait(self, job_id, timeout=None):
+        """Waits for a job's end; gives its Result."""
+        return Job(self, job_id).wait(timeout)
+
+    def output(self, job_id, stream="stdout", follow=False, offset=0):
+        """Iterates over pieces of a job's output."""
+        return Job(self, job_id).output(stream, follow, offset)
+
+    def cancel(self, job_id=None, *, state=None, peer=None, level=None, grace=None, reason=None):
+        """Cancels a job, or for the operator all of a state, requester or level; gives how many."""
+        return self.call("job.cancel", _given(
+            job=job_id, state=state, peer=peer, level=level, reason=reason,
+            grace_ms=None if grace is None else int(grace * 1000)))["count"]
+
+    def hold(self, *jobs):
+        """Keeps queued jobs from starting; gives how many."""
+        return self.call("job.hold", {"jobs": _ids(jobs)})["count"]
+
+    def release(self, *jobs):
+        """Lets held jobs start; gives how many."""
+        return self.call("job.release", {"jobs": _ids(jobs)})["count"]
+
+    # -- the daemon
+
+    def ping(self):
+        """Raises when the daemon does not answer."""
+        self.call("ping")
+
+    def status(self):
+        """How the daemon is: a Record of daemon.state; ``queue`` and ``filter`` are dicts."""
+        return Record(self.call("daemon.status"))
+
+    def queue(self):
+        """The queue's counters: a Record of queue.state."""
+        return Record(self.call("queue.stats"))
+
+    # -- for the operator
+
+    def pending(self):
+        """Jobs that wait for approval."""
+        return list(self.list(states=["pending_approval"]))
+
+    def approve(self, *jobs, always=False):
+        """Lets held jobs into the queue; ``always``: and trusts their networks from now on."""
+        return self.call("job.approve", _given(jobs=_ids(jobs), always=always or None))["count"]
+
+    def deny(self, *jobs, reason=None):
+        """Refuses held jobs; gives how many."""
+        return self.call("job.deny", _given(jobs=_ids(jobs), reason=reason))["count"]
+
+    def pause(self, reason=None):
+        """Starts no more jobs."""
+        self.call("queue.pause", _given(reason=reason))
+
+    def resume(self):
+        """Starts jobs again."""
+        self.call("queue.resume")
+
+    def limit(self, max_jobs):
+        """At most so many jobs at one time."""
+        self.call("queue.limits", {"max_jobs": max_jobs})
+
+    def rules(self):
+        """The rules in order of evaluation."""
+        return [Record(r) for r in self.call("rules.list")["rules"]]
+
+    def add_rule(self, name, kind, priority=None, enabled=None, **settings):
+        """Adds a rule; ``settings`` as in the configuration file."""
+        self.call("rules.add", self._rule(name, kind, priority, enabled, settings))
+
+    def change_rule(self, name, kind, priority=None, enabled=None, **settings):
+        """Replaces a rule."""
+        self.call("rules.change", self._rule(name, kind, priority, enabled, settings))
+
+    @staticmethod
+    def _rule(name, kind, priority, enabled, settings):
+        return _given(name=name, kind=kind, priority=priority, enabled=enabled,
+                      settings={k: str(v) for k, v in settings.items()} or None)
+
+    def remove_rule(self, name):
+        self.call("rules.remove", {"name": name})
+
+    def enable_rule(self, name):
+        self.call("rules.enable", {"name": name})
+
+    def disable_rule(self, name):
+        self.call("rules.disable", {"name": name})
+
+    def test_rules(self, peer, **request):
+        """How a job would be decided: a Record with verdict, text and ``trace``.  Decides nothing.
+
+        request: network_id, cores, mem_mib, disk_mib, runtime_s, gpu, activity
+        """
+        return Record(self.call("rules.test", dict(request, peer=peer, trace=True)))
+
+    def filter_stats(self):
+        return Record(self.call("filter.stats"))
+
+    def reset_filter(self):
+        self.call("filter.reset")
+
+    def audit(self, after=0, job=None, since=None, follow=False):
+        """Iterates over the audit trail from behind entry ``after``; ``follow``: without end."""
+        query = _given(after_seq=after, job=job,
+                       since_ms=None if since is None else int(since * 1000), limit=1000)
+        while True:
+            if follow:
+                table = self._ask_long("audit.list", dict(query, follow=True), None)
+            else:
+                table = self.call("audit.list", query)
+            for entry in table["entries"]:
+                query["after_seq"] = entry["seq"]
+                yield Record(entry)
+            if not table["entries"]:
+                if not follow:
+                    return
+                time.sleep(_IDLE_STEP)
+
+    def verify_audit(self):
+        """A Record with ``intact``, ``entries`` and, when broken, ``bad_seq`` and ``text``."""
+        return Record(self.call("audit.verify"))
+
+    def config(self):
+        """Settings in force: a list of Records (key, value, origin, live, help)."""
+        return [Record(e) for e in self.call("config.show")["entries"]]
+
+    def set_config(self, key, value):
+        """Changes a live setting, durably."""
+        self.call("config.set", {"key": key, "value": str(value)})
+
+    def reload_config(self):
+        """Has the files read again, all or nothing."""
+        self.call("config.reload")
+
+    def trust(self, network):
+        self.call("config.trust", {"value": network})
+
+    def untrust(self, network):
+        self.call("config.untrust", {"value": network})
+
+    def trusted(self):
+        """Trusted networks."""
+        return self.call("config.trusted")["values"]
+
+    def block(self, peer):
+        self.call("config.block", {"value": peer})
+
+    def unblock(self, peer):
+        self.call("config.unblock", {"value": peer})
+
+    def blocked(self):
+        """Blocked peers."""
+        return self.call("config.blocked")["values"]
+
+    def actors(self):
+        """What each actor of the daemon does."""
+        return [Record(a) for a in self.call("daemon.actors")["actors"]]
+
+    def stop(self, now=False, timeout=None):
+        """Drains and ends the daemon; ``now``: cancels running jobs at once."""
+        self.call("daemon.stop", _given(
+            now=now or None, timeout_ms=None if timeout is None else int(timeout * 1000)))
+
+    def events(self, endpoint=None, timeout=None):
+        """Iterates over changes of jobs' states (Records of job.event) as they happen.
+
+        Ends when none came for ``timeout`` seconds (None: never).
+        """
+        endpoint = endpoint or os.environ.get("OMERTA_EVENTS") or DEFAULT_EVENTS
+        with zmq.Context() as context, context.socket(zmq.SUB) as s:
+            s.setsockopt(zmq.LINGER, 0)
+            s.setsockopt(zmq.MAXMSGSIZE, _FRAME_MAX)
+            s.setsockopt(zmq.SUBSCRIBE, b"")
+            if self._keys is not None:
+                s.curve_publickey, s.curve_secretkey, s.curve_serverkey = (
+                    k.encode("ascii") for k in self._keys)
+            s.connect(endpoint)
+            while s.poll(None if timeout is None else int(timeout * 1000)):
+                _, kind, _, _, body = msgpack.unpackb(s.recv_multipart()[-1])
+                if kind == "job.event":
+                    yield Record(body)
