@@ -107,10 +107,10 @@ om_nflog_close(struct om_nflog *log)
 
 /* --- one message --------------------------------------------------------------------------------------- */
 
-/* What the attributes of one message say; views into the datagram. */
+/* What the attributes of one message say; the pointers are views into the datagram. */
 struct nflog_attrs {
-	const struct nfulnl_msg_packet_hdr *hdr;
-	const struct nfulnl_msg_packet_timestamp *stamp;
+	uint16_t protocol; /* ethertype as the kernel took it; 0: none */
+	struct nfulnl_msg_packet_timestamp stamp; /* zero: none */
 	const char *prefix;
 	struct om_bin link; /* link-layer header */
 	struct om_bin payload; /* from the network header on */
@@ -122,13 +122,20 @@ attrs_take(struct nflog_attrs *a, const struct nlattr *attr)
 {
 	size_t len = mnl_attr_get_payload_len(attr);
 	const void *data = mnl_attr_get_payload(attr);
+	struct nfulnl_msg_packet_hdr hdr;
 
 	switch (mnl_attr_get_type(attr)) {
 	case NFULA_PACKET_HDR:
-		a->hdr = len >= sizeof(*a->hdr) ? data : NULL;
+		/* Attributes are aligned to 4 only: structures are copied out. */
+		if (len >= sizeof(hdr)) {
+			memcpy(&hdr, data, sizeof(hdr));
+			a->protocol = ntohs(hdr.hw_protocol);
+		}
 		break;
 	case NFULA_TIMESTAMP:
-		a->stamp = len >= sizeof(*a->stamp) ? data : NULL;
+		if (len >= sizeof(a->stamp)) {
+			memcpy(&a->stamp, data, sizeof(a->stamp));
+		}
 		break;
 	case NFULA_PREFIX:
 		a->prefix = len > 0 && memchr(data, '\0', len) != NULL ? data : NULL;
@@ -150,14 +157,10 @@ attrs_take(struct nflog_attrs *a, const struct nlattr *attr)
 static struct om_wall
 stamp_time(const struct nfulnl_msg_packet_timestamp *stamp)
 {
-	uint64_t sec, usec;
+	uint64_t sec = be64toh(stamp->sec);
+	uint64_t usec = be64toh(stamp->usec);
 
-	if (stamp == NULL) {
-		return om_wall_now();
-	}
-	sec = be64toh(stamp->sec);
-	usec = be64toh(stamp->usec);
-	if (sec > (uint64_t)(INT64_MAX / OM_NS_PER_S - 1) || usec >= 1000000) {
+	if (sec == 0 || sec > (uint64_t)(INT64_MAX / OM_NS_PER_S - 1) || usec >= 1000000) {
 		return om_wall_now();
 	}
 	return (struct om_wall){ (int64_t)sec * OM_NS_PER_S + (int64_t)usec * 1000 };
@@ -182,12 +185,12 @@ event_fill(struct om_flow_event *ev, const struct nflog_attrs *a)
 	bool ethernet = a->is_ethernet && a->link.len == ETH_HEADER;
 
 	memset(ev, 0, sizeof(*ev));
-	ev->at = stamp_time(a->stamp);
+	ev->at = stamp_time(&a->stamp);
 	(void)snprintf(ev->rule, sizeof(ev->rule), "%s", a->prefix != NULL ? a->prefix : "");
 	if (ethernet) {
 		event_copy(ev, a->link);
-	} else if (a->hdr != NULL) {
-		ev->ethertype = ntohs(a->hdr->hw_protocol);
+	} else {
+		ev->ethertype = a->protocol;
 	}
 	event_copy(ev, a->payload);
 	om_flow_dissect(ev, ethernet);
