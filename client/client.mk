@@ -24,17 +24,13 @@ $(CLIENT_A): $(CLIENT_OBJ) $(call LIB,base)
 	@rm -f $@
 	ar rcs $@ $(BUILD)/omerta-client.o
 
-$(BUILD)/omerta-client.pc: client/omerta-client.pc.in Makefile
-	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
-
 # The examples see the installed header only: "omerta.h", nothing of the tree.
 $(BUILD)/examples/%: client/examples/%.c client/omerta.h $(CLIENT_SO)
 	@mkdir -p $(@D)
 	$(CC) -Iclient $(CFLAGS) $(LDFLAGS) -o $@ $< $(CLIENT_SO) -Wl,-rpath,'$$ORIGIN/..'
 
 .PHONY: client install-client
-client: $(CLIENT_SO) $(CLIENT_A) $(BUILD)/omerta-client.pc $(CLIENT_EXAMPLES)
+client: $(CLIENT_SO) $(CLIENT_A) $(CLIENT_EXAMPLES)
 all: client
 
 install: install-client
@@ -48,7 +44,8 @@ install-client: client $(BUILD)/omerta
 	install -m 755 $(CLIENT_SO) $(DESTDIR)$(PREFIX)/lib/
 	ln -sf $(CLIENT_SONAME) $(DESTDIR)$(PREFIX)/lib/libomerta-client.so
 	install -m 644 $(CLIENT_A) $(DESTDIR)$(PREFIX)/lib/
-	install -m 644 $(BUILD)/omerta-client.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' client/omerta-client.pc.in \
+	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/omerta-client.pc
 	install -m 644 client/python/omerta.py $(DESTDIR)$(PREFIX)/lib/python3/dist-packages/
 	install -m 644 docs/man/omerta.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 client/completion/omerta.bash \
