@@ -1,0 +1,835 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_TESTS_ACTORS_FAKE_H
+#define OM_TESTS_ACTORS_FAKE_H
+
+/*
+ * The services around provider, filter_manager, job_queue and activity_logger, played by small ones in
+ * sim mode: a ledger that keeps rows in an array (which outlives a "crash" of the system), an executor
+ * that does what the test says, and a driver (named control) through which a test asks.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/activity_logger.h"
+#include "actors/filter_manager.h"
+#include "actors/job_queue.h"
+#include "actors/names.h"
+#include "actors/provider.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "msg/codec.h"
+#include "store/job_state.h"
+
+#define FAKE_JOBS    64
+#define FAKE_ITEMS   16
+#define FAKE_EVENTS  128
+#define FAKE_ANSWERS 64
+#define FAKE_NOW     INT64_C(1700049600) /* 2023-11-15 12:00 UTC */
+
+struct fake_row {
+	char id[65], peer[65], network[65], level[17], reason[33], text[513];
+	enum om_job_state state;
+	uint64_t cores, mem_mib, expires_ms, wall_ms;
+	struct om_buf spec;
+};
+
+struct fake_item {
+	char list[25], key[65];
+	struct om_buf value;
+};
+
+/* What the ledger has written: outlives the system. */
+struct fake_disk {
+	struct fake_row rows[FAKE_JOBS];
+	size_t row_count;
+	struct fake_item items[FAKE_ITEMS];
+	size_t item_count;
+	char trail[FAKE_EVENTS][96]; /* "job from->to" in the order of writing */
+	size_t trail_count;
+	enum om_err fail; /* not OM_OK: every write fails so */
+};
+
+struct fake_answer {
+	bool done;
+	enum om_err err;
+	char text[512];
+	enum om_msg_type type;
+	struct om_buf raw;
+};
+
+struct fake {
+	struct om_system *sys;
+	struct om_bus *bus;
+	struct om_actor_id driver, executor;
+	struct om_filter_manager_conf filter;
+	struct om_job_queue_conf queue;
+	struct om_provider_conf provider;
+	struct om_activity_logger_conf logger;
+	struct om_service_arg args[8];
+	size_t arg_count;
+	/* the driver */
+	struct fake_answer answers[FAKE_ANSWERS];
+	size_t answer_count;
+	const char *to;
+	enum om_msg_type type;
+	const void *body;
+	struct om_caller as;
+	char events[FAKE_EVENTS][96]; /* "job state", as published */
+	size_t event_count;
+	/* the executor */
+	enum om_err exec_start_err;
+	char running[FAKE_JOBS][65];
+	size_t running_count, running_peak, started;
+	const char *end_job;
+	enum om_job_state end_state;
+	struct om_bus_request drain;
+	bool no_executor;
+};
+
+static struct fake_disk disk;
+static struct fake fake;
+static struct om_wall fake_now = { FAKE_NOW * OM_NS_PER_S };
+
+static struct om_wall
+fake_wall(void)
+{
+	return fake_now;
+}
+
+static void
+fake_copy(struct om_str s, char *out, size_t size)
+{
+	assert_int_equal(om_str_copy(s, out, size), OM_OK);
+}
+
+/* --- ledger ------------------------------------------------------------------------------------- */
+
+static struct fake_row *
+fake_row(const char *id)
+{
+	for (size_t i = 0; i < disk.row_count; i++) {
+		if (strcmp(disk.rows[i].id, id) == 0) {
+			return &disk.rows[i];
+		}
+	}
+	return NULL;
+}
+
+static void
+fake_info(const struct fake_row *row, struct om_job_info *out)
+{
+	*out = (struct om_job_info){ .job = om_str_of(row->id),
+				     .state = om_str_of(om_job_state_text(row->state)) };
+	OM_SET(out, job_info, reason, om_str_of(row->reason));
+	OM_SET(out, job_info, text, om_str_of(row->text));
+	OM_SET(out, job_info, peer, om_str_of(row->peer));
+	OM_SET(out, job_info, network_id, om_str_of(row->network));
+	OM_SET(out, job_info, level, om_str_of(row->level));
+	OM_SET(out, job_info, cores, row->cores);
+	OM_SET(out, job_info, mem_mib, row->mem_mib);
+	OM_SET(out, job_info, expires_ms, row->expires_ms);
+	OM_SET(out, job_info, wall_ms, row->wall_ms);
+}
+
+static void
+fake_tell(struct om_service *sv, const struct fake_row *row, const char *from)
+{
+	struct om_job_event event = { .job = om_str_of(row->id),
+				      .state = om_str_of(om_job_state_text(row->state)),
+				      .at_ms = 1 };
+	struct om_job_info info;
+	enum om_err err;
+
+	assert_true(disk.trail_count < FAKE_EVENTS);
+	(void)snprintf(disk.trail[disk.trail_count++], sizeof(disk.trail[0]), "%.40s %s->%s",
+		       row->id, from, om_job_state_text(row->state));
+	fake_info(row, &info);
+	OM_SET(&event, job_event, from, om_str_of(from));
+	OM_SET(&event, job_event, peer, om_str_of(row->peer));
+	if (om_job_is_final(row->state)) {
+		OM_SET(&event, job_event, final, true);
+		OM_SET(&event, job_event, info, &info);
+	}
+	err = om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &event);
+	assert_true(err == OM_OK || err == OM_ERR_NOT_FOUND || err == OM_ERR_GONE);
+}
+
+static enum om_err
+fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_submit *m = in->body;
+	struct om_ledger_stored stored = { .job = m->info->job };
+	char id[65];
+	struct fake_row *row;
+	enum om_err err;
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	fake_copy(m->info->job, id, sizeof(id));
+	row = fake_row(id);
+	if (row != NULL) {
+		if (!m->chosen || !om_str_is(m->info->peer, row->peer) ||
+		    row->spec.len != m->spec.len ||
+		    memcmp(row->spec.data, m->spec.ptr, m->spec.len) != 0) {
+			return OM_ERR_EXISTS;
+		}
+		stored.state = om_str_of(om_job_state_text(row->state));
+		OM_SET(&stored, ledger_stored, duplicate, true);
+		return om_service_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
+	}
+	assert_true(disk.row_count < FAKE_JOBS);
+	row = &disk.rows[disk.row_count++];
+	memcpy(row->id, id, sizeof(row->id));
+	assert_int_equal(om_job_state_parse(m->info->state.ptr, m->info->state.len, &row->state),
+			 OM_OK);
+	fake_copy(m->info->peer, row->peer, sizeof(row->peer));
+	fake_copy(m->info->network_id, row->network, sizeof(row->network));
+	fake_copy(m->info->level, row->level, sizeof(row->level));
+	fake_copy(m->info->reason, row->reason, sizeof(row->reason));
+	fake_copy(m->info->text, row->text, sizeof(row->text));
+	row->cores = m->info->cores;
+	row->mem_mib = m->info->mem_mib;
+	row->expires_ms = m->info->expires_ms;
+	om_buf_add(&row->spec, m->spec.ptr, m->spec.len);
+	stored.state = m->info->state;
+	err = om_service_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
+	fake_tell(sv, row, "received");
+	return err;
+}
+
+static enum om_err
+fake_on_move(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_move *m = in->body;
+	struct om_job_info info;
+	enum om_job_state to, from;
+	struct fake_row *row;
+	char id[65];
+	enum om_err err;
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	fake_copy(m->job, id, sizeof(id));
+	row = fake_row(id);
+	if (row == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	assert_int_equal(om_job_state_parse(m->state.ptr, m->state.len, &to), OM_OK);
+	if (!om_job_may_become(row->state, to)) {
+		return OM_ERR_STATE;
+	}
+	from = row->state;
+	row->state = to;
+	fake_copy(m->reason, row->reason, sizeof(row->reason));
+	fake_copy(m->text, row->text, sizeof(row->text));
+	if (m->result != NULL) {
+		row->wall_ms = m->result->wall_ms;
+	}
+	fake_info(row, &info);
+	err = om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+	fake_tell(sv, row, om_job_state_text(from));
+	return err;
+}
+
+static bool
+fake_may_see(const struct om_in *in, const struct fake_row *row)
+{
+	return in->caller->role != OM_ROLE_REQUESTER || strcmp(in->caller->peer, row->peer) == 0;
+}
+
+static enum om_err
+fake_on_get(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_ref *m = in->body;
+
+	(void)state;
+	for (size_t i = 0; i < disk.row_count; i++) {
+		const struct fake_row *row = &disk.rows[i];
+		struct om_job_info info;
+
+		if (strncmp(row->id, m->job.ptr, m->job.len) == 0 && fake_may_see(in, row)) {
+			fake_info(row, &info);
+			return om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+		}
+	}
+	return OM_ERR_NOT_FOUND;
+}
+
+static bool
+fake_in_states(const struct fake_row *row, const struct om_strs *states)
+{
+	for (size_t i = 0; i < states->n; i++) {
+		if (om_str_is(states->v[i], om_job_state_text(row->state))) {
+			return true;
+		}
+	}
+	return states->n == 0;
+}
+
+/* Pages of two rows, so that paging is exercised. */
+static enum om_err
+fake_on_list(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_query *m = in->body;
+	bool recover = in->type == OM_MSG_LEDGER_RECOVER;
+	struct om_job_info infos[2];
+	struct om_ledger_live live = { .jobs = { infos, 0 } };
+	struct om_job_table table = { .jobs = { infos, 0 } };
+	char cursor[16] = "";
+	size_t i = 0, n = 0;
+
+	(void)state;
+	if (disk.fail != OM_OK && recover) {
+		return disk.fail;
+	}
+	if (m->cursor.len > 0) {
+		fake_copy(m->cursor, cursor, sizeof(cursor));
+		i = (size_t)atoi(cursor);
+	}
+	for (; i < disk.row_count && n < 2; i++) {
+		const struct fake_row *row = &disk.rows[i];
+
+		if (recover ? !om_job_is_final(row->state)
+			    : fake_in_states(row, &m->states) && fake_may_see(in, row) &&
+				  (m->peer.len == 0 || om_str_is(m->peer, row->peer))) {
+			fake_info(row, &infos[n++]);
+		}
+	}
+	(void)snprintf(cursor, sizeof(cursor), "%zu", i);
+	if (recover) {
+		live.jobs.n = n;
+		if (i < disk.row_count) {
+			OM_SET(&live, ledger_live, next, om_str_of(cursor));
+		}
+		return om_service_reply(sv, in, OM_MSG_LEDGER_LIVE, &live);
+	}
+	table.jobs.n = n;
+	if (i < disk.row_count) {
+		OM_SET(&table, job_table, next, om_str_of(cursor));
+	}
+	return om_service_reply(sv, in, OM_MSG_JOB_TABLE, &table);
+}
+
+static enum om_err
+fake_on_spec(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_ref *m = in->body;
+	struct om_ledger_spec out = { .job = m->job };
+	char id[65];
+	struct fake_row *row;
+
+	(void)state;
+	fake_copy(m->job, id, sizeof(id));
+	row = fake_row(id);
+	if (row == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	out.spec = (struct om_bin){ row->spec.data, row->spec.len };
+	return om_service_reply(sv, in, OM_MSG_LEDGER_SPEC, &out);
+}
+
+static enum om_err
+fake_on_set(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_set *m = in->body;
+	struct fake_item *item = NULL;
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	for (size_t i = 0; i < disk.item_count && item == NULL; i++) {
+		if (om_str_is(m->list, disk.items[i].list) &&
+		    om_str_is(m->key, disk.items[i].key)) {
+			item = &disk.items[i];
+		}
+	}
+	if (m->remove) {
+		if (item != NULL) {
+			om_buf_fini(&item->value);
+			*item = disk.items[--disk.item_count];
+			disk.items[disk.item_count] = (struct fake_item){ 0 };
+		}
+		return om_service_reply_ok(sv, in);
+	}
+	if (item == NULL) {
+		assert_true(disk.item_count < FAKE_ITEMS);
+		item = &disk.items[disk.item_count++];
+		fake_copy(m->list, item->list, sizeof(item->list));
+		fake_copy(m->key, item->key, sizeof(item->key));
+	}
+	om_buf_reset(&item->value);
+	om_buf_add(&item->value, m->value.ptr, m->value.len);
+	return om_service_reply_ok(sv, in);
+}
+
+static enum om_err
+fake_on_items(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_list *m = in->body;
+	struct om_ledger_item items[FAKE_ITEMS];
+	struct om_ledger_items out = { .items = { items, 0 } };
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	for (size_t i = 0; i < disk.item_count; i++) {
+		const struct fake_item *item = &disk.items[i];
+
+		if (om_str_is(m->list, item->list)) {
+			struct om_ledger_item *to = &items[out.items.n++];
+
+			*to = (struct om_ledger_item){ .key = om_str_of(item->key) };
+			OM_SET(to, ledger_item, value,
+			       ((struct om_bin){ item->value.data, item->value.len }));
+		}
+	}
+	return om_service_reply(sv, in, OM_MSG_LEDGER_ITEMS, &out);
+}
+
+static enum om_err
+fake_on_append(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_audit_entry *m = in->body;
+	struct om_audit_entry entry = *m;
+	enum om_err err;
+
+	(void)state;
+	assert_true(disk.trail_count < FAKE_EVENTS);
+	(void)snprintf(disk.trail[disk.trail_count++], sizeof(disk.trail[0]), "%.*s",
+		       OM_STR_ARG(m->event));
+	entry.seq = disk.trail_count;
+	entry.at_ms = 1;
+	err = om_service_reply_ok(sv, in);
+	if (om_service_send(sv, OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_APPENDED, &entry) != OM_OK) {
+		return err; /* the logger has ended */
+	}
+	return err;
+}
+
+static enum om_err
+fake_on_audit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_audit_query *m = in->body;
+	struct om_audit_entry entries[FAKE_EVENTS];
+	struct om_audit_table out = { .entries = { entries, 0 } };
+
+	(void)state;
+	for (size_t i = (size_t)m->after_seq; i < disk.trail_count; i++) {
+		entries[out.entries.n++] = (struct om_audit_entry){
+			.seq = i + 1, .at_ms = 1, .event = om_str_of(disk.trail[i])
+		};
+	}
+	return om_service_reply(sv, in, OM_MSG_AUDIT_TABLE, &out);
+}
+
+static enum om_err
+fake_on_verify(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct om_audit_report report = { .intact = true, .entries = disk.trail_count };
+
+	(void)state;
+	return om_service_reply(sv, in, OM_MSG_AUDIT_REPORT, &report);
+}
+
+static enum om_err
+fake_start_nothing(struct om_service *sv, void *state, const void *arg)
+{
+	(void)sv;
+	(void)state;
+	(void)arg;
+	return OM_OK;
+}
+
+static const struct om_service_handler fake_ledger_handlers[] = {
+	{ OM_MSG_LEDGER_SUBMIT, fake_on_submit },
+	{ OM_MSG_LEDGER_MOVE, fake_on_move },
+	{ OM_MSG_JOB_GET, fake_on_get },
+	{ OM_MSG_JOB_LIST, fake_on_list },
+	{ OM_MSG_LEDGER_RECOVER, fake_on_list },
+	{ OM_MSG_LEDGER_SPEC_GET, fake_on_spec },
+	{ OM_MSG_LEDGER_SET, fake_on_set },
+	{ OM_MSG_LEDGER_LIST, fake_on_items },
+	{ OM_MSG_AUDIT_APPEND, fake_on_append },
+	{ OM_MSG_LEDGER_AUDIT, fake_on_audit },
+	{ OM_MSG_LEDGER_AUDIT_VERIFY, fake_on_verify },
+};
+
+static const struct om_service_def fake_ledger = {
+	.name = OM_LEDGER,
+	.state_size = 8,
+	.start = fake_start_nothing,
+	.on = fake_ledger_handlers,
+	.on_count = OM_COUNT(fake_ledger_handlers),
+};
+
+/* --- executor ----------------------------------------------------------------------------------- */
+
+static void
+fake_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	(void)sv;
+	(void)state;
+	assert_int_equal(answer->err, OM_OK);
+}
+
+static void
+fake_move(struct om_service *sv, const char *id, enum om_job_state to, om_bus_answer_fn fn)
+{
+	struct om_ledger_move move = { .job = om_str_of(id),
+				       .state = om_str_of(om_job_state_text(to)) };
+	struct om_job_info result = { .job = move.job, .state = move.state };
+
+	OM_SET(&result, job_info, wall_ms, 2000);
+	if (om_job_is_final(to)) {
+		OM_SET(&move, ledger_move, result, &result);
+	}
+	assert_int_equal(
+	    om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &move, NULL, 1000, fn, 0), OM_OK);
+}
+
+static enum om_err
+fake_on_start(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_exec_start *m = in->body;
+	char *id = fake.running[fake.running_count];
+	enum om_err err;
+
+	(void)state;
+	if (fake.exec_start_err != OM_OK) {
+		return fake.exec_start_err;
+	}
+	fake_copy(m->job, id, sizeof(fake.running[0]));
+	fake.running_count++;
+	fake.started++;
+	fake.running_peak =
+	    fake.running_count > fake.running_peak ? fake.running_count : fake.running_peak;
+	err = om_service_reply_ok(sv, in);
+	fake_move(sv, id, OM_JOB_PROVISIONING, fake_on_moved);
+	fake_move(sv, id, OM_JOB_RUNNING, fake_on_moved);
+	return err;
+}
+
+static void
+fake_on_ended(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	const struct om_job_info *info = answer->body;
+	struct om_exec_done done;
+
+	(void)state;
+	assert_int_equal(answer->err, OM_OK);
+	done = (struct om_exec_done){ .job = info->job, .state = info->state };
+	assert_int_equal(om_service_send(sv, OM_JOB_QUEUE, OM_MSG_EXEC_DONE, &done), OM_OK);
+	if (fake.running_count == 0 && fake.drain.id != 0) {
+		om_service_reply_to(sv, &fake.drain, OM_MSG_OK, &(struct om_empty){ 0 });
+	}
+}
+
+static bool
+fake_end(struct om_service *sv, const char *id, enum om_job_state to)
+{
+	for (size_t i = 0; i < fake.running_count; i++) {
+		if (strcmp(fake.running[i], id) == 0) {
+			char gone[65];
+
+			memcpy(gone, id, strlen(id) + 1);
+			fake.running_count--;
+			memmove(fake.running[i], fake.running[i + 1],
+				(fake.running_count - i) * sizeof(fake.running[0]));
+			fake_move(sv, gone, to, fake_on_ended);
+			return true;
+		}
+	}
+	return false;
+}
+
+static enum om_err
+fake_on_exec_cancel(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_queue_cancel *m = in->body;
+	char id[65];
+
+	(void)state;
+	if (om_str_is(m->job, "*")) {
+		while (fake.running_count > 0) {
+			(void)fake_end(sv, fake.running[0], OM_JOB_CANCELLED);
+		}
+		return om_service_reply_ok(sv, in);
+	}
+	fake_copy(m->job, id, sizeof(id));
+	return fake_end(sv, id, fake.end_state != 0 ? fake.end_state : OM_JOB_CANCELLED)
+		   ? om_service_reply_ok(sv, in)
+		   : OM_ERR_NOT_FOUND;
+}
+
+static enum om_err
+fake_on_drain(struct om_service *sv, void *state, const struct om_in *in)
+{
+	(void)state;
+	if (fake.running_count == 0) {
+		return om_service_reply_ok(sv, in);
+	}
+	fake.drain = om_service_later(sv, in);
+	return OM_OK;
+}
+
+static enum om_err
+fake_exec_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	(void)msg;
+	assert_true(fake_end(sv, fake.end_job, fake.end_state));
+	fake.end_state = 0;
+	return OM_OK;
+}
+
+static const struct om_service_handler fake_executor_handlers[] = {
+	{ OM_MSG_EXEC_START, fake_on_start },
+	{ OM_MSG_EXEC_CANCEL, fake_on_exec_cancel },
+	{ OM_MSG_EXEC_DRAIN, fake_on_drain },
+};
+
+static const struct om_service_def fake_executor = {
+	.name = OM_EXECUTOR,
+	.state_size = 8,
+	.start = fake_start_nothing,
+	.on = fake_executor_handlers,
+	.on_count = OM_COUNT(fake_executor_handlers),
+	.on_msg = fake_exec_on_msg,
+};
+
+/* --- driver ------------------------------------------------------------------------------------- */
+
+static void
+fake_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct fake_answer *a = &fake.answers[answer->cookie];
+
+	(void)sv;
+	(void)state;
+	assert_false(a->done); /* exactly once */
+	a->done = true;
+	a->err = answer->err;
+	a->type = answer->type;
+	(void)snprintf(a->text, sizeof(a->text), "%s", answer->text);
+	om_buf_reset(&a->raw);
+	om_buf_add(&a->raw, answer->raw.ptr, answer->raw.len);
+}
+
+static enum om_err
+fake_driver_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
+{
+	struct fake_answer *a = &fake.answers[om_msg_u64(msg)];
+	enum om_err err;
+
+	(void)state;
+	err = om_service_ask(sv, fake.to, fake.type, fake.body, &fake.as, 1000 * 1000,
+			     fake_on_answer, om_msg_u64(msg));
+	if (err != OM_OK) {
+		a->done = true;
+		a->err = err;
+	}
+	return OM_OK;
+}
+
+static enum om_err
+fake_on_event(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_event *m = in->body;
+
+	(void)sv;
+	(void)state;
+	assert_true(fake.event_count < FAKE_EVENTS);
+	(void)snprintf(fake.events[fake.event_count++], sizeof(fake.events[0]), "%.*s %.*s",
+		       OM_STR_ARG(m->job), OM_STR_ARG(m->state));
+	return OM_OK;
+}
+
+static const struct om_service_handler fake_driver_handlers[] = {
+	{ OM_MSG_JOB_EVENT, fake_on_event },
+};
+
+static const struct om_service_def fake_driver = {
+	.name = OM_CONTROL,
+	.state_size = 8,
+	.start = fake_start_nothing,
+	.on = fake_driver_handlers,
+	.on_count = OM_COUNT(fake_driver_handlers),
+	.on_msg = fake_driver_on_msg,
+};
+
+/* --- a system ----------------------------------------------------------------------------------- */
+
+static struct om_actor_id
+fake_spawn(const struct om_service_def *def, const void *arg)
+{
+	struct om_service_arg *a = &fake.args[fake.arg_count++];
+	struct om_actor_id id;
+
+	*a = (struct om_service_arg){ .bus = fake.bus, .def = def, .arg = arg };
+	assert_int_equal(om_service_spawn(fake.bus, a, &id), OM_OK);
+	(void)om_sim_run(fake.sys);
+	return id;
+}
+
+/* After the confs were set. */
+static void
+fake_up(void)
+{
+	struct om_system_conf conf = { .sim = true, .seed = 1 };
+	struct om_why why;
+
+	om_log_set_level(OM_LOG_ERROR);
+	fake.filter.wall = fake.queue.wall = fake.provider.wall = fake_wall;
+	assert_int_equal(om_system_new(&conf, &fake.sys), OM_OK);
+	assert_int_equal(om_bus_new(fake.sys, &fake.bus, &why), OM_OK);
+	(void)fake_spawn(&fake_ledger, NULL);
+	(void)fake_spawn(&om_filter_manager_service, &fake.filter);
+	(void)fake_spawn(&om_activity_logger_service, &fake.logger);
+	if (!fake.no_executor) {
+		fake.executor = fake_spawn(&fake_executor, NULL);
+	}
+	(void)fake_spawn(&om_job_queue_service, &fake.queue);
+	fake.driver = fake_spawn(&fake_driver, NULL);
+	(void)fake_spawn(&om_provider_service, &fake.provider);
+}
+
+/* The system ends; what is on the disk stays.  A crash and an orderly end look the same to it. */
+static void
+fake_down(void)
+{
+	(void)om_system_stop(fake.sys, 1000, NULL, 0);
+	om_bus_free(fake.bus);
+	om_system_free(fake.sys);
+	for (size_t i = 0; i < FAKE_ANSWERS; i++) {
+		om_buf_fini(&fake.answers[i].raw);
+	}
+	fake = (struct fake){ 0 };
+}
+
+static int
+fake_setup(void **state)
+{
+	(void)state;
+	fake = (struct fake){ 0 };
+	fake_now.ns = FAKE_NOW * OM_NS_PER_S;
+	fake.filter.default_action = "accept_trusted_hold_others";
+	static const char *const trusted[] = { "home" };
+	fake.filter.trusted = trusted;
+	fake.filter.trusted_count = 1;
+	fake.filter.owner_peer = fake.provider.owner_peer = "alice";
+	fake.provider.tunnel_offered = true;
+	fake.queue.max_jobs = 1;
+	return 0;
+}
+
+static int
+fake_teardown(void **state)
+{
+	(void)state;
+	if (fake.sys != NULL) {
+		fake_down();
+	}
+	for (size_t i = 0; i < disk.row_count; i++) {
+		om_buf_fini(&disk.rows[i].spec);
+	}
+	for (size_t i = 0; i < disk.item_count; i++) {
+		om_buf_fini(&disk.items[i].value);
+	}
+	disk = (struct fake_disk){ 0 };
+	return 0;
+}
+
+static struct om_caller
+fake_caller(enum om_role role, const char *peer, const char *network)
+{
+	struct om_caller caller = { .role = role };
+
+	(void)snprintf(caller.peer, sizeof(caller.peer), "%s", peer);
+	(void)snprintf(caller.network, sizeof(caller.network), "%s", network);
+	return caller;
+}
+
+/* Asks as somebody and runs until nothing moves; gives where the answer is, or will be. */
+static struct fake_answer *
+fake_ask(const struct om_caller *as, const char *to, enum om_msg_type type, const void *body)
+{
+	struct fake_answer *a = &fake.answers[fake.answer_count];
+	struct om_msg *msg;
+
+	assert_true(fake.answer_count < FAKE_ANSWERS);
+	fake.to = to;
+	fake.type = type;
+	fake.body = body;
+	fake.as = *as;
+	msg = om_system_msg_new(fake.sys, 1, sizeof(uint64_t));
+	assert_non_null(msg);
+	*(uint64_t *)(void *)msg->payload = fake.answer_count++;
+	assert_int_equal(om_system_send(fake.sys, fake.driver, &msg), OM_OK);
+	(void)om_sim_run(fake.sys);
+	return a;
+}
+
+/* The executor's job ends so. */
+static void
+fake_finish(const char *id, enum om_job_state to)
+{
+	struct om_msg *msg = om_system_msg_new(fake.sys, 1, sizeof(uint64_t));
+
+	assert_non_null(msg);
+	fake.end_job = id;
+	fake.end_state = to;
+	assert_int_equal(om_system_send(fake.sys, fake.executor, &msg), OM_OK);
+	(void)om_sim_run(fake.sys);
+}
+
+/* Both clocks move. */
+static void
+fake_advance(uint64_t ms)
+{
+	fake_now.ns += (int64_t)ms * OM_NS_PER_MS;
+	om_sim_advance(fake.sys, ms);
+	(void)om_sim_run(fake.sys);
+}
+
+/* The answer's body, decoded; views live as long as the answer. */
+static void
+fake_body(const struct fake_answer *a, enum om_msg_type type, void *out, struct om_arena *arena)
+{
+	struct om_why why = { "" };
+
+	assert_true(a->done);
+	if (a->type != type) {
+		fail_msg("the answer is %s: %s", om_err_code(a->err), a->text);
+	}
+	assert_int_equal(om_body_decode(om_msg_info(type)->body,
+					(struct om_bin){ a->raw.data, a->raw.len }, out, arena,
+					&why),
+			 OM_OK);
+}
+
+/* Where "job from->to" is in the trail; -1: nowhere. */
+static int
+fake_trail(const char *what)
+{
+	for (size_t i = 0; i < disk.trail_count; i++) {
+		if (strcmp(disk.trail[i], what) == 0) {
+			return (int)i;
+		}
+	}
+	return -1;
+}
+
+#endif /* OM_TESTS_ACTORS_FAKE_H */

@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: ISC */
+/* The provider, the filter and the queue on the real bus in sim mode, with a played ledger and executor. */
+#include "actors_fake.h"
+
+#define OPERATOR fake_caller(OM_ROLE_OPERATOR, "root", "")
+#define BOB      fake_caller(OM_ROLE_REQUESTER, "bob", "home")
+#define EVE      fake_caller(OM_ROLE_REQUESTER, "eve", "cafe")
+
+static struct om_job_submit
+job(const char *id)
+{
+	struct om_job_submit m = { .lang = OM_STR("sh") };
+
+	OM_SET(&m, job_submit, script, ((struct om_bin){ (const uint8_t *)"true", 4 }));
+	OM_SET(&m, job_submit, network, OM_STR("none"));
+	if (id != NULL) {
+		OM_SET(&m, job_submit, job, om_str_of(id));
+	}
+	return m;
+}
+
+static struct fake_answer *
+submit(struct om_caller as, const struct om_job_submit *m)
+{
+	return fake_ask(&as, OM_PROVIDER, OM_MSG_JOB_SUBMIT, m);
+}
+
+static struct fake_answer *
+submit_id(struct om_caller as, const char *id)
+{
+	struct om_job_submit m = job(id);
+
+	return submit(as, &m);
+}
+
+static void
+accepted(const struct fake_answer *a, const char *state, const char *level)
+{
+	struct om_job_accepted m = { 0 };
+	struct om_arena arena = { 0 };
+
+	fake_body(a, OM_MSG_JOB_ACCEPTED, &m, &arena);
+	assert_true(om_str_is(m.state, state));
+	assert_true(om_str_is(m.level, level));
+	om_arena_fini(&arena);
+}
+
+static void
+refused(const struct fake_answer *a, enum om_err err, const char *word)
+{
+	assert_true(a->done);
+	if (a->err != err || strstr(a->text, word) == NULL) {
+		fail_msg("%s: %s", om_err_code(a->err), a->text);
+	}
+}
+
+static void
+counted(const struct fake_answer *a, uint64_t want)
+{
+	struct om_count m = { 0 };
+	struct om_arena arena = { 0 };
+
+	fake_body(a, OM_MSG_COUNTED, &m, &arena);
+	assert_int_equal(m.count, want);
+	om_arena_fini(&arena);
+}
+
+static struct fake_answer *
+cancel(struct om_caller as, const char *id)
+{
+	struct om_job_cancel m = { 0 };
+
+	OM_SET(&m, job_cancel, job, om_str_of(id));
+	return fake_ask(&as, OM_PROVIDER, OM_MSG_JOB_CANCEL, &m);
+}
+
+static struct fake_answer *
+refs(struct om_caller as, enum om_msg_type type, const char *id, bool always)
+{
+	struct om_str one = om_str_of(id);
+	struct om_job_refs m = { .jobs = { &one, 1 } };
+
+	if (always) {
+		OM_SET(&m, job_refs, always, true);
+	}
+	return fake_ask(&as, OM_PROVIDER, type, &m);
+}
+
+static struct fake_answer *
+wait_for(struct om_caller as, const char *id)
+{
+	struct om_job_ref m = { .job = om_str_of(id) };
+
+	return fake_ask(&as, OM_PROVIDER, OM_MSG_JOB_WAIT, &m);
+}
+
+static void
+state_is(const char *id, enum om_job_state state)
+{
+	const struct fake_row *row = fake_row(id);
+
+	assert_non_null(row);
+	assert_string_equal(om_job_state_text(row->state), om_job_state_text(state));
+}
+
+/* --- one job's way ------------------------------------------------------------------------------ */
+
+static void
+a_job_from_submit_to_its_end(void **state)
+{
+	struct fake_answer *w;
+	struct om_job_info info = { 0 };
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+	state_is("j1", OM_JOB_RUNNING);
+	w = wait_for(BOB, "j");
+	assert_false(w->done);
+	fake_finish("j1", OM_JOB_COMPLETED);
+	fake_body(w, OM_MSG_JOB_INFO, &info, &arena);
+	assert_true(om_str_is(info.state, "completed"));
+	w = wait_for(BOB, "j1"); /* it has ended: answered at once */
+	assert_true(w->done && w->err == OM_OK);
+	assert_string_equal(fake.events[fake.event_count - 1], "j1 completed");
+	om_arena_fini(&arena);
+}
+
+static void
+ids_are_made_when_none_is_chosen(void **state)
+{
+	struct om_job_submit m = job(NULL);
+
+	(void)state;
+	fake_up();
+	accepted(submit(BOB, &m), "queued", "network");
+	assert_int_equal(strlen(disk.rows[0].id), OM_JOB_ID_LEN);
+	m = job("../etc");
+	refused(submit(BOB, &m), OM_ERR_INVALID, "job:");
+	m = job(NULL);
+	m.has &= ~(UINT64_C(1) << OM_FIELD_job_submit_network);
+	refused(submit(BOB, &m), OM_ERR_INVALID, "vpn");
+}
+
+static void
+what_is_not_offered_is_refused(void **state)
+{
+	struct om_job_submit m = job(NULL);
+
+	(void)state;
+	fake_up();
+	OM_SET(&m, job_submit, gpu, true);
+	refused(submit(BOB, &m), OM_ERR_UNSUPPORTED, "GPU");
+	assert_int_equal(disk.row_count, 0);
+}
+
+static void
+the_same_submit_twice_is_one_job(void **state)
+{
+	struct om_job_submit m = job("j1");
+	struct om_job_accepted got = { 0 };
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake_up();
+	accepted(submit(BOB, &m), "queued", "network");
+	fake_body(submit(BOB, &m), OM_MSG_JOB_ACCEPTED, &got, &arena);
+	assert_true(got.duplicate);
+	assert_true(om_str_is(got.state, "running"));
+	assert_int_equal(fake.started, 1);
+	refused(submit(EVE, &m), OM_ERR_EXISTS, ""); /* somebody else's id */
+	OM_SET(&m, job_submit, cores, 1);
+	refused(submit(BOB, &m), OM_ERR_EXISTS, ""); /* another body */
+	assert_int_equal(disk.row_count, 1);
+	om_arena_fini(&arena);
+}
+
+static void
+a_rejected_job_is_recorded_and_told_why(void **state)
+{
+	struct fake_answer *a;
+	struct om_error error = { 0 };
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake.filter.default_action = "reject_all";
+	fake_up();
+	a = submit_id(BOB, "j1");
+	refused(a, OM_ERR_REJECTED, "reject_all");
+	state_is("j1", OM_JOB_REJECTED);
+	fake_body(a, OM_MSG_ERROR, &error, &arena);
+	assert_int_equal(error.details.n, 2);
+	assert_true(om_str_is(error.details.v[0].value, "j1"));
+	assert_true(om_str_is(error.details.v[1].value, "default_reject"));
+	refused(submit_id(BOB, "j1"), OM_ERR_REJECTED, "reject_all"); /* and again the same */
+	om_arena_fini(&arena);
+}
+
+static void
+a_job_that_never_fits_is_rejected(void **state)
+{
+	struct om_job_submit m = job("big");
+
+	(void)state;
+	fake.provider.cores_total = 4;
+	fake.queue.cores_total = 4;
+	fake_up();
+	OM_SET(&m, job_submit, cores, 5);
+	refused(submit(OPERATOR, &m), OM_ERR_REJECTED, "5 cores");
+	state_is("big", OM_JOB_REJECTED);
+}
+
+static void
+nothing_is_acknowledged_that_is_not_durable(void **state)
+{
+	(void)state;
+	fake_up();
+	disk.fail = OM_ERR_DISK;
+	refused(submit_id(BOB, "j1"), OM_ERR_DISK, "");
+	assert_int_equal(fake.started, 0);
+	disk.fail = OM_OK;
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+}
+
+/* --- A.12 --------------------------------------------------------------------------------------- */
+
+static void
+bug_01_identity_is_not_in_the_body(void **state)
+{
+	struct om_job_submit m = job("j1");
+
+	(void)state;
+	fake_up();
+	OM_SET(&m, job_submit, on_behalf, OM_STR("alice")); /* the owner's name */
+	refused(submit(EVE, &m), OM_ERR_DENIED, "operator");
+	m = job("j1");
+	OM_SET(&m, job_submit, network_id, OM_STR("home"));
+	refused(submit(EVE, &m), OM_ERR_DENIED, "operator");
+	accepted(submit(OPERATOR, &m), "queued", "owner"); /* his own */
+	m = job("j2");
+	OM_SET(&m, job_submit, on_behalf, OM_STR("carol"));
+	OM_SET(&m, job_submit, network_id, OM_STR("home"));
+	accepted(submit(OPERATOR, &m), "queued", "network");
+	assert_string_equal(fake_row("j2")->peer, "carol");
+	accepted(submit_id(EVE, "j3"), "pending_approval", "external");
+}
+
+static void
+bug_02_only_the_owner_of_a_job_may_touch_it(void **state)
+{
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+	refused(cancel(EVE, "j1"), OM_ERR_NOT_FOUND, "");
+	refused(wait_for(EVE, "j1"), OM_ERR_NOT_FOUND, "");
+	refused(refs(EVE, OM_MSG_JOB_HOLD, "j1", false), OM_ERR_NOT_FOUND, "");
+	refused(refs(BOB, OM_MSG_JOB_APPROVE, "j1", false), OM_ERR_DENIED, "");
+	state_is("j1", OM_JOB_RUNNING);
+	counted(cancel(OPERATOR, "j1"), 1);
+	state_is("j1", OM_JOB_CANCELLED);
+}
+
+static void
+bug_03_a_held_job_waits_for_approval(void **state)
+{
+	(void)state;
+	fake_up();
+	accepted(submit_id(EVE, "j1"), "pending_approval", "external");
+	accepted(submit_id(EVE, "j2"), "pending_approval", "external");
+	accepted(submit_id(EVE, "j3"), "pending_approval", "external");
+	counted(refs(OPERATOR, OM_MSG_JOB_APPROVE, "j1", true), 1);
+	state_is("j1", OM_JOB_RUNNING);
+	refused(refs(OPERATOR, OM_MSG_JOB_APPROVE, "j1", false), OM_ERR_STATE, "running");
+	counted(refs(OPERATOR, OM_MSG_JOB_DENY, "j2", false), 1);
+	state_is("j2", OM_JOB_DENIED);
+	/* always: the network is trusted from now on */
+	accepted(submit_id(EVE, "j4"), "queued", "network");
+	/* who waits hears of the outcome, also of an expiry */
+	fake_advance(OM_PROVIDER_HOLD_EXPIRY_MS - 1000);
+	state_is("j3", OM_JOB_PENDING);
+	fake_advance(2000);
+	state_is("j3", OM_JOB_EXPIRED);
+	state_is("j4", OM_JOB_QUEUED);
+}
+
+static void
+an_expiry_that_cannot_be_written_is_tried_again(void **state)
+{
+	(void)state;
+	fake.provider.hold_expiry_ms = 1000;
+	fake_up();
+	accepted(submit_id(EVE, "j1"), "pending_approval", "external");
+	disk.fail = OM_ERR_DISK;
+	fake_advance(2000);
+	state_is("j1", OM_JOB_PENDING);
+	disk.fail = OM_OK;
+	fake_advance(61000);
+	state_is("j1", OM_JOB_EXPIRED);
+}
+
+static void
+bug_07_a_cancel_is_true(void **state)
+{
+	struct fake_answer *a;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "queue"), "queued", "network");
+	accepted(submit_id(EVE, "held"), "pending_approval", "external");
+	counted(cancel(BOB, "queue"), 1);
+	state_is("queue", OM_JOB_CANCELLED);
+	counted(cancel(EVE, "held"), 1);
+	state_is("held", OM_JOB_CANCELLED);
+	counted(cancel(BOB, "run"), 1);
+	state_is("run", OM_JOB_CANCELLED);
+	refused(cancel(BOB, "run"), OM_ERR_STATE, "cancelled");
+	refused(cancel(BOB, "?"), OM_ERR_NOT_FOUND, "");
+	/* It ended in another way before the cancel reached it. */
+	accepted(submit_id(BOB, "fast"), "queued", "network");
+	fake.end_state = OM_JOB_COMPLETED;
+	a = cancel(BOB, "fast");
+	refused(a, OM_ERR_STATE, "completed");
+	state_is("fast", OM_JOB_COMPLETED);
+}
+
+static void
+cancel_in_bulk(void **state)
+{
+	struct om_job_cancel m = { 0 };
+	struct om_caller bob = BOB, operator= OPERATOR;
+
+	(void)state;
+	fake_up();
+	for (int i = 0; i < 5; i++) {
+		char id[16];
+
+		(void)snprintf(id, sizeof(id), "b%d", i);
+		accepted(submit_id(BOB, id), "queued", "network");
+		(void)snprintf(id, sizeof(id), "e%d", i);
+		accepted(submit_id(EVE, id), "pending_approval", "external");
+	}
+	refused(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_CANCEL, &m), OM_ERR_INVALID, "say which");
+	OM_SET(&m, job_cancel, state, OM_STR("queued"));
+	counted(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_CANCEL, &m), 4);
+	state_is("b0", OM_JOB_RUNNING);
+	m = (struct om_job_cancel){ 0 };
+	OM_SET(&m, job_cancel, level, OM_STR("external"));
+	counted(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_CANCEL, &m), 0); /* none of his own */
+	counted(fake_ask(&operator, OM_PROVIDER, OM_MSG_JOB_CANCEL, &m), 5);
+	OM_SET(&m, job_cancel, level, OM_STR("upper"));
+	refused(fake_ask(&operator, OM_PROVIDER, OM_MSG_JOB_CANCEL, &m), OM_ERR_INVALID, "level");
+}
+
+static void
+bug_10_nothing_is_accepted_while_draining(void **state)
+{
+	struct om_daemon_stop stop = { 0 };
+	struct om_caller operator= OPERATOR, bob = BOB;
+	struct fake_answer *a;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "queue"), "queued", "network");
+	refused(fake_ask(&bob, OM_PROVIDER, OM_MSG_DAEMON_STOP, &stop), OM_ERR_DENIED, "");
+	a = fake_ask(&operator, OM_PROVIDER, OM_MSG_DAEMON_STOP, &stop);
+	assert_false(a->done);
+	refused(submit_id(BOB, "late"), OM_ERR_SHUTDOWN, "");
+	fake_finish("run", OM_JOB_COMPLETED);
+	assert_true(a->done && a->err == OM_OK);
+	state_is("queue", OM_JOB_QUEUED); /* not started, and not thrown away */
+}
+
+static void
+stop_now_ends_what_runs(void **state)
+{
+	struct om_daemon_stop stop = { 0 };
+	struct om_caller operator= OPERATOR;
+	struct fake_answer *a;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	OM_SET(&stop, daemon_stop, now, true);
+	a = fake_ask(&operator, OM_PROVIDER, OM_MSG_DAEMON_STOP, &stop);
+	assert_true(a->done && a->err == OM_OK);
+	state_is("run", OM_JOB_CANCELLED);
+}
+
+static void
+bug_11_after_a_stop_the_queue_runs_again(void **state)
+{
+	struct om_daemon_stop stop = { 0 };
+	struct om_caller operator= OPERATOR;
+
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "q1"), "queued", "network");
+	accepted(submit_id(BOB, "q2"), "queued", "network");
+	accepted(submit_id(EVE, "held"), "pending_approval", "external");
+	(void)fake_ask(&operator, OM_PROVIDER, OM_MSG_DAEMON_STOP, &stop);
+	fake_finish("run", OM_JOB_COMPLETED);
+	fake_down();
+	(void)fake_setup(state);
+	fake_up();
+	state_is("q1", OM_JOB_RUNNING); /* in the same order */
+	state_is("q2", OM_JOB_QUEUED);
+	state_is("held", OM_JOB_PENDING);
+	fake_advance(OM_PROVIDER_HOLD_EXPIRY_MS + 1000);
+	state_is("held", OM_JOB_EXPIRED); /* its time went on */
+	fake_finish("q1", OM_JOB_COMPLETED);
+	state_is("q2", OM_JOB_RUNNING);
+}
+
+static void
+bug_12_accepted_comes_before_started(void **state)
+{
+	int accepted_at, started_at;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+	accepted_at = fake_trail("j1 received->queued");
+	started_at = fake_trail("j1 queued->provisioning");
+	assert_true(accepted_at >= 0 && started_at > accepted_at);
+}
+
+static void
+bug_13_one_id_everywhere(void **state)
+{
+	struct om_job_submit m = job(NULL);
+	struct om_job_accepted got = { 0 };
+	struct om_arena arena = { 0 };
+	char id[65];
+
+	(void)state;
+	fake_up();
+	fake_body(submit(BOB, &m), OM_MSG_JOB_ACCEPTED, &got, &arena);
+	fake_copy(got.job, id, sizeof(id));
+	assert_string_equal(disk.rows[0].id, id);
+	assert_string_equal(fake.running[0], id);
+	fake_finish(disk.rows[0].id, OM_JOB_FAILED);
+	assert_true(wait_for(BOB, id)->done);
+	om_arena_fini(&arena);
+}
+
+static void
+bug_14_one_peer_cannot_fill_the_queue(void **state)
+{
+	struct om_job_submit m = job("j2");
+	struct om_job_accepted got = { 0 };
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake.provider.peer_jobs_max = 2;
+	fake.provider.jobs_max = 4;
+	fake_up();
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+	accepted(submit_id(BOB, "j2"), "queued", "network");
+	refused(submit_id(BOB, "j3"), OM_ERR_LIMIT, "2 of your jobs");
+	/* A repeated submit is still the same job, not one too many. */
+	fake_body(submit(BOB, &m), OM_MSG_JOB_ACCEPTED, &got, &arena);
+	assert_true(got.duplicate);
+	accepted(submit_id(EVE, "e1"), "pending_approval", "external");
+	accepted(submit_id(OPERATOR, "o1"), "queued", "owner");
+	refused(submit_id(OPERATOR, "o2"), OM_ERR_FULL, "4 jobs");
+	fake_finish("j1", OM_JOB_COMPLETED); /* an end makes room */
+	accepted(submit_id(BOB, "j3"), "queued", "network");
+	om_arena_fini(&arena);
+}
+
+static void
+bug_15_no_room_now_means_wait(void **state)
+{
+	struct om_job_submit m = job("j1");
+
+	(void)state;
+	fake.queue.max_jobs = 10;
+	fake.queue.cores_total = fake.provider.cores_total = 2;
+	fake_up();
+	OM_SET(&m, job_submit, cores, 2);
+	accepted(submit(BOB, &m), "queued", "network");
+	accepted(submit_id(BOB, "j2"), "queued", "network");
+	state_is("j2", OM_JOB_QUEUED);
+	fake_finish("j1", OM_JOB_FAILED);
+	state_is("j2", OM_JOB_RUNNING);
+}
+
+/* --- recovery ----------------------------------------------------------------------------------- */
+
+static void
+after_a_crash_running_jobs_are_lost(void **state)
+{
+	struct om_job_submit m = job("again");
+
+	fake.queue.max_jobs = 2;
+	fake_up();
+	accepted(submit_id(BOB, "once"), "queued", "network");
+	OM_SET(&m, job_submit, requeue, true);
+	accepted(submit(BOB, &m), "queued", "network");
+	state_is("again", OM_JOB_RUNNING);
+	fake_down();
+	(void)fake_setup(state);
+	fake.provider.peer_jobs_max = 2;
+	fake_up();
+	state_is("once", OM_JOB_LOST);
+	assert_true(fake_trail("again running->lost") >= 0);
+	state_is("again", OM_JOB_RUNNING);
+	/* The books are right after it: one unfinished job. */
+	accepted(submit_id(BOB, "n1"), "queued", "network");
+	refused(submit_id(BOB, "n2"), OM_ERR_LIMIT, "");
+	fake_finish("again", OM_JOB_COMPLETED);
+	accepted(submit_id(BOB, "n2"), "queued", "network");
+}
+
+static void
+recovery_waits_for_the_ledger(void **state)
+{
+	struct om_empty nothing = { 0 };
+	struct om_caller actor = fake_caller(OM_ROLE_ACTOR, "", "");
+	struct fake_answer *ping;
+
+	(void)state;
+	disk.fail = OM_ERR_DISK;
+	fake_up();
+	ping = fake_ask(&actor, OM_PROVIDER, OM_MSG_PING, &nothing);
+	assert_false(ping->done);
+	refused(submit_id(BOB, "j1"), OM_ERR_STATE, "starting");
+	disk.fail = OM_OK;
+	fake_advance(1100);
+	fake_advance(1100); /* the filter reads three lists */
+	fake_advance(1100);
+	assert_true(ping->done && ping->err == OM_OK);
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+}
+
+int
+main(void)
+{
+#define T(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_job_from_submit_to_its_end),
+		T(ids_are_made_when_none_is_chosen),
+		T(what_is_not_offered_is_refused),
+		T(the_same_submit_twice_is_one_job),
+		T(a_rejected_job_is_recorded_and_told_why),
+		T(a_job_that_never_fits_is_rejected),
+		T(nothing_is_acknowledged_that_is_not_durable),
+		T(bug_01_identity_is_not_in_the_body),
+		T(bug_02_only_the_owner_of_a_job_may_touch_it),
+		T(bug_03_a_held_job_waits_for_approval),
+		T(an_expiry_that_cannot_be_written_is_tried_again),
+		T(bug_07_a_cancel_is_true),
+		T(cancel_in_bulk),
+		T(bug_10_nothing_is_accepted_while_draining),
+		T(stop_now_ends_what_runs),
+		T(bug_11_after_a_stop_the_queue_runs_again),
+		T(bug_12_accepted_comes_before_started),
+		T(bug_13_one_id_everywhere),
+		T(bug_14_one_peer_cannot_fill_the_queue),
+		T(bug_15_no_room_now_means_wait),
+		T(after_a_crash_running_jobs_are_lost),
+		T(recovery_waits_for_the_ledger),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
