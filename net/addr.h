@@ -67,6 +67,7 @@ enum om_ip_kind om_ip_kind(const struct om_ip *ip);
 const char *om_ip_kind_name(enum om_ip_kind kind);
 
 #define OM_ENDPOINT_RULES_MAX 64
+#define OM_ENDPOINT_OWN_MAX   256 /* networks of the host; more is an error, never a gap */
 
 /*
  * Where WireGuard's own UDP packets may be sent: the provider's machine sends them, so an endpoint
@@ -76,7 +77,7 @@ const char *om_ip_kind_name(enum om_ip_kind kind);
 struct om_endpoint_policy {
 	struct om_cidr allow[OM_ENDPOINT_RULES_MAX]; /* the operator's exceptions: win over all */
 	struct om_cidr deny[OM_ENDPOINT_RULES_MAX];
-	struct om_cidr own[OM_ENDPOINT_RULES_MAX]; /* networks of the host's own interfaces */
+	struct om_cidr own[OM_ENDPOINT_OWN_MAX]; /* networks of the host's own interfaces */
 	uint16_t allow_count;
 	uint16_t deny_count;
 	uint16_t own_count;
@@ -87,7 +88,7 @@ struct om_endpoint_policy {
 /* OM_ERR_DENIED with the rule in words, or OM_OK. */
 enum om_err om_endpoint_check(const struct om_endpoint_policy *policy, const struct om_endpoint *ep,
 			      struct om_why *why) OM_MUST_CHECK;
-/* Appends to one of the lists; OM_ERR_FULL after OM_ENDPOINT_RULES_MAX. */
+/* Appends to allow[] or deny[]; OM_ERR_FULL after OM_ENDPOINT_RULES_MAX. */
 enum om_err om_endpoint_policy_add(struct om_cidr *list, uint16_t *count,
 				   const struct om_cidr *cidr) OM_MUST_CHECK;
 

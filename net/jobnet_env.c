@@ -46,7 +46,7 @@ om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why)
 
 	err = om_nl_open(&nl, NETLINK_ROUTE, why);
 	if (err == OM_OK) {
-		err = om_addr_networks(&nl, env->policy.own, OM_ENDPOINT_RULES_MAX,
+		err = om_addr_networks(&nl, env->policy.own, OM_ENDPOINT_OWN_MAX,
 				       &env->policy.own_count, why);
 	}
 	om_nl_close(&nl);

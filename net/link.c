@@ -66,9 +66,9 @@ om_tun_open(enum om_tun_kind kind, const char *name, int *fd, struct om_why *why
 enum om_err
 om_tun_persist(int fd, struct om_why *why)
 {
-	return ioctl(fd, TUNSETPERSIST, 1UL) == 0 ?
-		       OM_OK :
-		       om_why_errno(why, om_err_from_errno(errno), "keep a tun device");
+	return ioctl(fd, TUNSETPERSIST, 1UL) == 0
+		   ? OM_OK
+		   : om_why_errno(why, om_err_from_errno(errno), "keep a tun device");
 }
 
 enum om_err
@@ -385,14 +385,33 @@ struct addr_list {
 };
 
 static enum om_err
+addr_list_add(struct addr_list *list, const struct om_cidr *addr)
+{
+	struct om_cidr net = om_cidr_network(addr);
+
+	if (om_ip_kind(&net.ip) == OM_IP_LINK_LOCAL) {
+		return OM_OK; /* a host with many bridges has one of each */
+	}
+	for (uint16_t i = 0; i < list->count; i++) {
+		if (list->out[i].prefix == net.prefix && om_ip_eq(&list->out[i].ip, &net.ip)) {
+			return OM_OK;
+		}
+	}
+	if (list->count == list->max) {
+		return OM_ERR_FULL;
+	}
+	list->out[list->count++] = net;
+	return OM_OK;
+}
+
+static enum om_err
 addr_on_dump(const struct nlmsghdr *nlh, void *arg)
 {
 	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(nlh);
-	struct addr_list *list = arg;
 	struct om_cidr cidr = { .prefix = ifa->ifa_prefixlen };
 	const struct nlattr *attr;
 
-	if (nlh->nlmsg_type != RTM_NEWADDR || list->count == list->max) {
+	if (nlh->nlmsg_type != RTM_NEWADDR) {
 		return OM_OK;
 	}
 	OM_NL_EACH(attr, nlh, sizeof(*ifa))
@@ -402,8 +421,7 @@ addr_on_dump(const struct nlmsghdr *nlh, void *arg)
 		if (mnl_attr_get_type(attr) == IFA_ADDRESS && (len == 4 || len == 16)) {
 			cidr.ip.family = len == 4 ? 4 : 6;
 			memcpy(cidr.ip.bytes, mnl_attr_get_payload(attr), len);
-			list->out[list->count++] = om_cidr_network(&cidr);
-			break;
+			return addr_list_add(arg, &cidr);
 		}
 	}
 	return OM_OK;

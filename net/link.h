@@ -70,7 +70,10 @@ enum om_err om_route_add(struct om_nl *nl, int index, const struct om_cidr *to,
 enum om_err om_neigh_add(struct om_nl *nl, int index, const struct om_ip *ip,
 			 const struct om_mac *mac, struct om_why *why) OM_MUST_CHECK;
 
-/* Networks of all addresses in nl's namespace, lo's included; stops at max. */
+/*
+ * Networks of all addresses in nl's namespace, each once, without link-local ones.  OM_ERR_FULL when
+ * there are more than max.
+ */
 enum om_err om_addr_networks(struct om_nl *nl, struct om_cidr *out, uint16_t max, uint16_t *count,
 			     struct om_why *why) OM_MUST_CHECK;
 

@@ -10,6 +10,8 @@
 
 #define KILLS       100
 #define KILL_MAX_MS 60 /* up, attach and down take about this long together */
+#define WORKERS     6
+#define WORKER_RUNS 5
 #define MANY        40 /* networks at once: each is a wireguard-go; the machine may be small */
 
 static unsigned
@@ -201,6 +203,51 @@ test_active_tunnels_tracking(void **state)
 	assert_int_equal(count_wireguard_go("omw"), 0);
 }
 
+/* One of the threads that come and go through namespaces; as the offload pool's do. */
+static void *
+worker_main(void *arg)
+{
+	const struct om_wg_config *cfg = arg;
+	struct om_jobnet_spec spec = { .job = &rig.job, .wg = cfg };
+	uintptr_t bad = 0;
+
+	for (int i = 0; i < WORKER_RUNS; i++) {
+		struct om_jobnet_stats st;
+		struct om_jobnet *net;
+		struct om_why why = { "" };
+
+		if (om_jobnet_up(&rig.env, &spec, &net, &why) != OM_OK ||
+		    om_jobnet_attach_tap(net, &why) != OM_OK ||
+		    om_jobnet_stats(net, &st, &why) != OM_OK) {
+			fprintf(stderr, "worker: %s\n", why.text);
+			bad++;
+		}
+		om_jobnet_down(&net);
+	}
+	return (void *)bad;
+}
+
+static void
+test_many_threads(void **state)
+{
+	unsigned ids = rig_count_left().ids;
+	struct om_wg_config cfg;
+	pthread_t threads[WORKERS];
+	void *bad;
+
+	(void)state;
+	rig_config(&cfg, "10.99.0.0/24", false);
+	for (size_t i = 0; i < WORKERS; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, worker_main, &cfg), 0);
+	}
+	for (size_t i = 0; i < WORKERS; i++) {
+		assert_int_equal(pthread_join(threads[i], &bad), 0);
+		assert_null(bad);
+	}
+	rig_wait_nothing_left(ids);
+	assert_int_equal(count_dir(OM_WG_SOCKET_DIR, "om"), 0);
+}
+
 int
 main(void)
 {
@@ -209,6 +256,7 @@ main(void)
 		T(test_killed_at_any_moment),
 		T(test_sweep_leaves_others_alone),
 		T(test_active_tunnels_tracking),
+		T(test_many_threads),
 	};
 
 	if (rig_enter() != 0) {
