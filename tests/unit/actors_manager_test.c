@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: ISC */
+/* filter_manager, job_queue and activity_logger on the real bus in sim mode. */
+#include "actors_fake.h"
+
+#define OPERATOR fake_caller(OM_ROLE_OPERATOR, "root", "")
+#define ACTOR    fake_caller(OM_ROLE_ACTOR, "", "")
+#define BOB      fake_caller(OM_ROLE_REQUESTER, "bob", "home")
+
+static struct fake_answer *
+operator_asks(const char *to, enum om_msg_type type, const void *body)
+{
+	struct om_caller operator= OPERATOR;
+
+	return fake_ask(&operator, to, type, body);
+}
+
+static void
+ok(const struct fake_answer *a)
+{
+	assert_true(a->done);
+	if (a->err != OM_OK) {
+		fail_msg("%s: %s", om_err_code(a->err), a->text);
+	}
+}
+
+static void
+refused(const struct fake_answer *a, enum om_err err)
+{
+	assert_true(a->done);
+	assert_string_equal(om_err_code(a->err), om_err_code(err));
+}
+
+static struct fake_answer *
+change_list(enum om_msg_type type, const char *name)
+{
+	struct om_list_change m = { .value = om_str_of(name) };
+
+	return operator_asks(OM_FILTER_MANAGER, type, &m);
+}
+
+static void
+verdict(const char *peer, const char *network, const char *want, const char *reason)
+{
+	struct om_filter_request rq = { .peer = om_str_of(peer) };
+	struct om_filter_decision got = { 0 };
+	struct om_caller actor = ACTOR;
+	struct om_arena arena = { 0 };
+
+	OM_SET(&rq, filter_request, network_id, om_str_of(network));
+	OM_SET(&rq, filter_request, cores, 2);
+	fake_body(fake_ask(&actor, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &rq),
+		  OM_MSG_FILTER_DECISION, &got, &arena);
+	assert_true(om_str_is(got.verdict, want));
+	if (!om_str_is(got.reason, reason)) {
+		fail_msg("%.*s", OM_STR_ARG(got.reason));
+	}
+	om_arena_fini(&arena);
+}
+
+/* resources with max_cores. */
+static struct om_rule
+cores_rule(struct om_pair *pair, const char *name, const char *max)
+{
+	struct om_rule rule = { .name = om_str_of(name), .kind = OM_STR("resources") };
+
+	*pair = (struct om_pair){ OM_STR("max_cores"), om_str_of(max) };
+	OM_SET(&rule, rule, settings, ((struct om_pairs){ pair, 1 }));
+	return rule;
+}
+
+static void
+restart(void **state)
+{
+	fake_down();
+	(void)fake_setup(state);
+}
+
+/* --- filter_manager ------------------------------------------------------------------------------- */
+
+static void
+live_changes_survive_a_restart(void **state)
+{
+	static const char *const blocked[] = { "mallory" };
+
+	fake.filter.blocked = blocked;
+	fake.filter.blocked_count = 1;
+	fake_up();
+	verdict("bob", "home", "accepted", "network_trusted");
+	verdict("bob", "lab", "pending_approval", "network_not_trusted");
+	verdict("mallory", "home", "rejected", "peer_blocked");
+	ok(change_list(OM_MSG_CONFIG_TRUST, "lab"));
+	ok(change_list(OM_MSG_CONFIG_UNTRUST, "home")); /* the configuration's own */
+	ok(change_list(OM_MSG_CONFIG_BLOCK, "eve"));
+	ok(change_list(OM_MSG_CONFIG_UNBLOCK, "mallory"));
+	for (int life = 0; life < 2; life++) {
+		verdict("bob", "home", "pending_approval", "network_not_trusted");
+		verdict("bob", "lab", "accepted", "network_trusted");
+		verdict("eve", "lab", "rejected", "peer_blocked");
+		verdict("mallory", "lab", "accepted", "network_trusted");
+		if (life == 0) {
+			restart(state);
+			fake.filter.blocked = blocked;
+			fake.filter.blocked_count = 1;
+			fake_up();
+		}
+	}
+	/* Back to what the configuration says: no difference is stored any more. */
+	ok(change_list(OM_MSG_CONFIG_UNTRUST, "lab"));
+	ok(change_list(OM_MSG_CONFIG_TRUST, "home"));
+	ok(change_list(OM_MSG_CONFIG_UNBLOCK, "eve"));
+	ok(change_list(OM_MSG_CONFIG_BLOCK, "mallory"));
+	assert_int_equal(disk.item_count, 0);
+}
+
+static void
+a_change_is_durable_before_it_is_in_force(void **state)
+{
+	(void)state;
+	fake_up();
+	disk.fail = OM_ERR_DISK;
+	refused(change_list(OM_MSG_CONFIG_TRUST, "lab"), OM_ERR_DISK);
+	verdict("bob", "lab", "pending_approval", "network_not_trusted");
+	disk.fail = OM_OK;
+	ok(change_list(OM_MSG_CONFIG_TRUST, "lab"));
+	verdict("bob", "lab", "accepted", "network_trusted");
+}
+
+static void
+rules_live(void **state)
+{
+	struct om_pair pair, base_pair;
+	struct om_rule rule = cores_rule(&pair, "limits", "1");
+	struct om_rule base = cores_rule(&base_pair, "base", "1");
+	struct om_rule_ref ref = { .name = OM_STR("limits") };
+	struct om_rule_ref base_ref = { .name = OM_STR("base") };
+
+	fake.filter.rules = &base;
+	fake.filter.rule_count = 1;
+	fake_up();
+	refused(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_CHANGE, &rule), OM_ERR_NOT_FOUND);
+	verdict("bob", "home", "rejected", "resource_limit");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_REMOVE, &base_ref));
+	verdict("bob", "home", "accepted", "network_trusted");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ADD, &rule));
+	refused(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ADD, &rule), OM_ERR_EXISTS);
+	verdict("bob", "home", "rejected", "resource_limit");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_DISABLE, &ref));
+	verdict("bob", "home", "accepted", "network_trusted");
+	restart(state); /* removed stays removed, disabled stays disabled */
+	fake.filter.rules = &base;
+	fake.filter.rule_count = 1;
+	fake_up();
+	verdict("bob", "home", "accepted", "network_trusted");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ENABLE, &ref));
+	verdict("bob", "home", "rejected", "resource_limit");
+	pair.value = OM_STR("two");
+	refused(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_CHANGE, &rule), OM_ERR_INVALID);
+	pair.value = OM_STR("2");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_CHANGE, &rule));
+	verdict("bob", "home", "accepted", "network_trusted");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_REMOVE, &ref));
+	refused(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_REMOVE, &ref), OM_ERR_NOT_FOUND);
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ADD,
+			 &base)); /* a removed one comes back */
+	verdict("bob", "home", "rejected", "resource_limit");
+}
+
+static void
+rules_test_tells_and_decides_nothing(void **state)
+{
+	struct om_pair pair;
+	struct om_rule rule = cores_rule(&pair, "limits", "1");
+	struct om_filter_request rq = { .peer = OM_STR("bob") };
+	struct om_filter_decision got = { 0 };
+	struct om_filter_stats stats = { 0 };
+	struct om_empty nothing = { 0 };
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake_up();
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ADD, &rule));
+	OM_SET(&rq, filter_request, cores, 2);
+	fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_TEST, &rq), OM_MSG_FILTER_DECISION,
+		  &got, &arena);
+	assert_true(om_str_is(got.verdict, "rejected"));
+	assert_true(om_str_is(got.rule, "limits"));
+	assert_int_equal(got.trace.n, 3);
+	assert_true(om_str_is(got.trace.v[0].name, "owner"));
+	assert_true(om_str_is(got.trace.v[2].outcome, "hit"));
+	assert_int_equal(got.trace.v[2].priority, 50);
+	fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_FILTER_STATS, &nothing),
+		  OM_MSG_FILTER_STATE, &stats, &arena);
+	assert_int_equal(stats.evaluated, 0);
+	assert_int_equal(stats.active_rules, 1);
+	verdict("bob", "home", "rejected", "resource_limit");
+	fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_FILTER_STATS, &nothing),
+		  OM_MSG_FILTER_STATE, &stats, &arena);
+	assert_int_equal(stats.rejected, 1);
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_FILTER_RESET, &nothing));
+	fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_FILTER_STATS, &nothing),
+		  OM_MSG_FILTER_STATE, &stats, &arena);
+	assert_int_equal(stats.evaluated, 0);
+	om_arena_fini(&arena);
+}
+
+static void
+only_the_operator_changes_the_policy(void **state)
+{
+	static const enum om_msg_type types[] = { OM_MSG_CONFIG_TRUST, OM_MSG_CONFIG_BLOCK,
+						  OM_MSG_CONFIG_UNBLOCK };
+	struct om_list_change m = { .value = OM_STR("cafe") };
+	struct om_empty nothing = { 0 };
+	struct om_caller bob = BOB;
+
+	(void)state;
+	fake_up();
+	for (size_t i = 0; i < OM_COUNT(types); i++) {
+		refused(fake_ask(&bob, OM_FILTER_MANAGER, types[i], &m), OM_ERR_DENIED);
+	}
+	refused(fake_ask(&bob, OM_FILTER_MANAGER, OM_MSG_FILTER_RESET, &nothing), OM_ERR_DENIED);
+	refused(fake_ask(&bob, OM_FILTER_MANAGER, OM_MSG_RULES_LIST, &nothing), OM_ERR_DENIED);
+	refused(fake_ask(&bob, OM_JOB_QUEUE, OM_MSG_QUEUE_RESUME, &nothing), OM_ERR_DENIED);
+	refused(fake_ask(&bob, OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_VERIFY, &nothing), OM_ERR_DENIED);
+}
+
+static void
+before_its_lists_are_read_it_fails_closed(void **state)
+{
+	struct om_filter_request rq = { .peer = OM_STR("bob") };
+	struct om_caller actor = ACTOR;
+
+	(void)state;
+	disk.fail = OM_ERR_DISK;
+	fake_up();
+	refused(fake_ask(&actor, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &rq), OM_ERR_STATE);
+	refused(change_list(OM_MSG_CONFIG_TRUST, "lab"), OM_ERR_STATE);
+	disk.fail = OM_OK;
+	fake_advance(1100);
+	verdict("bob", "home", "accepted", "network_trusted");
+}
+
+static void
+lists_are_told(void **state)
+{
+	struct om_string_list got = { 0 };
+	struct om_empty nothing = { 0 };
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake_up();
+	fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_CONFIG_TRUSTED, &nothing),
+		  OM_MSG_STRING_LIST, &got, &arena);
+	assert_int_equal(got.values.n, 1);
+	assert_true(om_str_is(got.values.v[0], "home"));
+	fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_CONFIG_BLOCKED, &nothing),
+		  OM_MSG_STRING_LIST, &got, &arena);
+	assert_int_equal(got.values.n, 0);
+	om_arena_fini(&arena);
+}
+
+/* --- job_queue ------------------------------------------------------------------------------------ */
+
+static void
+submit(const char *id, uint64_t not_before, bool hold)
+{
+	struct om_job_submit m = { .lang = OM_STR("sh") };
+	struct om_caller bob = BOB;
+
+	OM_SET(&m, job_submit, script, ((struct om_bin){ (const uint8_t *)"true", 4 }));
+	OM_SET(&m, job_submit, network, OM_STR("none"));
+	OM_SET(&m, job_submit, job, om_str_of(id));
+	if (not_before != 0) {
+		OM_SET(&m, job_submit, not_before, not_before);
+	}
+	if (hold) {
+		OM_SET(&m, job_submit, hold, true);
+	}
+	ok(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_SUBMIT, &m));
+}
+
+static void
+state_is(const char *id, enum om_job_state state)
+{
+	assert_non_null(fake_row(id));
+	assert_string_equal(om_job_state_text(fake_row(id)->state), om_job_state_text(state));
+}
+
+static void
+queue_stats(struct om_queue_stats *out, struct om_arena *arena)
+{
+	struct om_empty nothing = { 0 };
+
+	*out = (struct om_queue_stats){ 0 };
+	fake_body(operator_asks(OM_JOB_QUEUE, OM_MSG_QUEUE_STATS, &nothing), OM_MSG_QUEUE_STATE,
+		  out, arena);
+}
+
+static void
+at_most_so_many_at_a_time(void **state)
+{
+	struct om_queue_limits limits = { .max_jobs = 3 };
+	struct om_queue_stats s;
+	struct om_arena arena = { 0 };
+	char id[16];
+
+	(void)state;
+	fake.queue.max_jobs = 2;
+	fake_up();
+	for (int i = 0; i < 6; i++) {
+		(void)snprintf(id, sizeof(id), "j%d", i);
+		submit(id, 0, false);
+	}
+	assert_int_equal(fake.running_count, 2);
+	fake_finish("j0", OM_JOB_COMPLETED);
+	fake_finish("j1", OM_JOB_FAILED);
+	assert_int_equal(fake.running_peak, 2);
+	ok(operator_asks(OM_JOB_QUEUE, OM_MSG_QUEUE_LIMITS, &limits)); /* acts at once */
+	assert_int_equal(fake.running_count, 3);
+	limits.max_jobs = 0;
+	refused(operator_asks(OM_JOB_QUEUE, OM_MSG_QUEUE_LIMITS, &limits), OM_ERR_INVALID);
+	queue_stats(&s, &arena);
+	assert_int_equal(s.queued, 1);
+	assert_int_equal(s.running, 3);
+	assert_int_equal(s.total_queued, 6);
+	assert_int_equal(s.total_completed, 1);
+	assert_int_equal(s.total_failed, 1); /* a non-zero exit is no success */
+	assert_true(s.success_rate == 0.5);
+	assert_int_equal(s.waiting_reasons.n, 1);
+	om_arena_fini(&arena);
+}
+
+static void
+pause_and_resume(void **state)
+{
+	struct om_reason reason = { 0 };
+	struct om_empty nothing = { 0 };
+	struct om_queue_stats s;
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake_up();
+	OM_SET(&reason, reason, reason, OM_STR("new disk"));
+	ok(operator_asks(OM_JOB_QUEUE, OM_MSG_QUEUE_PAUSE, &reason));
+	submit("j1", 0, false);
+	state_is("j1", OM_JOB_QUEUED);
+	queue_stats(&s, &arena);
+	assert_true(s.paused);
+	assert_true(om_str_is(s.pause_reason, "new disk"));
+	ok(operator_asks(OM_JOB_QUEUE, OM_MSG_QUEUE_RESUME, &nothing));
+	state_is("j1", OM_JOB_RUNNING);
+	om_arena_fini(&arena);
+}
+
+static void
+hold_release_and_not_before(void **state)
+{
+	struct om_str held = OM_STR("held");
+	struct om_job_refs refs = { .jobs = { &held, 1 } };
+	struct om_caller bob = BOB;
+
+	(void)state;
+	fake.queue.max_jobs = 4;
+	fake_up();
+	submit("held", 0, true);
+	submit("late", (uint64_t)FAKE_NOW + 7200, false);
+	state_is("held", OM_JOB_QUEUED);
+	ok(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_RELEASE, &refs));
+	state_is("held", OM_JOB_RUNNING);
+	refused(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_HOLD, &refs), OM_ERR_STATE);
+	fake_advance(7199 * 1000);
+	state_is("late", OM_JOB_QUEUED);
+	fake_advance(2000);
+	state_is("late", OM_JOB_RUNNING);
+}
+
+static void
+hold_and_not_before_survive_a_restart(void **state)
+{
+	fake_up();
+	submit("held", 0, true);
+	submit("late", (uint64_t)FAKE_NOW + 7200, false);
+	restart(state);
+	fake_up();
+	state_is("held", OM_JOB_QUEUED);
+	state_is("late", OM_JOB_QUEUED);
+	fake_advance(7201 * 1000);
+	state_is("late", OM_JOB_RUNNING);
+	state_is("held", OM_JOB_QUEUED);
+}
+
+static void
+an_executor_without_room_gets_it_again(void **state)
+{
+	(void)state;
+	fake.exec_start_err = OM_ERR_FULL;
+	fake_up();
+	submit("j1", 0, false);
+	state_is("j1", OM_JOB_QUEUED);
+	fake_advance(1100);
+	state_is("j1", OM_JOB_QUEUED);
+	fake.exec_start_err = OM_OK;
+	fake_advance(1100);
+	state_is("j1", OM_JOB_RUNNING);
+	assert_int_equal(fake.started, 1);
+}
+
+static void
+a_job_that_the_executor_refuses_has_failed(void **state)
+{
+	struct om_queue_stats s;
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake.exec_start_err = OM_ERR_UNSUPPORTED;
+	fake_up();
+	submit("j1", 0, false);
+	state_is("j1", OM_JOB_FAILED);
+	assert_string_equal(fake_row("j1")->reason, "unsupported");
+	queue_stats(&s, &arena);
+	assert_int_equal(s.total_failed, 1);
+	assert_int_equal(s.running, 0);
+	om_arena_fini(&arena);
+}
+
+static void
+without_an_executor_jobs_wait(void **state)
+{
+	(void)state;
+	fake.no_executor = true;
+	fake_up();
+	submit("j1", 0, false);
+	state_is("j1", OM_JOB_QUEUED);
+	fake.executor = fake_spawn(&fake_executor, NULL);
+	fake_advance(1100);
+	state_is("j1", OM_JOB_RUNNING);
+}
+
+/* --- activity_logger ------------------------------------------------------------------------------ */
+
+static void
+the_trail_is_read_followed_and_verified(void **state)
+{
+	struct om_audit_query query = { 0 };
+	struct om_audit_table table = { 0 };
+	struct om_audit_report report = { 0 };
+	struct om_audit_entry entry = { .event = OM_STR("config_changed") };
+	struct om_empty nothing = { 0 };
+	struct om_arena arena = { 0 };
+	struct fake_answer *a;
+	struct om_caller actor = ACTOR;
+
+	(void)state;
+	fake_up();
+	assert_int_equal(fake_trail("daemon_started"), 0);
+	fake_body(operator_asks(OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_LIST, &query), OM_MSG_AUDIT_TABLE,
+		  &table, &arena);
+	assert_int_equal(table.entries.n, 1);
+	OM_SET(&query, audit_query, after_seq, 1);
+	OM_SET(&query, audit_query, follow, true);
+	a = operator_asks(OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_LIST, &query);
+	assert_false(a->done);
+	ok(fake_ask(&actor, OM_LEDGER, OM_MSG_AUDIT_APPEND, &entry));
+	fake_body(a, OM_MSG_AUDIT_TABLE, &table, &arena);
+	assert_int_equal(table.entries.n, 1);
+	assert_true(om_str_is(table.entries.v[0].event, "config_changed"));
+	/* Nothing happens: an empty answer in the end, so that nobody waits in vain. */
+	OM_SET(&query, audit_query, after_seq, 2);
+	a = operator_asks(OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_LIST, &query);
+	fake_advance(59000);
+	assert_false(a->done);
+	fake_advance(2000);
+	fake_body(a, OM_MSG_AUDIT_TABLE, &table, &arena);
+	assert_int_equal(table.entries.n, 0);
+	fake_body(operator_asks(OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_VERIFY, &nothing),
+		  OM_MSG_AUDIT_REPORT, &report, &arena);
+	assert_true(report.intact);
+	om_arena_fini(&arena);
+}
+
+static void
+a_stop_is_in_the_trail(void **state)
+{
+	(void)state;
+	fake_up();
+	fake_down();
+	assert_true(fake_trail("daemon_stopped") > 0);
+}
+
+int
+main(void)
+{
+#define T(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
+	const struct CMUnitTest tests[] = {
+		T(live_changes_survive_a_restart),
+		T(a_change_is_durable_before_it_is_in_force),
+		T(rules_live),
+		T(rules_test_tells_and_decides_nothing),
+		T(only_the_operator_changes_the_policy),
+		T(before_its_lists_are_read_it_fails_closed),
+		T(lists_are_told),
+		T(at_most_so_many_at_a_time),
+		T(pause_and_resume),
+		T(hold_release_and_not_before),
+		T(hold_and_not_before_survive_a_restart),
+		T(an_executor_without_room_gets_it_again),
+		T(a_job_that_the_executor_refuses_has_failed),
+		T(without_an_executor_jobs_wait),
+		T(the_trail_is_read_followed_and_verified),
+		T(a_stop_is_in_the_trail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
