@@ -21,6 +21,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 dir=$(mktemp -d /tmp/omerta-demo.XXXXXX)
+chmod 711 "$dir" # the hypervisor runs as a user of its own
 daemon=
 cleanup() {
 	if [ -n "$daemon" ] && kill -0 "$daemon" 2>/dev/null; then
