@@ -48,7 +48,7 @@ struct om_jobnet_env {
 };
 
 /*
- * Any thread, blocks: sets the defaults, derives the instance tag from state_dir (stable over
+ * One thread at start, blocks: sets the defaults, derives the instance tag from state_dir (stable over
  * restarts), probes the back end and reads the host's own networks.  The caller may then change
  * tap_uid, tap_gid, noise and policy.  OM_ERR_MISSING names what is not there.
  */

@@ -459,4 +459,97 @@ static const struct attack attacks[] = {
 	A(service_tag, "r_type", "raw_ethertype"),
 };
 
+/* --- against a job that has an IPv6 address ------------------------------------------------------------- */
+
+static void
+to6(struct frame *f, const char *src, const char *dst, uint8_t next, const uint8_t *payload,
+    size_t len)
+{
+	eth(f, guest_mac, gateway_mac, 0x86dd);
+	ip6(f, src, dst, next, payload, len);
+}
+
+static void
+six_outside(struct frame *f)
+{
+	to6(f, RIG_GUEST6, "2001:db8::1", TCP, ports(4000, 443), 20);
+}
+
+static void
+six_spoofed_source(struct frame *f)
+{
+	to6(f, "fd99::77", RIG_REQ_TUNNEL6, TCP, ports(4000, 443), 20);
+}
+
+static void
+six_link_local_source(struct frame *f)
+{
+	to6(f, "fe80::5054:ff:fe00:1", RIG_REQ_TUNNEL6, TCP, ports(4000, 443), 20);
+}
+
+static void
+six_to_gateway(struct frame *f)
+{
+	to6(f, RIG_GUEST6, OM_JOBNET_GATEWAY6, TCP, ports(4000, 22), 20);
+}
+
+static void
+six_all_nodes(struct frame *f)
+{
+	to6(f, RIG_GUEST6, "ff02::1", 58, (uint8_t[8]){ 128 }, 8);
+}
+
+static void
+six_mapped_ip4(struct frame *f)
+{
+	to6(f, RIG_GUEST6, "::ffff:10.250.0.1", TCP, ports(4000, 22), 20);
+}
+
+static void
+six_hop_by_hop(struct frame *f)
+{
+	to6(f, RIG_GUEST6, RIG_REQ_TUNNEL6, 0, (uint8_t[16]){ 59 }, 16);
+}
+
+static void
+six_routing_header(struct frame *f)
+{
+	to6(f, RIG_GUEST6, RIG_REQ_TUNNEL6, 43, (uint8_t[24]){ 59, 2, 0, 1 }, 24);
+}
+
+static void
+six_router_advert(struct frame *f)
+{
+	to6(f, "fe80::5054:ff:fe00:1", "ff02::1", 58, (uint8_t[16]){ 134 }, 16);
+}
+
+static void
+six_neighbor_advert(struct frame *f)
+{
+	to6(f, RIG_GUEST6, OM_JOBNET_GATEWAY6, 58, (uint8_t[24]){ 136 }, 24);
+}
+
+/* Who has an address that is not the gateway's? */
+static void
+six_neighbor_scan(struct frame *f)
+{
+	uint8_t ns[24] = { 135, [8] = 0xfd, 0x99, [23] = 1 };
+
+	to6(f, RIG_GUEST6, "ff02::1:ff00:1", 58, ns, sizeof(ns));
+}
+
+static const struct attack attacks6[] = {
+	A(six_outside, "r_outside", "outside_tunnel"),
+	A(six_spoofed_source, "r_source", "ip_spoof"),
+	A(six_link_local_source, "r_source", "ip_spoof"),
+	A(six_to_gateway, "r_special", "link_local"),
+	A(six_all_nodes, "r_special", "multicast"),
+	A(six_mapped_ip4, "r_special", "special_address"),
+	A(six_hop_by_hop, "r_options", "ip_options"),
+	A(six_routing_header, "r_options", "ip_options"),
+	A(six_router_advert, "r_source", "ip_spoof"),
+	A(six_neighbor_advert, "r_special", "link_local"),
+	A(six_neighbor_scan, "r_special", "multicast"),
+};
+
 #endif /* OM_TESTS_SYSTEM_NET_ATTACKS_H */

@@ -59,7 +59,7 @@ ask_gateway_mac(void)
 }
 
 static int
-range_setup(void **state)
+range_setup_family(void **state, bool with_ip6)
 {
 	struct om_wg_config cfg;
 	struct om_jobnet_spec spec = { .job = &rig.job, .wg = &cfg };
@@ -67,7 +67,9 @@ range_setup(void **state)
 	struct om_netns_scope scope = { .home = -1 };
 
 	(void)rig_setup(state);
-	rig_config(&cfg, RIG_REQ_TUNNEL "/32", false);
+	rig_config(&cfg,
+		   with_ip6 ? RIG_REQ_TUNNEL "/32," RIG_REQ_TUNNEL6 "/128" : RIG_REQ_TUNNEL "/32",
+		   with_ip6);
 	rig_ok(om_jobnet_up(&rig.env, &spec, &net, &rig_why));
 	tap = rig_open_tap(om_jobnet_info(net)->tap);
 	rig_ok(om_jobnet_attach_tap(net, &rig_why));
@@ -83,6 +85,18 @@ range_setup(void **state)
 	assert_int_equal(bind(req_capture, (struct sockaddr *)&ll, sizeof(ll)), 0);
 	(void)requester_saw();
 	return 0;
+}
+
+static int
+range_setup(void **state)
+{
+	return range_setup_family(state, false);
+}
+
+static int
+range_setup6(void **state)
+{
+	return range_setup_family(state, true);
 }
 
 static int
@@ -155,21 +169,58 @@ expect_event(const struct attack *a, const struct frame *f)
  * FilteredNAT: testBlockedIPDropped, testBlockedPortDropped, testMalformedFrameHandled,
  * testNonIPv4FrameDropped */
 static void
-test_suspicious_connection_detection(void **state)
+run_attacks(const struct attack *list, size_t count)
 {
-	(void)state;
-	for (size_t i = 0; i < OM_COUNT(attacks); i++) {
-		uint64_t before = counter(attacks[i].rule), all = refused();
+	for (size_t i = 0; i < count; i++) {
+		uint64_t before = counter(list[i].rule), all = refused();
 		struct frame f;
 
-		attacks[i].build(&f);
+		list[i].build(&f);
 		inject(&f);
-		expect_event(&attacks[i], &f);
-		assert_int_equal(counter(attacks[i].rule), before + 1);
+		expect_event(&list[i], &f);
+		assert_int_equal(counter(list[i].rule), before + 1);
 		assert_int_equal(refused(), all + 1);
 	}
 	assert_int_equal(requester_saw(), 0);
 	assert_int_equal(rig_capture_foreign(host_capture), 0);
+}
+
+static void
+test_suspicious_connection_detection(void **state)
+{
+	(void)state;
+	run_attacks(attacks, OM_COUNT(attacks));
+}
+
+static void
+test_suspicious_ipv6_connections(void **state)
+{
+	(void)state;
+	run_attacks(attacks6, OM_COUNT(attacks6));
+}
+
+/* A packet over the tunnel's MTU that must not be cut: the guest is told the MTU, and only the guest. */
+static void
+test_path_mtu(void **state)
+{
+	static const uint8_t big[1452];
+	uint8_t data[2048];
+	struct frame f;
+	ssize_t n;
+
+	(void)state;
+	eth(&f, guest_mac, gateway_mac, 0x0800);
+	ip4(&f, RIG_GUEST, RIG_REQ_TUNNEL, UDP, 0x4000, big, sizeof(big), 0);
+	inject(&f);
+	assert_true(rig_wait_readable(tap, RIG_WAIT_MS));
+	n = read(tap, data, sizeof(data));
+	assert_true(n > RIG_VNET_HDR + 14 + 28);
+	assert_int_equal(data[RIG_VNET_HDR + 14 + 9], 1); /* ICMP */
+	assert_int_equal(data[RIG_VNET_HDR + 14 + 20], 3); /* unreachable */
+	assert_int_equal(data[RIG_VNET_HDR + 14 + 21], 4); /* fragmentation needed */
+	assert_int_equal(data[RIG_VNET_HDR + 14 + 26] << 8 | data[RIG_VNET_HDR + 14 + 27], 1420);
+	assert_int_equal(refused(), 0);
+	assert_int_equal(requester_saw(), 0);
 }
 
 /* What is allowed arrives: the captures above are not blind. */
@@ -299,6 +350,9 @@ main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, range_setup, range_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_suspicious_connection_detection),
+		cmocka_unit_test_setup_teardown(test_suspicious_ipv6_connections, range_setup6,
+						range_teardown),
+		T(test_path_mtu),
 		T(test_allowed_packet_arrives),
 		T(test_noise_is_dropped_and_counted),
 		T(test_burst_fails_closed),
