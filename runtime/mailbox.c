@@ -346,6 +346,9 @@ bool
 om_mbox_rest(struct om_actor *a, bool even_if_full)
 {
 	uint64_t head = ck_pr_load_64(&a->head);
+	/* Read before the idle bit: after it the actor may be another thread's.  An actor that drains
+	 * has heard of its stop and rests until it ends itself; only a kill rouses it. */
+	uint64_t orders = a->ext != NULL && a->ext->draining ? OM_LIFE_KILL : OM_LIFE_CTL;
 
 	if (!even_if_full && head_depth(head, a->taken) != 0) {
 		return false;
@@ -366,7 +369,7 @@ om_mbox_rest(struct om_actor *a, bool even_if_full)
 	 * came just now wakes nobody (invariant 2).
 	 */
 	ck_pr_fence_atomic_load();
-	if (ck_pr_load_64(&a->sys) != 0 || (ck_pr_load_64(&a->life) & OM_LIFE_CTL) != 0) {
+	if (ck_pr_load_64(&a->sys) != 0 || (ck_pr_load_64(&a->life) & orders) != 0) {
 		return !ck_pr_cas_64(&a->head, head | MBOX_IDLE, head);
 	}
 	return true;
