@@ -267,6 +267,10 @@ om_endpoint_close(struct om_endpoint *ep)
 	if (ep->sock != NULL) {
 		zmq_close(ep->sock);
 		ep->sock = NULL;
+		/* ZeroMQ leaves the file: a client would connect to nobody instead of being told. */
+		if (strncmp(ep->url, "ipc://", 6) == 0) {
+			unlink(ep->url + 6);
+		}
 	}
 }
 

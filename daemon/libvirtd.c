@@ -49,7 +49,7 @@ static enum om_err
 libvirtd_wait_ready(int fd, char *uri, size_t size, struct om_why *why)
 {
 	struct om_mono until = { om_mono_now().ns + OM_LIBVIRTD_START_MS * OM_NS_PER_MS };
-	char line[OM_LIBVIRTD_URI_MAX + 16];
+	char line[OM_LIBVIRTD_URI_MAX];
 	size_t len = 0;
 	char *end;
 

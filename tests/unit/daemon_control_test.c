@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: ISC */
+/* The control endpoint as clients of good will see it. */
+#include "daemon_control_rig.h"
+
+#include <sys/wait.h>
+
+static void
+test_ping(void **state)
+{
+	(void)state;
+	rig_up();
+	still_serves();
+}
+
+/* A body that names somebody else does not change who asks. */
+static void
+test_identity_is_the_connections(void **state)
+{
+	struct om_job_submit job = { 0 };
+	const struct om_job_accepted *m;
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	job.lang = OM_STR("sh");
+	job.script = (struct om_bin){ (const uint8_t *)"true", 4 };
+	OM_SET(&job, job_submit, on_behalf, OM_STR("alice"));
+	call(sock, OM_MSG_JOB_SUBMIT, &job, &r);
+	m = reply_body(&r, OM_BODY_job_accepted);
+	if (geteuid() == 0) {
+		assert_true(om_str_is(m->text, "uid:0/local/operator"));
+	}
+	assert_int_equal(m->text.len > 4 && memcmp(m->text.ptr, "uid:", 4) == 0, 1);
+	reply_fini(&r);
+	client_close(sock);
+}
+
+/* In a child of another uid: gives 0 when it was served as a requester and refused as an operator. */
+static int
+child_asks(void)
+{
+	const struct om_empty empty = { 0 };
+	struct om_job_submit job = { 0 };
+	struct reply r;
+	void *sock;
+	int bad = 0;
+
+	rig.zmq = zmq_ctx_new();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	job.lang = OM_STR("sh");
+	job.script = (struct om_bin){ (const uint8_t *)"true", 4 };
+	client_send(sock, OM_MSG_DAEMON_STOP, 1, 0, &empty);
+	client_send(sock, OM_MSG_CONFIG_SHOW, 2, 0, &empty);
+	client_send(sock, OM_MSG_LEDGER_COUNT, 3, 0, &empty);
+	for (int i = 1; i <= 3; i++) {
+		bad |= !reply_recv(sock, &r) || r.id != (uint64_t)i ||
+		       strncmp(r.text, "denied: ", 8) != 0;
+		reply_fini(&r);
+	}
+	client_send(sock, OM_MSG_JOB_SUBMIT, 4, 0, &job);
+	bad |= !reply_recv(sock, &r) || r.type != OM_MSG_JOB_ACCEPTED ||
+	       memmem(r.body.ptr, r.body.len, "uid:65534/local/requester", 25) == NULL;
+	reply_fini(&r);
+	client_close(sock);
+	return bad;
+}
+
+static void
+test_another_uid_is_a_requester(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0) {
+		skip(); /* needs root to become someone else */
+	}
+	rig_flag("control.socket_group", "nogroup");
+	rig_up();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (setgid(65534) != 0 || setuid(65534) != 0) {
+			_exit(9);
+		}
+		_exit(child_asks());
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(rig_read(&rig.stops), 0);
+	assert_int_equal(counter("denied"), 3);
+}
+
+/* Without the group nobody but the daemon's own user may connect. */
+static void
+test_socket_modes(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	rig_flag("control.socket_group", "no-such-group-here");
+	rig_up();
+	assert_int_equal(stat(rig_path("control.sock"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(stat(rig_path("events.sock"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	rig_down();
+	/* They are gone afterwards, and may be bound again. */
+	assert_int_equal(access(rig_path("control.sock"), F_OK), -1);
+	rig.events[OM_CONTROL_READY] = 0;
+	rig.flags[rig.flag_count - 1].value = geteuid() == 0 ? "nogroup" : "";
+	rig_up();
+	assert_int_equal(stat(rig_path("control.sock"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, geteuid() == 0 ? 0660 : 0600);
+}
+
+static void
+test_req_socket(void **state)
+{
+	const struct om_empty body = { 0 };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_REQ, rig.socket);
+	for (int i = 0; i < 3; i++) {
+		call(sock, OM_MSG_PING, &body, &r);
+		assert_int_equal(r.type, OM_MSG_OK);
+		reply_fini(&r);
+	}
+	client_close(sock);
+}
+
+/* Many at once: each is answered once, by its id. */
+static void
+test_pipelined(void **state)
+{
+	const struct om_empty body = { 0 };
+	bool seen[500] = { false };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	for (uint64_t i = 0; i < OM_COUNT(seen); i++) {
+		client_send(sock, i % 2 == 0 ? OM_MSG_PING : OM_MSG_QUEUE_STATS, i, 0, &body);
+	}
+	for (size_t i = 0; i < OM_COUNT(seen); i++) {
+		assert_true(reply_recv(sock, &r));
+		assert_true(r.id < OM_COUNT(seen) && !seen[r.id]);
+		assert_int_equal(r.type, r.id % 2 == 0 ? OM_MSG_OK : OM_MSG_QUEUE_STATE);
+		seen[r.id] = true;
+		reply_fini(&r);
+	}
+	client_close(sock);
+}
+
+static void
+test_status(void **state)
+{
+	const struct om_empty body = { 0 };
+	const struct om_daemon_status *m;
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	call(sock, OM_MSG_DAEMON_STATUS, &body, &r);
+	m = reply_body(&r, OM_BODY_daemon_status);
+	assert_true(om_str_is(m->state, "ready"));
+	assert_int_equal(m->pid, getpid());
+	assert_int_equal(m->queue->queued, 4);
+	if (geteuid() == 0) {
+		assert_int_equal(m->filter->evaluated, 9);
+		assert_int_equal(m->pending, 2);
+		assert_int_equal(m->endpoints.n, 1);
+		assert_true(om_str_is(m->endpoints.v[0], rig.socket));
+		assert_true(om_str_is(m->accelerator, "tcg"));
+	}
+	reply_fini(&r);
+	call(sock, OM_MSG_DAEMON_ACTORS, &body, &r);
+	assert_true(
+	    ((const struct om_actor_table *)reply_body(&r, OM_BODY_actor_table))->actors.n >= 5);
+	reply_fini(&r);
+	client_close(sock);
+}
+
+static void
+test_deadline_of_the_request(void **state)
+{
+	struct om_job_ref ref = { .job = OM_STR("x") };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	client_send(sock, OM_MSG_JOB_WAIT, 5, 30, &ref);
+	assert_true(reply_recv(sock, &r));
+	assert_int_equal(r.id, 5);
+	assert_memory_equal(r.text, "timeout: ", 9);
+	reply_fini(&r);
+	client_close(sock);
+}
+
+static void
+test_events(void **state)
+{
+	struct om_job_cancel cancel = { 0 };
+	struct om_envelope env;
+	struct reply r;
+	char topic[32] = "", url[200], frame[512];
+	void *sub, *sock;
+	int n, soon = 50;
+	const char *one = "7f3a";
+
+	(void)state;
+	rig_up();
+	snprintf(url, sizeof(url), "ipc://%s", om_config_events_socket(rig.config));
+	sub = client_new(ZMQ_SUB, url);
+	zmq_setsockopt(sub, ZMQ_SUBSCRIBE, one, 4);
+	zmq_setsockopt(sub, ZMQ_RCVTIMEO, &soon, sizeof(soon));
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	/* A subscription takes its time: until it is there, events go by. */
+	for (int turn = 0; turn < RIG_WAIT_MS / soon; turn++) {
+		call(sock, OM_MSG_JOB_CANCEL, &cancel, &r);
+		reply_fini(&r);
+		if (zmq_recv(sub, topic, sizeof(topic) - 1, 0) >= 0) {
+			break;
+		}
+	}
+	assert_string_equal(topic, "7f3a1c000000");
+	n = zmq_recv(sub, frame, sizeof(frame), 0);
+	assert_true(n > 0);
+	assert_int_equal(
+	    om_envelope_decode((struct om_bin){ (uint8_t *)frame, (size_t)n }, &env, NULL), OM_OK);
+	assert_int_equal(env.type, OM_MSG_JOB_EVENT);
+	client_close(sub);
+	client_close(sock);
+}
+
+static void
+set(void *sock, const char *key, const char *value, struct reply *r)
+{
+	struct om_config_entry entry = { .key = om_str_of(key), .value = om_str_of(value) };
+
+	call(sock, OM_MSG_CONFIG_SET, &entry, r);
+}
+
+static void
+shows(void *sock, const char *key, const char *value, const char *origin)
+{
+	const struct om_empty body = { 0 };
+	const struct om_config_table *m;
+	bool found = false;
+	struct reply r;
+
+	call(sock, OM_MSG_CONFIG_SHOW, &body, &r);
+	m = reply_body(&r, OM_BODY_config_table);
+	for (size_t i = 0; i < m->entries.n; i++) {
+		const struct om_config_entry *e = &m->entries.v[i];
+
+		if (om_str_is(e->key, key)) {
+			assert_true(om_str_is(e->value, value));
+			assert_non_null(
+			    memmem(e->origin.ptr, e->origin.len, origin, strlen(origin)));
+			found = true;
+		}
+	}
+	assert_true(found);
+	reply_fini(&r);
+}
+
+static void
+test_config_set(void **state)
+{
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_flag("control.answer_timeout", "5s");
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	shows(sock, "jobs.max_jobs", "1", "default");
+	set(sock, "max-jobs", "7", &r);
+	assert_int_equal(r.type, OM_MSG_OK);
+	reply_fini(&r);
+	shows(sock, "jobs.max_jobs", "7", "live.conf");
+	assert_int_equal(access(rig_path("live.conf"), R_OK), 0);
+	set(sock, "jobs.max_jobs", "0", &r);
+	assert_memory_equal(r.text, "invalid: ", 9);
+	reply_fini(&r);
+	set(sock, "jobs.max_job", "1", &r);
+	assert_non_null(strstr(r.text, "did you mean jobs.max_jobs"));
+	reply_fini(&r);
+	set(sock, "control.port", "1", &r);
+	assert_non_null(strstr(r.text, "wrong_state: control.port needs a restart"));
+	reply_fini(&r);
+	set(sock, "control.answer_timeout", "9s", &r);
+	assert_non_null(strstr(r.text, "is fixed by flag test"));
+	reply_fini(&r);
+	shows(sock, "jobs.max_jobs", "7", "live.conf");
+	/* The queue was told, and the audit trail has one line. */
+	assert_int_equal(rig_read(&rig.max_jobs), 7);
+	assert_int_equal(rig_read(&rig.audits), 1);
+	client_close(sock);
+	/* It is durable. */
+	rig_down();
+	rig.events[OM_CONTROL_READY] = 0;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	shows(sock, "jobs.max_jobs", "7", "live.conf");
+	client_close(sock);
+}
+
+static void
+test_reload_is_all_or_nothing(void **state)
+{
+	const struct om_empty body = { 0 };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_put("omertad.conf", "[jobs]\nmax_jobs = 3\n", 0600);
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	shows(sock, "jobs.max_jobs", "3", "omertad.conf:2");
+
+	rig_put("omertad.conf", "[jobs]\nmax_jobs = 4\nnonsense = 1\n", 0600);
+	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
+	assert_non_null(strstr(r.text, "omertad.conf:3: unknown setting jobs.nonsense"));
+	reply_fini(&r);
+	shows(sock, "jobs.max_jobs", "3", "omertad.conf:2");
+
+	rig_put("omertad.conf", "[jobs]\nmax_jobs = 4\n[daemon]\nworkers = 5\n", 0600);
+	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
+	assert_non_null(strstr(r.text, "needs a restart, nothing was changed: daemon.workers"));
+	reply_fini(&r);
+	shows(sock, "jobs.max_jobs", "3", "omertad.conf:2");
+
+	rig_put("omertad.conf", "[jobs]\nmax_jobs = 4\n[rule a]\nkind = activity\n", 0600);
+	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
+	assert_non_null(strstr(r.text, "[rule ...]"));
+	reply_fini(&r);
+
+	rig_put("omertad.conf", "[jobs]\nmax_jobs = 4\n", 0600);
+	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
+	assert_int_equal(r.type, OM_MSG_OK);
+	reply_fini(&r);
+	shows(sock, "jobs.max_jobs", "4", "omertad.conf:2");
+	client_close(sock);
+}
+
+/* A set that could not be taken leaves nothing behind that a restart would pick up. */
+static void
+test_refused_set_writes_nothing(void **state)
+{
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	rig_put("omertad.conf", "[jobs]\nnonsense = 1\n", 0600);
+	set(sock, "jobs.max_jobs", "7", &r);
+	assert_non_null(strstr(r.text, "nonsense"));
+	reply_fini(&r);
+	assert_int_equal(access(rig_path("live.conf"), F_OK), -1);
+	client_close(sock);
+}
+
+static void
+test_stop(void **state)
+{
+	const struct om_empty body = { 0 };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	call(sock, OM_MSG_DAEMON_STOP, &body, &r);
+	assert_int_equal(r.type, OM_MSG_OK);
+	reply_fini(&r);
+	rig_wait(&rig.events[OM_CONTROL_DRAINED], 1);
+	assert_int_equal(rig_read(&rig.stops), 1);
+	assert_int_equal(rig.events[OM_CONTROL_DRAINING], 1);
+	client_close(sock);
+}
+
+/* Whoever waits when the daemon ends is told so. */
+static void
+test_waiting_requests_are_told_of_the_end(void **state)
+{
+	struct om_job_ref ref = { .job = OM_STR("x") };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	client_send(sock, OM_MSG_JOB_WAIT, 5, 0, &ref);
+	while (counter("in_flight") < 2) { /* the status request is one itself */
+	}
+	rig_down();
+	assert_true(reply_recv(sock, &r));
+	assert_int_equal(r.id, 5);
+	assert_true(strncmp(r.text, "shutting_down: ", 15) == 0 ||
+		    strncmp(r.text, "gone: ", 6) == 0);
+	reply_fini(&r);
+	client_close(sock);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, rig_setup, rig_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_ping),
+		TEST(test_identity_is_the_connections),
+		TEST(test_another_uid_is_a_requester),
+		TEST(test_socket_modes),
+		TEST(test_req_socket),
+		TEST(test_pipelined),
+		TEST(test_status),
+		TEST(test_deadline_of_the_request),
+		TEST(test_events),
+		TEST(test_config_set),
+		TEST(test_reload_is_all_or_nothing),
+		TEST(test_refused_set_writes_nothing),
+		TEST(test_stop),
+		TEST(test_waiting_requests_are_told_of_the_end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
