@@ -125,7 +125,7 @@ carve_kernel() {
 
 # --- initramfs: the agent as /init and the modules it loads; raw, compression gains nothing -------
 
-# Takes the signature off a module: checking one costs an emulated CPU 20 ms, and the hash of the
+# Takes the signature off a module: checking them costs an emulated CPU 0.2 s a boot, and the hash of the
 # image covers all modules.  The file ends in signature, 12 bytes that end in its length (big
 # endian), and 28 bytes of magic.
 strip_signature() {
