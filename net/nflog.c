@@ -232,7 +232,11 @@ om_nflog_parse(const void *data, size_t len, struct om_flow_event *events, size_
 		return OM_ERR_TOO_BIG;
 	}
 	left = (int)len;
-	while (err == OM_OK && mnl_nlmsg_ok(nlh, left)) {
+	while (err == OM_OK && left >= (int)sizeof(*nlh)) {
+		/* libmnl compares as int, so a length over 2^31 would pass for a small one. */
+		if (nlh->nlmsg_len > (uint32_t)left || !mnl_nlmsg_ok(nlh, left)) {
+			return OM_ERR_CORRUPT;
+		}
 		err = message_take(nlh, events, max, count);
 		nlh = mnl_nlmsg_next(nlh, &left);
 	}

@@ -143,6 +143,22 @@ test_damaged_messages(void **state)
 	assert_int_equal(om_nflog_parse(nlh, 40000, ev, 4, &n), OM_ERR_TOO_BIG);
 }
 
+/* Found by the fuzzer: libmnl takes a length over 2^31 for a negative, so for a small one. */
+static void
+test_message_length_over_2_31(void **state)
+{
+	static struct om_nl nl;
+	struct nlmsghdr *nlh = message(&nl, "r_mac", NULL, 0, udp4, sizeof(udp4));
+	uint32_t len = nlh->nlmsg_len;
+	struct om_flow_event ev;
+	size_t n;
+
+	(void)state;
+	nlh->nlmsg_len |= UINT32_C(1) << 31;
+	assert_int_equal(om_nflog_parse(nlh, len, &ev, 1, &n), OM_ERR_CORRUPT);
+	assert_int_equal(n, 0);
+}
+
 /* FilteredNAT: testMalformedFrameHandled.  Random bytes behind each ethertype. */
 static void
 test_malformed_frame_handled(void **state)
@@ -345,6 +361,7 @@ main(void)
 		cmocka_unit_test(test_event_of_a_message),
 		cmocka_unit_test(test_more_events_than_room),
 		cmocka_unit_test(test_damaged_messages),
+		cmocka_unit_test(test_message_length_over_2_31),
 		cmocka_unit_test(test_malformed_frame_handled),
 		cmocka_unit_test(test_fragments_have_no_ports),
 		cmocka_unit_test(test_verdicts),
