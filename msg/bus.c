@@ -11,7 +11,8 @@
  *    socket over to the receiver's thread with the full fence that libzmq asks for.
  * 2. A frame is reserved on the bell, sent, then rung: the receiver takes as many as were rung and
  *    never sees EAGAIN.  If broken: frames stay in the socket, or the reader falls asleep.
- * 3. High-water marks are off: the bell's limit is the bound, and answers pass it.
+ * 3. High-water marks are off: the bound is the bell's limit, and the receiver's count of frames
+ *    that were rung but wait for its next turn.  Answers pass it.
  */
 #include "msg/bus.h"
 
@@ -141,6 +142,7 @@ slot_new(struct om_bus *bus, const struct om_service_def *def, uint32_t index)
 	slot->bus = bus;
 	slot->def = def;
 	slot->index = index;
+	slot->backlog = backlog;
 	slot->next_seq = 1;
 	bus_service_actor_def(def, &slot->actor_def);
 	OM_ASSERT(def->on_count < UINT8_MAX);
@@ -226,7 +228,8 @@ om_bus_stats(struct om_bus *bus, struct om_bus_stats *out, size_t max)
 			.unanswered = om_counter_get(&c[BUS_UNANSWERED]),
 		};
 		for (size_t k = 0; k < OM_SERVICE_MAX; k++) {
-			out[i].waiting += om_bell_depth(slot->bell[k]);
+			out[i].waiting +=
+			    om_bell_depth(slot->bell[k]) + om_counter_get(&slot->ready[k]);
 		}
 	}
 	(void)pthread_mutex_unlock(&bus->lock);

@@ -35,22 +35,39 @@ parcel_encode(const struct parcel *p, uint64_t id, struct om_buf *out)
 	return om_envelope_encode_raw(p->type, id, p->deadline_ms, p->raw, out);
 }
 
+/*
+ * The right to put one frame.  The bell counts frames that were not announced yet; those that were
+ * and wait for the receiver's next turn are counted here, or they would be without a bound.
+ */
+static enum om_err
+svc_reserve(struct om_service *sv, struct bus_slot *to)
+{
+	uint32_t me = sv->slot->index;
+	enum om_err err = om_bell_reserve(to->bell[me]);
+
+	if (err == OM_OK &&
+	    om_bell_depth(to->bell[me]) + om_counter_get(&to->ready[me]) > to->backlog) {
+		om_bell_cancel(to->bell[me]);
+		err = OM_ERR_FULL;
+	}
+	if (err == OM_ERR_FULL) {
+		bus_count(sv->slot, BUS_REFUSED);
+	}
+	return err;
+}
+
 /* A request or a plain message over an existing link. */
 static enum om_err
 svc_put(struct om_service *sv, struct bus_slot *to, const struct parcel *p, uint64_t id)
 {
-	struct om_bell *bell = to->bell[sv->slot->index];
-	enum om_err err = om_bell_reserve(bell);
+	enum om_err err = svc_reserve(sv, to);
 
 	if (err != OM_OK) {
-		if (err == OM_ERR_FULL) {
-			bus_count(sv->slot, BUS_REFUSED);
-		}
 		return err;
 	}
 	err = parcel_encode(p, id, &sv->out);
 	if (err != OM_OK) {
-		om_bell_cancel(bell);
+		om_bell_cancel(to->bell[sv->slot->index]);
 		return err;
 	}
 	return bus_frame_send(sv->slot, to, &sv->out);

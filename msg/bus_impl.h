@@ -87,13 +87,13 @@ struct bus_slot {
 	const struct om_service_def *def;
 	struct om_actor_def actor_def;
 	uint32_t index;
+	uint32_t backlog;
 	uint8_t handler[OM_MSG_COUNT]; /* number in def->on, plus 1; 0: none */
 	struct om_bell *bell[OM_SERVICE_MAX]; /* one for each possible sender */
 	struct om_bell *tail; /* rung by the service itself: behind all that rings now */
 
 	/* The running actor. */
 	void *push[OM_SERVICE_MAX]; /* to each peer; NULL: not written to yet */
-	uint32_t ready[OM_SERVICE_MAX]; /* frames that were rung and not taken, by sender */
 	uint64_t next_seq; /* of asks and of requests put off; never repeats */
 
 	/* By the sender, before it rings for the first time; read by the actor after that ring. */
@@ -103,6 +103,8 @@ struct bus_slot {
 	uint32_t known_count;
 
 	/* The actor writes, anybody reads. */
+	struct om_counter
+	    ready[OM_SERVICE_MAX]; /* frames that were rung and not taken, by sender */
 	struct om_counter actor; /* om_actor_id of the present life; 0: none yet */
 	struct om_counter counts[BUS_COUNT_COUNT];
 };

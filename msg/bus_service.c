@@ -217,10 +217,11 @@ svc_take(struct om_service *sv, uint32_t from)
 static uint32_t
 svc_drain(struct om_service *sv, uint32_t from, uint32_t budget)
 {
-	uint32_t *ready = &sv->slot->ready[from];
+	struct om_counter *ready = &sv->slot->ready[from];
 
-	while (*ready > 0 && budget > 0 && !sv->leaving) {
-		(*ready)--; /* first: a frame that brings this life down is not handled again */
+	while (budget > 0 && !sv->leaving && om_counter_get(ready) > 0) {
+		/* First: a frame that brings this life down is not handled again. */
+		om_counter_set(ready, om_counter_get(ready) - 1);
 		budget--;
 		svc_take(sv, from);
 	}
@@ -237,7 +238,7 @@ static bool
 svc_has_ready(const struct om_service *sv)
 {
 	for (size_t i = 0; i < OM_SERVICE_MAX; i++) {
-		if (sv->slot->ready[i] > 0) {
+		if (om_counter_get(&sv->slot->ready[i]) > 0) {
 			return true;
 		}
 	}
@@ -274,16 +275,18 @@ svc_on_bell(struct om_ctx *cx, void *actor_state, const struct om_msg *msg)
 {
 	struct om_service *sv = svc_enter(cx, actor_state);
 	const struct om_bell_rung *rung = om_bell_rung_of(msg);
+	struct om_counter *ready;
 
 	if (rung->cookie == TAIL_COOKIE) {
 		svc_on_tail(sv);
 		return OM_OK;
 	}
 	OM_ASSERT(rung->cookie < OM_SERVICE_MAX);
-	sv->slot->ready[rung->cookie] += rung->count;
+	ready = &sv->slot->ready[rung->cookie];
+	om_counter_add(ready, rung->count);
 	(void)svc_drain(sv, (uint32_t)rung->cookie, svc_budget(sv));
-	if (!sv->leaving && (sv->slot->ready[rung->cookie] > 0 ||
-			     (sv->batch && sv->slot->def->on_batch_end != NULL))) {
+	if (!sv->leaving &&
+	    (om_counter_get(ready) > 0 || (sv->batch && sv->slot->def->on_batch_end != NULL))) {
 		bus_ring_tail(sv);
 	}
 	return OM_OK;

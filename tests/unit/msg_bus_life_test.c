@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/supervisor.h"
 #include "tests/unit/msg_world.h"
 
 /* --- time ------------------------------------------------------------------------------------- */
@@ -149,6 +150,66 @@ test_before_the_peer_has_started(void **state)
 	world_free(w);
 }
 
+/* --- restart ---------------------------------------------------------------------------------- */
+
+static void
+script_fail_in_the_middle(struct om_service *sv, struct world *w)
+{
+	(void)w;
+	assert_int_equal(ask_limits(sv, 1004, 1), OM_OK); /* put off by the first life */
+	assert_int_equal(ask_limits(sv, 1005, 2), OM_OK); /* brings it down */
+	for (uint64_t i = 0; i < 5; i++) {
+		assert_int_equal(ask_limits(sv, i, 10 + i), OM_OK); /* taken by the second */
+	}
+}
+
+static void
+test_restart_keeps_what_waits(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct world *w = world_new(seed, false);
+		const struct om_child_spec child = {
+			.def = om_service_actor(w->bus, &server_def),
+			.arg = &w->server_arg,
+			.restart = OM_RESTART_ALWAYS,
+		};
+		const struct om_supervisor_spec spec = {
+			.name = "supervisor",
+			.strategy = OM_ONE_FOR_ONE,
+			.max_restarts = 3,
+			.window_ms = 60000,
+			.backoff_min_ms = 10,
+			.backoff_max_ms = 100,
+			.children = &child,
+			.child_count = 1,
+		};
+		struct om_actor_id supervisor;
+
+		assert_int_equal(om_system_spawn(w->sys, &om_supervisor_def, &spec, &supervisor),
+				 OM_OK);
+		(void)om_sim_run(w->sys);
+		play(w, script_fail_in_the_middle);
+		om_sim_advance(w->sys, 500); /* less than the asks' time-out */
+		assert_int_equal(w->starts, 2);
+		assert_int_equal(w->stops, 1);
+		/* Each ended once: gone, internal, and five answers of the second life in order. */
+		assert_int_equal(w->answers, 7);
+		assert_int_equal(w->served, 7);
+		assert_int_equal(w->order[0], 1004);
+		assert_int_equal(w->order[1], 1005); /* and not delivered again */
+		for (uint64_t i = 0; i < 5; i++) {
+			assert_int_equal(w->order[2 + i], i);
+		}
+		assert_int_equal(stats_of(w, "client").asks_failed, 0);
+		assert_int_equal(stats_of(w, "server").waiting, 0);
+		play(w, script_ping);
+		assert_int_equal(w->answers, 8);
+		assert_int_equal(w->last_err, OM_OK);
+		world_free(w);
+	}
+}
+
 int
 main(void)
 {
@@ -158,6 +219,7 @@ main(void)
 		cmocka_unit_test(test_stop_answers_what_was_put_off),
 		cmocka_unit_test(test_end_of_a_peer_ends_its_asks),
 		cmocka_unit_test(test_before_the_peer_has_started),
+		cmocka_unit_test(test_restart_keeps_what_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

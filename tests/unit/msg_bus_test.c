@@ -290,6 +290,82 @@ test_backlog_is_bounded_and_recovers(void **state)
 	world_free(w);
 }
 
+/* --- a flood ---------------------------------------------------------------------------------- */
+
+#define FLOOD_BACKLOG 1000u
+
+struct flooded {
+	uint64_t next;
+};
+
+static enum om_err
+flooded_on_limits(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_queue_limits *m = in->body;
+	struct flooded *f = state;
+
+	(void)sv;
+	assert_int_equal(m->max_jobs, f->next % 10000); /* in order, none lost, none twice */
+	f->next++;
+	return OM_OK;
+}
+
+static const struct om_service_handler flooded_on[] = {
+	{ OM_MSG_QUEUE_LIMITS, flooded_on_limits },
+};
+static const struct om_service_def flooded_def = {
+	.name = "flooded",
+	.state_size = sizeof(struct flooded),
+	.on = flooded_on,
+	.on_count = OM_COUNT(flooded_on),
+	.backlog = FLOOD_BACKLOG,
+};
+
+static uint64_t flood_sent;
+
+static void
+script_flood(struct om_service *sv, struct world *w)
+{
+	for (;;) {
+		const struct om_queue_limits body = { .max_jobs = flood_sent % 10000 };
+		enum om_err err = om_service_send(sv, "flooded", OM_MSG_QUEUE_LIMITS, &body);
+
+		assert_true(stats_of(w, "flooded").waiting <= 2 * FLOOD_BACKLOG);
+		if (err != OM_OK) {
+			assert_int_equal(err, OM_ERR_FULL);
+			return;
+		}
+		flood_sent++;
+	}
+}
+
+static void
+test_a_flood_is_bounded_and_loses_nothing(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct world *w = world_new(seed, false);
+		const struct om_service_arg arg = { w->bus, &flooded_def, NULL };
+		struct om_actor_id id;
+
+		flood_sent = 0;
+		assert_int_equal(om_service_spawn(w->bus, &arg, &id), OM_OK);
+		(void)om_sim_run(w->sys);
+		for (int i = 0; i < 30; i++) {
+			/* The flood goes on while the receiver is in the middle of its frames. */
+			kick(w, script_flood);
+			for (int step = 0; step < 5; step++) {
+				(void)om_sim_step(w->sys);
+			}
+		}
+		(void)om_sim_run(w->sys);
+		assert_true(flood_sent > FLOOD_BACKLOG);
+		assert_int_equal(stats_of(w, "flooded").handled, flood_sent);
+		assert_int_equal(stats_of(w, "flooded").waiting, 0);
+		world_free(w);
+	}
+}
+
 int
 main(void)
 {
@@ -301,6 +377,7 @@ main(void)
 		cmocka_unit_test(test_permission_comes_first),
 		cmocka_unit_test(test_sends_arrive_in_order_and_once),
 		cmocka_unit_test(test_backlog_is_bounded_and_recovers),
+		cmocka_unit_test(test_a_flood_is_bounded_and_loses_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
