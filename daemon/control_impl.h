@@ -15,14 +15,15 @@
 enum control_phase { CONTROL_STARTING, CONTROL_SERVING, CONTROL_DRAINING };
 
 /* Each is told by daemon.status. */
-#define CONTROL_COUNTERS(X)                                                                 \
-	X(requests)                                                                         \
-	X(answers)                                                                          \
-	X(errors)                                                                           \
-	X(malformed)                                                                        \
-	X(denied)                                                                           \
-	X(unauthenticated) X(limit_clients) X(limit_unread) X(cut_off) X(ignored_while_cut) \
-	    X(client_gone) X(keys_refused) X(events)
+#define CONTROL_COUNTERS(X)                                                             \
+	X(requests)                                                                     \
+	X(answers)                                                                      \
+	X(errors)                                                                       \
+	X(malformed)                                                                    \
+	X(denied)                                                                       \
+	X(unauthenticated)                                                              \
+	X(limit_clients) X(limit_unread) X(cut_off) X(ignored_while_cut) X(client_gone) \
+	    X(keys_refused) X(events)
 
 struct control_counters {
 #define CONTROL_COUNTER(name) uint64_t name;

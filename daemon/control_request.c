@@ -13,6 +13,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/log.h"
+#include "msg/codec.h"
 #include "msg/envelope.h"
 
 /* --- requests and answers -------------------------------------------------------------------- */
@@ -246,6 +247,18 @@ is_allowed(const struct om_msg_info *info, const struct om_caller *caller)
 	return false;
 }
 
+/* A body without fields is checked like any other: for what should not be there. */
+static enum om_err
+body_is_empty(struct om_bin body, struct om_why *why)
+{
+	struct om_arena arena = { .max = 1 };
+	struct om_empty empty = { 0 };
+	enum om_err err = om_body_decode(OM_BODY_empty, body, &empty, &arena, why);
+
+	om_arena_fini(&arena);
+	return err;
+}
+
 /* To the service that the schema names; control's own verbs are answered here. */
 static void
 control_dispatch(struct om_service *sv, struct control *c, const struct om_envelope *env,
@@ -265,7 +278,10 @@ control_dispatch(struct om_service *sv, struct control *c, const struct om_envel
 	if (verb != NULL) {
 		const struct control_call call = { cookie, caller, env->body, deadline };
 
-		err = verb(sv, c, &call, &why);
+		err = info->body == OM_BODY_empty ? body_is_empty(env->body, &why) : OM_OK;
+		if (err == OM_OK) {
+			err = verb(sv, c, &call, &why);
+		}
 	} else {
 		err = om_service_ask_raw(sv, info->route, env->type, env->body, caller, deadline,
 					 control_on_answer, cookie);

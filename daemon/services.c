@@ -10,6 +10,8 @@
 #include "actors/job_queue.h"
 #include "actors/ledger.h"
 #include "actors/provider.h"
+#include "actors/rogue_connection_detector.h"
+#include "actors/vpn_manager.h"
 #include "base/assert.h"
 
 #define SERVICES_MAX     12
@@ -25,6 +27,7 @@ struct om_services {
 	struct om_ledger_conf ledger;
 	struct om_filter_manager_conf filter;
 	struct om_activity_logger_conf logger;
+	struct om_vpn_manager_conf vpn;
 	struct om_executor_conf executor;
 	struct om_job_queue_conf queue;
 	struct om_provider_conf provider;
@@ -88,7 +91,7 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 	sv->filter.rules = om_config_rules(in->config, &sv->filter.rule_count);
 	sv->provider = (struct om_provider_conf){
 		.owner_peer = s->jobs_owner_peer,
-		.tunnel_offered = false, /* vpn_manager is not among the services yet */
+		.tunnel_offered = in->net != NULL,
 		.gpu_offered = s->jobs_gpu,
 		.hold_expiry_ms = s->jobs_approval_expiry,
 		.jobs_max = s->jobs_queue_max,
@@ -123,6 +126,7 @@ services_machine(struct om_services *sv, const struct om_services_in *in)
 	snprintf(sv->details, sizeof(sv->details), "omertad %s, pid %ld, accelerator %s",
 		 OM_VERSION, (long)getpid(), in->control->accelerator);
 	sv->logger = (struct om_activity_logger_conf){ .log_lines = true, .details = sv->details };
+	sv->vpn = (struct om_vpn_manager_conf){ .env = in->net };
 	sv->executor = (struct om_executor_conf){
 		.driver = in->driver,
 		.image = in->image,
@@ -164,6 +168,8 @@ services_children(struct om_services *sv, const struct om_services_in *in)
 		{ &om_ledger_service, &sv->ledger, LEDGER_STOP_MS },
 		{ &om_filter_manager_service, &sv->filter, STOP_MS },
 		{ &om_activity_logger_service, &sv->logger, STOP_MS },
+		{ &om_vpn_manager_service, &sv->vpn, STOP_MS },
+		{ &om_rogue_connection_detector_service, NULL, STOP_MS },
 		{ &om_executor_service, &sv->executor, EXECUTOR_STOP_MS },
 		{ &om_job_queue_service, &sv->queue, STOP_MS },
 		{ &om_provider_service, &sv->provider, STOP_MS },

@@ -22,7 +22,7 @@ struct om_services_in {
 	const struct om_vm_driver *driver; /* NULL: the null executor */
 	const struct om_vm_image *image;
 	bool use_kvm;
-	const struct om_jobnet_env *net; /* NULL: jobs have no network */
+	struct om_jobnet_env *net; /* NULL: jobs have no network */
 	const char *jobs_dir;
 	const struct om_control_conf *control;
 };
