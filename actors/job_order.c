@@ -25,6 +25,8 @@
 #include "base/assert.h"
 #include "base/id.h"
 
+#define CACHE_LINE 64
+
 enum where { READY, DELAYED, HELD, RUNNING, PLACES };
 
 struct job {
@@ -245,6 +247,7 @@ om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct 
 		 uint64_t *ahead, struct om_why *why)
 {
 	struct job *job;
+	uint32_t hash;
 	enum om_err err;
 
 	if (add->id.len == 0 || add->id.len > OM_JOB_ID_MAX || (unsigned)add->level >= OM_LEVELS) {
@@ -258,11 +261,14 @@ om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct 
 	if (err != OM_OK) {
 		return err;
 	}
+	hash = om_name_hash(add->id);
+	om_name_table_expect(&o->by_id, hash);
 	job = job_make(add);
 	if (job == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
 	}
-	err = om_name_table_add(&o->by_id, &job->by_id);
+	job->by_id.hash = hash;
+	err = om_name_table_add_hashed(&o->by_id, &job->by_id);
 	if (err != OM_OK) {
 		free(job);
 		return om_why_set(why, err, "job %.*s is in the queue already",
@@ -374,6 +380,25 @@ job_tell(const struct job *job, struct om_order_job *out)
 	};
 }
 
+/*
+ * The jobs behind this one will be picked and ended soon.  In a long queue neither they nor their
+ * buckets are in any cache; fetched one pick ahead they cost no waiting.
+ */
+static void
+look_ahead(const struct om_job_order *o, const struct job *job)
+{
+	const struct job *next = TAILQ_NEXT(job, link);
+	const struct job *after = next != NULL ? TAILQ_NEXT(next, link) : NULL;
+
+	if (next != NULL) {
+		om_name_table_expect(&o->by_id, next->by_id.hash);
+	}
+	if (after != NULL) {
+		__builtin_prefetch(after, 1);
+		__builtin_prefetch((const char *)after + CACHE_LINE, 1);
+	}
+}
+
 bool
 om_job_order_pick(struct om_job_order *o, struct om_wall now, struct om_order_job *out)
 {
@@ -387,6 +412,7 @@ om_job_order_pick(struct om_job_order *o, struct om_wall now, struct om_order_jo
 	if (job == NULL) {
 		return false;
 	}
+	look_ahead(o, job);
 	place_leave(o, job);
 	job->passed = 0;
 	(void)place_enter(o, job, RUNNING, false); /* only DELAYED can fail */

@@ -2,51 +2,96 @@
 /*
  * 1. A node is in the bucket of `now` or of `old` that its hash names, never in both.
  * 2. Buckets of `old` below `moved` are empty.  If broken: a look-up misses a name.
- * 3. While `old` exists an insertion moves MOVE_STEP buckets, so `old` is empty long before `now`
- *    is full (it doubles when the things outnumber the buckets).
+ * 3. While `old` exists an insertion moves MOVE_STEP buckets, so `old` is empty before `now` has to
+ *    grow again: B buckets are moved while B / SPREAD things come.
+ *
+ * Big arrays of buckets are mapped with huge pages: otherwise every look-up among a million things
+ * pays for a walk of the page tables on top of its cache miss.
  */
 #include "actors/name_table.h"
 
+#include <pthread.h>
 #include <sodium/crypto_shorthash.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/assert.h"
 #include "base/id.h"
 
 #define BUCKETS_FIRST 16
-#define MOVE_STEP     4 /* buckets per insertion; 1 would just do */
+#define SPREAD        4 /* buckets per thing when it grows to twice as many */
+#define MOVE_STEP     (2 * SPREAD) /* buckets per insertion; SPREAD would just do */
+#define HUGE_PAGE     (2u << 20)
 
-_Static_assert(sizeof(((struct om_name_table *)0)->key) == crypto_shorthash_KEYBYTES,
-	       "SipHash key");
+static unsigned char hash_key[crypto_shorthash_KEYBYTES];
+static pthread_once_t hash_once = PTHREAD_ONCE_INIT;
+
+static void
+hash_key_make(void)
+{
+	om_random(hash_key, sizeof(hash_key));
+}
+
+uint32_t
+om_name_hash(struct om_str name)
+{
+	unsigned char out[crypto_shorthash_BYTES];
+	uint32_t hash;
+
+	(void)pthread_once(&hash_once, hash_key_make);
+	(void)crypto_shorthash(out, (const unsigned char *)name.ptr, name.len, hash_key);
+	memcpy(&hash, out, sizeof(hash));
+	return hash;
+}
+
+/* --- arrays of buckets ------------------------------------------------------------------------ */
+
+static struct om_name_node **
+buckets_new(size_t count)
+{
+	size_t bytes = count * sizeof(struct om_name_node *);
+	void *v;
+
+	if (bytes < HUGE_PAGE) {
+		return calloc(count, sizeof(struct om_name_node *));
+	}
+	v = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (v == MAP_FAILED) {
+		return NULL;
+	}
+	(void)madvise(v, bytes, MADV_HUGEPAGE); /* advice: without it, it is only slower */
+	return v;
+}
+
+static void
+buckets_free(struct om_name_buckets *b)
+{
+	size_t bytes = b->count * sizeof(struct om_name_node *);
+
+	if (bytes < HUGE_PAGE) {
+		free(b->v);
+	} else {
+		(void)munmap(b->v, bytes);
+	}
+	*b = (struct om_name_buckets){ NULL, 0 };
+}
+
+/* --- the table -------------------------------------------------------------------------------- */
 
 void
 om_name_table_init(struct om_name_table *t, om_name_of_fn name_of)
 {
 	memset(t, 0, sizeof(*t));
 	t->name_of = name_of;
-	om_random(t->key, sizeof(t->key));
 }
 
 void
 om_name_table_fini(struct om_name_table *t)
 {
-	free(t->now.v);
-	free(t->old.v);
-	memset(&t->now, 0, sizeof(t->now));
-	memset(&t->old, 0, sizeof(t->old));
+	buckets_free(&t->now);
+	buckets_free(&t->old);
 	t->count = 0;
-}
-
-static uint32_t
-name_hash(const struct om_name_table *t, struct om_str name)
-{
-	unsigned char out[crypto_shorthash_BYTES];
-	uint32_t hash;
-
-	(void)crypto_shorthash(out, (const unsigned char *)name.ptr, name.len, t->key);
-	memcpy(&hash, out, sizeof(hash));
-	return hash;
 }
 
 static struct om_name_node **
@@ -68,8 +113,8 @@ link_in(const struct om_name_table *t, const struct om_name_buckets *b, uint32_t
 	return link;
 }
 
-static struct om_name_node *
-find_hashed(const struct om_name_table *t, uint32_t hash, struct om_str name)
+struct om_name_node *
+om_name_table_find_hashed(const struct om_name_table *t, struct om_str name, uint32_t hash)
 {
 	struct om_name_node *node = NULL;
 
@@ -85,7 +130,15 @@ find_hashed(const struct om_name_table *t, uint32_t hash, struct om_str name)
 struct om_name_node *
 om_name_table_find(const struct om_name_table *t, struct om_str name)
 {
-	return t->count == 0 ? NULL : find_hashed(t, name_hash(t, name), name);
+	return t->count == 0 ? NULL : om_name_table_find_hashed(t, name, om_name_hash(name));
+}
+
+void
+om_name_table_expect(const struct om_name_table *t, uint32_t hash)
+{
+	if (t->now.count > 0) {
+		__builtin_prefetch(bucket_of(&t->now, hash), 1);
+	}
 }
 
 static void
@@ -112,8 +165,7 @@ move_some(struct om_name_table *t)
 		}
 	}
 	if (t->old.v != NULL && t->moved == t->old.count) {
-		free(t->old.v);
-		memset(&t->old, 0, sizeof(t->old));
+		buckets_free(&t->old);
 	}
 }
 
@@ -123,10 +175,10 @@ make_room(struct om_name_table *t)
 	size_t count = t->now.count == 0 ? BUCKETS_FIRST : t->now.count * 2;
 	struct om_name_node **v;
 
-	if (t->count < t->now.count || t->old.v != NULL) {
+	if (t->count * SPREAD < t->now.count || t->old.v != NULL) {
 		return OM_OK;
 	}
-	v = calloc(count, sizeof(struct om_name_node *));
+	v = buckets_new(count);
 	if (v == NULL) {
 		/* Longer chains are better than no service. */
 		return t->now.count > 0 ? OM_OK : OM_ERR_NOMEM;
@@ -140,18 +192,22 @@ make_room(struct om_name_table *t)
 enum om_err
 om_name_table_add(struct om_name_table *t, struct om_name_node *node)
 {
-	struct om_str name = t->name_of(node);
-	uint32_t hash = name_hash(t, name);
+	node->hash = om_name_hash(t->name_of(node));
+	return om_name_table_add_hashed(t, node);
+}
+
+enum om_err
+om_name_table_add_hashed(struct om_name_table *t, struct om_name_node *node)
+{
 	enum om_err err;
 
-	if (find_hashed(t, hash, name) != NULL) {
+	if (om_name_table_find_hashed(t, t->name_of(node), node->hash) != NULL) {
 		return OM_ERR_EXISTS;
 	}
 	err = make_room(t);
 	if (err != OM_OK) {
 		return err;
 	}
-	node->hash = hash;
 	push(&t->now, node);
 	t->count++;
 	move_some(t);
@@ -246,6 +302,12 @@ bool
 om_name_set_has(const struct om_name_set *set, struct om_str name)
 {
 	return om_name_table_find(&set->table, name) != NULL;
+}
+
+bool
+om_name_set_has_hashed(const struct om_name_set *set, struct om_str name, uint32_t hash)
+{
+	return set->table.count > 0 && om_name_table_find_hashed(&set->table, name, hash) != NULL;
 }
 
 enum om_err
