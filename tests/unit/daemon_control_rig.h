@@ -92,6 +92,24 @@ rig_read(const uint64_t *value)
 	return v;
 }
 
+/* Waits until *value is that much: what one actor tells another arrives when it does. */
+static inline void
+rig_wait_value(const uint64_t *value, uint64_t wanted)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += RIG_WAIT_MS / 1000;
+	pthread_mutex_lock(&rig.lock);
+	while (*value != wanted) {
+		if (pthread_cond_timedwait(&rig.changed, &rig.lock, &until) != 0) {
+			pthread_mutex_unlock(&rig.lock);
+			fail_msg("the service was not told");
+		}
+	}
+	pthread_mutex_unlock(&rig.lock);
+}
+
 static inline void
 rig_on_event(void *arg, enum om_control_event event, const char *text)
 {

@@ -307,8 +307,8 @@ test_config_set(void **state)
 	reply_fini(&r);
 	shows(sock, "jobs.max_jobs", "7", "live.conf");
 	/* The queue was told, and the audit trail has one line. */
-	assert_int_equal(rig_read(&rig.max_jobs), 7);
-	assert_int_equal(rig_read(&rig.audits), 1);
+	rig_wait_value(&rig.max_jobs, 7);
+	rig_wait_value(&rig.audits, 1);
 	client_close(sock);
 	/* It is durable. */
 	rig_down();
