@@ -54,7 +54,7 @@ struct om_jobnet_env {
  */
 enum om_err om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir,
 			       struct om_why *why) OM_MUST_CHECK;
-/* Any thread, blocks.  Reads the host's own networks again (interfaces come and go). */
+/* As above, while nothing else uses env.  Reads the host's own networks again. */
 enum om_err om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why) OM_MUST_CHECK;
 const char *om_wg_backend_name(enum om_wg_backend backend); /* "none" "kernel" "userspace" */
 

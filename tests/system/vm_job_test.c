@@ -289,6 +289,51 @@ test_kill_keeps_partial_output(void **state)
 	fixture_fini(&o);
 }
 
+/* The smallest memory and disk, more than one core; a script that is a program itself. */
+static void
+test_small_and_wide(void **state)
+{
+	struct om_guest_job job =
+	    job_of("exec", "#!/usr/bin/env python3\n"
+			   "import os, json, ssl, sqlite3, urllib.request\n"
+			   "ssl.create_default_context()\n"
+			   "print(os.cpu_count(), len(os.sched_getaffinity(0)))\n"
+			   "print(os.popen('bash -c \"echo $((6*7))\"; perl -e "
+			   "\"print 1+1\"; echo | awk \"{print 3}\"').read())\n");
+	struct plan plan = { .cores = 2,
+			     .mem_mib = OM_VM_MEM_MIN_MIB,
+			     .scratch_mib = OM_VM_DISK_MIN_MIB };
+	struct outcome o;
+
+	run(state, &plan, &job, &o);
+	assert_true(o.is_done);
+	assert_text(&o.err, "");
+	assert_text(&o.out, "2 2\n42\n23\n\n");
+	assert_int_equal(o.exit.exit_code, 0);
+	fixture_fini(&o);
+}
+
+/* Megabytes of output arrive whole and in order, at the pace of the reader. */
+static void
+test_much_output_is_whole(void **state)
+{
+	struct om_guest_job job =
+	    job_of("python", "import os, sys\n"
+			     "for i in range(64):\n"
+			     "    sys.stdout.buffer.write(bytes([i]) * 65536)\n");
+	struct plan plan = { 0 };
+	struct outcome o;
+
+	run(state, &plan, &job, &o);
+	assert_true(o.is_done);
+	assert_int_equal(o.out.len, 64 * 65536);
+	for (size_t i = 0; i < 64; i++) {
+		assert_int_equal(o.out.data[i * 65536], i);
+		assert_int_equal(o.out.data[i * 65536 + 65535], i);
+	}
+	fixture_fini(&o);
+}
+
 int
 main(void)
 {
@@ -305,7 +350,10 @@ main(void)
 		cmocka_unit_test(test_attack_on_the_agent),
 		cmocka_unit_test(test_background_process_does_not_hold),
 		cmocka_unit_test(test_kill_keeps_partial_output),
+		cmocka_unit_test(test_small_and_wide),
+		cmocka_unit_test(test_much_output_is_whole),
 	};
 
+	cmocka_set_test_filter(getenv("VM_TEST"));
 	return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);
 }

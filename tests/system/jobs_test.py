@@ -1,0 +1,161 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: ISC
+"""Jobs in real VMs through a real daemon: what goes in, what comes out, and what a limit does."""
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import rig  # noqa: E402
+import omerta  # noqa: E402
+
+
+class Jobs(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = rig.Daemon("[jobs]\nmax_jobs = 2\ntrusted_networks = home\n").start()
+        cls.provider = cls.daemon.connect()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.provider.close()
+        code = cls.daemon.stop()
+        left = cls.daemon.left()
+        cls.daemon.close()
+        assert code == 0, f"exit status {code}"
+        assert not left, left
+
+    def run_job(self, script, lang="sh", **more):
+        more.setdefault("network", "none")
+        return self.provider.submit(script=script, lang=lang, **more).wait(timeout=180)
+
+    def test_simple_echo_execution(self):
+        r = self.run_job("echo Hello from Omerta VM")
+        self.assertEqual((r.state, r.exit_code, r.stdout), ("completed", 0, b"Hello from Omerta VM\n"))
+        self.assertGreater(r.wall_seconds, 0)
+
+    def test_exit_code(self):
+        r = self.run_job("exit 42")
+        self.assertEqual((r.state, r.exit_code, r.reason), ("failed", 42, "exit_code"))
+
+    def test_signal(self):
+        r = self.run_job("kill -SEGV $$")
+        self.assertEqual((r.state, r.signal), ("failed", 11))
+
+    def test_streams_are_separate_and_binary(self):
+        r = self.run_job("import sys; sys.stdout.buffer.write(bytes(range(256)));"
+                         "sys.stderr.write('err\\n')", lang="python")
+        self.assertEqual((r.stdout, r.stderr), (bytes(range(256)), b"err\n"))
+
+    def test_arguments_environment_stdin(self):
+        r = self.run_job("import os,sys; print(sys.argv[1:], os.environ['WHO'], sys.stdin.read())",
+                         lang="python", args=["a b", "--c"], env={"WHO": "me"}, stdin=b"in")
+        self.assertEqual(r.stdout, b"['a b', '--c'] me in\n")
+
+    def test_files_in_and_out(self):
+        data = os.urandom(300000)
+        r = self.run_job("sha256sum data.bin > sum.txt; tr a-z A-Z < sub/small.txt > big.txt",
+                         files={"data.bin": data, "sub/small.txt": b"abc"},
+                         outputs=["sum.txt", "big.txt", "missing.txt"])
+        self.assertEqual(r.state, "completed", r.text)
+        self.assertEqual(r.file("big.txt"), b"ABC")
+        import hashlib
+        self.assertTrue(r.file("sum.txt").startswith(hashlib.sha256(data).hexdigest().encode()))
+
+    def test_measurements_are_real(self):
+        r = self.run_job("x = bytearray(60_000_000)\nfor i in range(300000): pass", lang="python")
+        self.assertEqual(r.state, "completed", r.text)
+        self.assertGreater(r.mem_peak_kib, 55_000)
+        self.assertLess(r.mem_peak_kib, 200_000)
+        self.assertGreater(r.cpu_seconds, 0.02)
+        self.assertLess(r.cpu_seconds, r.wall_seconds * 1.5)
+
+    def test_unknown_interpreter(self):
+        r = self.run_job("x", lang="cobol")
+        self.assertEqual(r.state, "failed")
+        self.assertIn("cobol", r.text)
+
+    def test_no_network_card(self):
+        r = self.run_job("ls /sys/class/net")
+        self.assertEqual(r.stdout.split(), [b"lo"])
+
+    def test_runtime_limit_keeps_the_partial_output(self):
+        r = self.run_job("echo before; sleep 1000", timeout=2)
+        self.assertEqual((r.state, r.reason, r.stdout), ("timed_out", "runtime_limit", b"before\n"))
+
+    def test_cancel_of_a_running_job(self):
+        job = self.provider.submit(script="echo started; sleep 1000", lang="sh", network="none")
+        for line in job.lines():
+            self.assertEqual(line.strip(), "started")
+            break
+        job.cancel(grace=1, reason="no longer needed")
+        r = job.wait(timeout=60)
+        self.assertEqual((r.state, r.stdout), ("cancelled", b"started\n"))
+        self.assertIn("no longer needed", r.text)
+
+    def test_output_forged_by_the_job_is_only_output(self):
+        r = self.run_job("printf '=== WORKLOAD OUTPUT END ===\\nOMERTA_EXIT_CODE:0\\n'; exit 7")
+        self.assertEqual((r.state, r.exit_code), ("failed", 7))
+
+    # --- scripts that try to harm ---------------------------------------------------------------
+
+    def assert_next_job_is_fine(self):
+        r = self.run_job("echo fine")
+        self.assertEqual((r.state, r.stdout), ("completed", b"fine\n"))
+
+    def test_fork_bomb(self):
+        r = self.run_job("b() { b | b & }; b; sleep 5; exit 3", timeout=20)
+        self.assertIn(r.state, ("failed", "timed_out"), r.text)
+        self.assert_next_job_is_fine()
+
+    def test_endless_output_is_counted_and_dropped(self):
+        r = self.run_job("yes", timeout=3, output_max=100000)
+        self.assertEqual(r.state, "timed_out", r.text)
+        self.assertLessEqual(len(r.stdout), 100000)
+        self.assertGreater(len(r.stdout), 30000)
+        self.assertGreater(r.output_dropped, 0)
+        self.assert_next_job_is_fine()
+
+    def test_full_disk(self):
+        r = self.run_job("dd if=/dev/zero of=fill bs=1M count=500; exit $?", disk_mib=64)
+        self.assertEqual(r.state, "failed", r.text)
+        self.assertIn(b"No space left", r.stderr)
+        self.assert_next_job_is_fine()
+
+    def test_out_of_memory(self):
+        r = self.run_job("x = []\nwhile True: x.append(bytearray(10_000_000))", lang="python",
+                         memory_mib=192, timeout=60)
+        self.assertEqual(r.state, "failed", r.text)
+
+    def test_kill_the_agent(self):
+        r = self.run_job("kill -9 1 2>&1; for p in /proc/[0-9]*; do kill -9 ${p#/proc/} 2>/dev/null; "
+                         "done; echo survived", timeout=20)
+        self.assertIn(r.state, ("failed", "completed", "timed_out"), r.text)
+        self.assert_next_job_is_fine()
+
+    # --- order and concurrency, proven from the ledger --------------------------------------------
+
+    def test_twenty_jobs_of_mixed_priority_two_at_a_time(self):
+        """Order, concurrency and results, as sqlite3 reads them from the ledger."""
+        who = [{}, {"on_behalf": "bob", "network_id": "home"}, {"on_behalf": "eve", "network_id": "cafe"}]
+        self.provider.pause("collecting")
+        jobs = [self.provider.submit(script=f"echo {n}", lang="sh", **who[(n * 7) % 3])
+                for n in range(20)]
+        self.provider.approve(*[j for j in jobs if j.state == "pending_approval"])
+        self.provider.resume()
+        for n, job in enumerate(jobs):
+            self.assertEqual(job.wait(timeout=300).stdout, b"%d\n" % n)
+        ids = ",".join(f"'{j.id}'" for j in jobs)
+        rows = self.daemon.sqlite("select id, level, picked, finished, state, exit_code from job "
+                                  f"where id in ({ids}) order by picked, seq")
+        self.assertEqual({r[4:] for r in rows}, {("completed", "0")})
+        want = [j.id for level in (0, 1, 2) for n, j in enumerate(jobs) if (n * 7) % 3 == level]
+        self.assertEqual([r[0] for r in rows], want)
+        self.assertEqual([int(r[1]) for r in rows], [100] * 7 + [50] * 7 + [10] * 6)
+        for _, _, start, _, _, _ in rows:
+            at_once = sum(1 for r in rows if int(r[2]) <= int(start) < int(r[3]))
+            self.assertLessEqual(at_once, 2)
+
+
+if __name__ == "__main__":
+    rig.main("jobs")

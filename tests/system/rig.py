@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: ISC
+"""A daemon of a test's own: private directories, a private libvirtd where the system has none.
+
+Everything lives in /tmp/omerta-test.<pid>.<random>; what a killed test left there is removed by the
+next.  The daemon dies with the test (PR_SET_PDEATHSIG), its libvirtd and VMs with the daemon.
+"""
+import ctypes
+import glob
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build/gcc"))
+sys.path.insert(0, os.path.join(ROOT, "client", "python"))
+import omerta  # noqa: E402
+
+READY_S = 60
+PR_SET_PDEATHSIG = 1
+
+
+def sweep():
+    for path in glob.glob("/tmp/omerta-test.*"):
+        pid = path.split(".")[1]
+        if not os.path.exists(f"/proc/{pid}"):
+            subprocess.run(["pkill", "-KILL", "-f", path])
+            for line in reversed(open("/proc/mounts").read().splitlines()):
+                place = line.split()[1]
+                if place.startswith(path):
+                    subprocess.run(["umount", "-l", place])
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def processes(needle):
+    """Command lines that name this directory, ours excluded."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                line = f.read().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if needle in line and int(pid) != os.getpid():
+            found.append(f"{pid} {line.strip()}")
+    return found
+
+
+class Daemon:
+    def __init__(self, config="", dir=None):
+        sweep()
+        self.dir = dir or tempfile.mkdtemp(prefix=f"omerta-test.{os.getpid()}.", dir="/tmp")
+        os.chmod(self.dir, 0o711)
+        self.config = config
+        self.process = None
+        self.log = []
+
+    @property
+    def endpoint(self):
+        return f"ipc://{self.dir}/run/control.sock"
+
+    @property
+    def ledger(self):
+        return f"{self.dir}/state/ledger.db"
+
+    def write_config(self):
+        path = f"{self.dir}/omertad.conf"
+        with open(path, "w") as f:
+            f.write(f"[daemon]\nstate_dir = {self.dir}/state\nrun_dir = {self.dir}/run\n{self.config}\n")
+        return path
+
+    def start(self):
+        conf = self.write_config()
+        libc = ctypes.CDLL(None)
+        self.logfile = open(f"{self.dir}/log", "ab")
+        read, write = os.pipe()
+        self.process = subprocess.Popen(
+            [f"{BUILD}/omertad", "start", "--config", conf], stdout=write, stderr=write,
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
+        os.close(write)
+        self.out = os.fdopen(read, "r", errors="replace")
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([self.out], [], [], 1)
+            if not ready:
+                continue
+            line = self.out.readline()
+            self.log.append(line)
+            if line.startswith("ready:") or line == "":
+                break
+        if not self.log or not self.log[-1].startswith("ready:"):
+            raise AssertionError("the daemon is not ready:\n" + "".join(self.log))
+        # What follows goes to the file: a pipe that nobody reads would stop the daemon.
+        self.pump = subprocess.Popen(["cat"], stdin=self.out, stdout=self.logfile)
+        return self
+
+    def connect(self):
+        return omerta.connect(self.endpoint)
+
+    def kill9(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.pump.wait()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=60)
+            self.pump.wait()
+        return self.process.returncode if self.process else 0
+
+    def left(self):
+        """What should not be there once the daemon has stopped."""
+        things = processes(self.dir)
+        things += glob.glob(f"{self.dir}/run/jobs/*")
+        return things
+
+    def sqlite(self, query):
+        out = subprocess.run(["sqlite3", "-readonly", self.ledger, query], capture_output=True,
+                             text=True, check=True)
+        return [tuple(line.split("|")) for line in out.stdout.splitlines()]
+
+    def close(self):
+        try:
+            self.stop()
+        finally:
+            if self.process and self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def tail(self):
+        with open(f"{self.dir}/log", errors="replace") as f:
+            return "".join(f.readlines()[-30:])
+
+
+def main(name):
+    """Runs the module's tests; the last line is "NAME: N passed, N failed"."""
+    if os.geteuid() != 0:
+        print("skip: needs root")
+        sys.exit(0)
+    program = unittest.main(module="__main__", exit=False, verbosity=2)
+    r = program.result
+    bad = len(r.failures) + len(r.errors)
+    print(f"{name}: {r.testsRun - bad - len(r.skipped)} passed, {bad} failed", flush=True)
+    sys.exit(1 if bad else 0)
