@@ -383,6 +383,7 @@ void
 om_fail(struct om_ctx *cx, enum om_err why)
 {
 	cx->leaving = true;
+	cx->leave_ordered = false;
 	cx->leave_why = why;
 }
 
@@ -632,8 +633,8 @@ om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		break;
 	case OM_KIND_RELEASE:
 		om_pool_msg_free(cx, msg);
-		a->flags &= (uint8_t)~OM_ACTOR_SUPERVISED;
 		om_fail(cx, OM_OK);
+		cx->leave_ordered = true;
 		break;
 	}
 }

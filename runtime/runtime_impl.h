@@ -310,6 +310,7 @@ struct om_ctx {
 	bool yield; /* the running actor should let others go first */
 	bool quit; /* detached: its actor has ended */
 	bool leaving; /* om_exit or om_fail was called */
+	bool leave_ordered; /* no supervisor is asked */
 	enum om_err leave_why;
 	uint32_t trace; /* of the message being handled */
 	uint32_t births;

@@ -281,7 +281,7 @@ run_sys(struct om_ctx *cx, struct om_actor *a)
 		}
 		if (om_unlikely(cx->leaving)) {
 			cx->leaving = false;
-			if (om_actor_leave(cx, a, cx->leave_why, false)) {
+			if (om_actor_leave(cx, a, cx->leave_why, cx->leave_ordered)) {
 				return false;
 			}
 		}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: ISC */
+/* Promise 5: supervision as in OTP; handle and mailbox survive, the bad message does not. */
+#include "runtime_help.h"
+
+#define T_POISON 50
+
+static enum om_err
+on_poison(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct probe *p = state;
+
+	(void)msg;
+	p->log->type[LOG_MAX - 1]++; /* times that the poison was delivered */
+	om_fail(cx, OM_ERR_INTERNAL);
+	return OM_OK;
+}
+
+static void
+do_exit(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	om_exit(cx);
+}
+
+static void
+do_kill(struct om_ctx *cx, void *arg)
+{
+	om_kill(cx, *(struct om_actor_id *)arg);
+}
+
+static const struct om_handler kid_handlers[] = {
+	{ T_CALL, probe_on_call },
+	{ T_POISON, on_poison },
+};
+
+/* Order of starts and stops over all children. */
+static char events[256];
+static size_t event_count;
+
+static enum om_err
+kid_start(struct om_ctx *cx, void *state, const void *arg)
+{
+	const struct probe_log *log = arg;
+
+	if (event_count < sizeof(events) - 1) {
+		events[event_count++] = (char)('A' + log->value[LOG_MAX - 1]);
+	}
+	return probe_start(cx, state, arg);
+}
+
+static void
+kid_stop(struct om_ctx *cx, void *state, enum om_err why)
+{
+	struct probe *p = state;
+
+	if (event_count < sizeof(events) - 1) {
+		events[event_count++] = (char)('a' + p->log->value[LOG_MAX - 1]);
+	}
+	probe_stop(cx, state, why);
+}
+
+static const struct om_actor_def kid_def = { .name = "kid",
+	.state_size = sizeof(struct probe),
+	.start = kid_start,
+	.stop = kid_stop,
+	.handlers = kid_handlers,
+	.handler_count = OM_COUNT(kid_handlers),
+	.otherwise = probe_on_any };
+
+struct family {
+	struct om_system *sys;
+	struct probe_log log[3];
+	struct om_child_spec kids[3];
+	struct om_supervisor_spec spec;
+	struct om_actor_id sup;
+};
+
+static void
+family_init(struct family *f, uint64_t seed, enum om_strategy strategy, enum om_restart restart)
+{
+	static const char *const names[] = { "kid.a", "kid.b", "kid.c" };
+
+	memset(f, 0, sizeof(*f));
+	memset(events, 0, sizeof(events));
+	event_count = 0;
+	f->sys = sim_new(seed);
+	for (unsigned i = 0; i < 3; i++) {
+		f->log[i].value[LOG_MAX - 1] = i;
+		f->kids[i] = (struct om_child_spec){
+			.def = &kid_def, .arg = &f->log[i], .name = names[i], .restart = restart };
+	}
+	f->spec = (struct om_supervisor_spec){ .name = "family",
+		.strategy = strategy,
+		.max_restarts = 3,
+		.window_ms = 1000,
+		.backoff_min_ms = 100,
+		.backoff_max_ms = 400,
+		.children = f->kids,
+		.child_count = 3 };
+}
+
+static void
+family_up(struct family *f)
+{
+	assert_int_equal(om_supervisor_start(f->sys, &f->spec, &f->sup), OM_OK);
+	(void)om_sim_run(f->sys);
+}
+
+static struct om_actor_id
+kid(struct family *f, unsigned i)
+{
+	return om_whereis(f->sys, f->kids[i].name);
+}
+
+static void
+poison(struct family *f, unsigned i)
+{
+	assert_int_equal(post_u64(f->sys, kid(f, i), T_POISON, 0), OM_OK);
+}
+
+static void
+test_children_start_in_order_and_stop_in_reverse(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 30; seed++) {
+		struct family f;
+
+		family_init(&f, seed, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+		family_up(&f);
+		assert_string_equal(events, "ABC");
+		sys_end(f.sys);
+		assert_string_equal(events, "ABCcba");
+	}
+}
+
+static void
+test_one_for_one_keeps_handle_and_mailbox(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 30; seed++) {
+		struct family f;
+		struct om_actor_id before;
+		struct om_system_stats st;
+
+		family_init(&f, seed, OM_ONE_FOR_ONE, OM_RESTART_ON_FAILURE);
+		family_up(&f);
+		before = kid(&f, 1);
+		assert_int_equal(post_u64(f.sys, before, T_DATA, 1), OM_OK);
+		poison(&f, 1);
+		assert_int_equal(post_u64(f.sys, before, T_DATA, 2), OM_OK);
+		assert_int_equal(post_u64(f.sys, before, T_DATA, 3), OM_OK);
+		(void)om_sim_run(f.sys);
+		om_sim_advance(f.sys, 1);
+		assert_int_equal(kid(&f, 1).v, before.v);
+		assert_int_equal(f.log[1].starts, 2);
+		assert_int_equal(f.log[1].stops, 1);
+		assert_int_equal(f.log[1].stop_why, OM_ERR_INTERNAL);
+		assert_int_equal(f.log[1].count, 3); /* nothing of the mailbox was lost */
+		assert_int_equal(f.log[1].type[LOG_MAX - 1], 1); /* poison once only */
+		assert_int_equal(f.log[0].starts, 1);
+		om_system_stats(f.sys, &st);
+		assert_int_equal(st.actors_restarted, 1);
+		sys_end(f.sys);
+	}
+}
+
+static void
+test_one_for_all_and_rest_for_one(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 30; seed++) {
+		struct family f;
+
+		family_init(&f, seed, OM_ONE_FOR_ALL, OM_RESTART_ALWAYS);
+		family_up(&f);
+		poison(&f, 1);
+		om_sim_advance(f.sys, 1);
+		assert_string_equal(events, "ABCbcaABC");
+		assert_int_equal(post_u64(f.sys, kid(&f, 2), T_DATA, 1), OM_OK);
+		sys_end(f.sys);
+
+		family_init(&f, seed, OM_REST_FOR_ONE, OM_RESTART_ALWAYS);
+		family_up(&f);
+		poison(&f, 1);
+		om_sim_advance(f.sys, 1);
+		assert_string_equal(events, "ABCbcBC");
+		sys_end(f.sys);
+	}
+}
+
+static void
+test_restart_policies(void **state)
+{
+	struct family f;
+
+	(void)state;
+	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_ON_FAILURE);
+	family_up(&f);
+	run_in(f.sys, kid(&f, 0), do_exit, NULL); /* transient: a normal end is the end */
+	om_sim_advance(f.sys, 1000);
+	assert_int_equal(f.log[0].starts, 1);
+	assert_int_equal(kid(&f, 0).v, 0);
+	sys_end(f.sys);
+
+	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+	family_up(&f);
+	run_in(f.sys, kid(&f, 0), do_exit, NULL);
+	om_sim_advance(f.sys, 1000);
+	assert_int_equal(f.log[0].starts, 2);
+	/* Also after somebody killed it: a new actor, under the old name. */
+	{
+		struct om_actor_id id = kid(&f, 0);
+
+		run_in(f.sys, kid(&f, 1), do_kill, &id);
+		om_sim_advance(f.sys, 1000);
+		assert_int_equal(f.log[0].starts, 3);
+		assert_int_not_equal(kid(&f, 0).v, 0);
+	}
+	sys_end(f.sys);
+
+	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_NEVER);
+	family_up(&f);
+	poison(&f, 0);
+	om_sim_advance(f.sys, 1000);
+	assert_int_equal(f.log[0].starts, 1);
+	assert_int_equal(kid(&f, 0).v, 0);
+	sys_end(f.sys);
+}
+
+static void
+test_too_many_restarts_end_the_supervisor(void **state)
+{
+	struct family f;
+
+	(void)state;
+	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+	f.spec.backoff_min_ms = 0;
+	family_up(&f);
+	for (unsigned i = 0; i < 3; i++) {
+		poison(&f, 1);
+		om_sim_advance(f.sys, 10);
+		assert_int_equal(f.log[1].starts, i + 2);
+	}
+	poison(&f, 1);
+	om_sim_advance(f.sys, 10);
+	assert_int_equal(f.log[1].starts, 4);
+	assert_int_equal(om_whereis(f.sys, "family").v, 0); /* gave up: all children are down */
+	assert_int_equal(kid(&f, 0).v, 0);
+	assert_int_equal(f.log[0].stops, 1);
+	sys_end(f.sys);
+
+	/* The same number, but spread over time: it goes on. */
+	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+	family_up(&f);
+	for (unsigned i = 0; i < 20; i++) {
+		poison(&f, 1);
+		om_sim_advance(f.sys, 1500);
+	}
+	assert_int_equal(f.log[1].starts, 21);
+	sys_end(f.sys);
+}
+
+static void
+test_backoff_doubles_with_jitter(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 10; seed++) {
+		struct family f;
+
+		family_init(&f, seed, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+		f.spec.max_restarts = 100;
+		f.spec.window_ms = 100000;
+		family_up(&f);
+		poison(&f, 1);
+		om_sim_advance(f.sys, 1); /* the first restart does not wait */
+		assert_int_equal(f.log[1].starts, 2);
+		poison(&f, 1);
+		om_sim_advance(f.sys, 49); /* 100 ms, less at most a half */
+		assert_int_equal(f.log[1].starts, 2);
+		om_sim_advance(f.sys, 52);
+		assert_int_equal(f.log[1].starts, 3);
+		poison(&f, 1);
+		om_sim_advance(f.sys, 99);
+		assert_int_equal(f.log[1].starts, 3);
+		om_sim_advance(f.sys, 102);
+		assert_int_equal(f.log[1].starts, 4);
+		for (unsigned i = 0; i < 5; i++) { /* capped at 400 */
+			poison(&f, 1);
+			om_sim_advance(f.sys, 401);
+			assert_int_equal(f.log[1].starts, 5 + i);
+		}
+		sys_end(f.sys);
+	}
+}
+
+static void
+test_failed_first_start_leaves_nothing(void **state)
+{
+	struct family f;
+	struct om_system_stats st;
+
+	(void)state;
+	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+	f.log[2].start_err = OM_ERR_MISSING;
+	assert_int_equal(om_supervisor_start(f.sys, &f.spec, &f.sup), OM_ERR_MISSING);
+	om_system_stats(f.sys, &st);
+	assert_int_equal(st.actors_live, 0);
+	assert_string_equal(events, "ABCcba");
+	sys_end(f.sys);
+}
+
+/* A supervisor below a supervisor: what it cannot mend goes one up. */
+static void
+test_escalation(void **state)
+{
+	struct family f;
+	struct om_supervisor_spec top;
+	struct om_child_spec inner;
+	struct om_actor_id id;
+
+	(void)state;
+	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+	f.spec.max_restarts = 1;
+	f.spec.backoff_min_ms = 0;
+	inner = (struct om_child_spec){ .def = &om_supervisor_def, .arg = &f.spec,
+		.restart = OM_RESTART_ALWAYS };
+	top = (struct om_supervisor_spec){ .name = "top", .max_restarts = 5, .window_ms = 10000,
+		.children = &inner, .child_count = 1 };
+	assert_int_equal(om_supervisor_start(f.sys, &top, &id), OM_OK);
+	(void)om_sim_run(f.sys);
+	assert_string_equal(events, "ABC");
+	poison(&f, 1);
+	om_sim_advance(f.sys, 5);
+	assert_string_equal(events, "ABCbB");
+	poison(&f, 1);
+	om_sim_advance(f.sys, 5);
+	assert_string_equal(events, "ABCbBbcaABC"); /* the inner one gave up and came again */
+	assert_int_not_equal(om_whereis(f.sys, "family").v, 0);
+	sys_end(f.sys);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_children_start_in_order_and_stop_in_reverse),
+		cmocka_unit_test(test_one_for_one_keeps_handle_and_mailbox),
+		cmocka_unit_test(test_one_for_all_and_rest_for_one),
+		cmocka_unit_test(test_restart_policies),
+		cmocka_unit_test(test_too_many_restarts_end_the_supervisor),
+		cmocka_unit_test(test_backoff_doubles_with_jitter),
+		cmocka_unit_test(test_failed_first_start_leaves_nothing),
+		cmocka_unit_test(test_escalation),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
