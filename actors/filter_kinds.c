@@ -80,10 +80,11 @@ activity_check(struct om_rule_settings *s, struct om_why *why)
 }
 
 static int
-words_find(const struct om_rule_words *words, struct om_str text, bool as_word)
+words_find(const struct om_rule_words *words, const struct om_rule_input *in, bool as_word)
 {
 	for (size_t i = 0; i < words->n; i++) {
-		if (om_text_contains(text, words->folded[i], as_word)) {
+		if (om_text_maybe(&in->pairs, words->folded[i]) &&
+		    om_text_contains(in->activity, words->folded[i], as_word)) {
 			return (int)i;
 		}
 	}
@@ -95,7 +96,7 @@ activity_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struc
 {
 	const struct om_rule_settings *s = &rule->s;
 	bool given = in->activity.ptr != NULL;
-	int found = given ? words_find(&s->forbid, in->activity, !s->substring) : -1;
+	int found = given ? words_find(&s->forbid, in, !s->substring) : -1;
 
 	if (found >= 0) {
 		hit->reason = "activity_forbidden";
@@ -104,8 +105,7 @@ activity_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struc
 			       OM_STR_ARG(s->forbid.v[found]));
 		return true;
 	}
-	if (s->require.n == 0 ||
-	    (given && words_find(&s->require, in->activity, !s->substring) >= 0)) {
+	if (s->require.n == 0 || (given && words_find(&s->require, in, !s->substring) >= 0)) {
 		return false;
 	}
 	hit->reason = given ? "activity_unmatched" : "activity_missing";
@@ -166,16 +166,16 @@ names_check(struct om_rule_settings *s, struct om_why *why)
 }
 
 static bool
-names_hit(const struct om_rule_settings *s, const char *what, struct om_str name,
+names_hit(const struct om_rule_settings *s, const char *what, struct om_str name, uint32_t hash,
 	  const char *blocked, const char *not_allowed, struct om_rule_hit *hit)
 {
-	if (om_name_set_has(&s->block, name)) {
+	if (om_name_set_has_hashed(&s->block, name, hash)) {
 		hit->reason = blocked;
 		(void)snprintf(hit->text, sizeof(hit->text), "%s %.*s is blocked", what,
 			       OM_STR_ARG(name));
 		return true;
 	}
-	if (s->has_allow && !om_name_set_has(&s->allow, name)) {
+	if (s->has_allow && !om_name_set_has_hashed(&s->allow, name, hash)) {
 		hit->reason = not_allowed;
 		(void)snprintf(hit->text, sizeof(hit->text), "%s %.*s is not among the allowed",
 			       what, OM_STR_ARG(name));
@@ -187,14 +187,15 @@ names_hit(const struct om_rule_settings *s, const char *what, struct om_str name
 static bool
 peers_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct om_rule_hit *hit)
 {
-	return names_hit(&rule->s, "peer", in->rq->peer, "peer_blocked", "peer_not_allowed", hit);
+	return names_hit(&rule->s, "peer", in->rq->peer, in->peer_hash, "peer_blocked",
+			 "peer_not_allowed", hit);
 }
 
 static bool
 networks_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct om_rule_hit *hit)
 {
-	return names_hit(&rule->s, "network", in->rq->network_id, "network_blocked",
-			 "network_not_allowed", hit);
+	return names_hit(&rule->s, "network", in->rq->network_id, in->network_hash,
+			 "network_blocked", "network_not_allowed", hit);
 }
 
 /* --- rate: so many requests of one requester in a window that begins with its first -------------- */
@@ -265,7 +266,8 @@ rate_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct om
 {
 	struct om_rule_settings *s = &rule->s;
 	int64_t begin = in->now.ns - (int64_t)s->per_ms * OM_NS_PER_MS;
-	struct counter *c = (struct counter *)om_name_table_find(&s->counters, in->rq->peer);
+	struct counter *c =
+	    (struct counter *)om_name_table_find_hashed(&s->counters, in->rq->peer, in->peer_hash);
 	bool fresh = c == NULL || c->since_ns <= begin || c->since_ns > in->now.ns;
 
 	hit->reason = "rate";

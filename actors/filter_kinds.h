@@ -20,6 +20,7 @@
  * Every kind also takes action = reject | hold | low_priority.
  */
 #include "actors/filter_rules.h"
+#include "actors/filter_text.h"
 #include "actors/quiet_hours.h"
 
 #define OM_RULE_TEXT_MAX 256 /* names and keywords in it are at most 64 bytes */
@@ -33,6 +34,8 @@ struct om_rule_input {
 	const struct om_filter_request *rq;
 	struct om_wall now;
 	struct om_str activity; /* folded; absent when none was given */
+	struct om_text_pairs pairs; /* of activity */
+	uint32_t peer_hash, network_hash;
 	bool dry; /* a test: count nothing */
 };
 

@@ -164,7 +164,8 @@ static enum om_job_level
 level_of(const struct deciding *d)
 {
 	bool trusted =
-	    d->rq->network_id.len > 0 && om_name_set_has(&d->f->trusted, d->rq->network_id);
+	    d->rq->network_id.len > 0 &&
+	    om_name_set_has_hashed(&d->f->trusted, d->rq->network_id, d->in.network_hash);
 
 	return trusted && !d->low ? OM_LEVEL_NETWORK : OM_LEVEL_EXTERNAL;
 }
@@ -188,7 +189,7 @@ step_owner(struct deciding *d)
 static void
 step_blocked(struct deciding *d)
 {
-	if (om_name_set_has(&d->f->blocked, d->rq->peer)) {
+	if (om_name_set_has_hashed(&d->f->blocked, d->rq->peer, d->in.peer_hash)) {
 		settle(d, OM_FILTER_REJECT, OM_LEVEL_EXTERNAL, "peer_blocked");
 		(void)snprintf(d->out->text, sizeof(d->out->text), "peer %.*s is blocked",
 			       OM_STR_ARG(d->rq->peer));
@@ -268,7 +269,8 @@ static void
 step_default(struct deciding *d)
 {
 	bool trusted =
-	    d->rq->network_id.len > 0 && om_name_set_has(&d->f->trusted, d->rq->network_id);
+	    d->rq->network_id.len > 0 &&
+	    om_name_set_has_hashed(&d->f->trusted, d->rq->network_id, d->in.network_hash);
 	enum om_filter_verdict verdict = OM_FILTER_ACCEPT;
 	const char *reason = trusted ? "network_trusted" : "network_not_trusted";
 
@@ -303,7 +305,12 @@ decide(struct deciding *d, struct om_wall now)
 	struct om_filter *f = d->f;
 
 	d->out->rule[0] = '\0';
-	d->in = (struct om_rule_input){ .rq = rq, .now = now, .dry = d->step != NULL };
+	d->in.rq = rq;
+	d->in.now = now;
+	d->in.dry = d->step != NULL;
+	d->in.activity = (struct om_str){ NULL, 0 };
+	d->in.peer_hash = om_name_hash(rq->peer);
+	d->in.network_hash = om_name_hash(rq->network_id);
 	/* Absent and empty differ; what is longer than the message allows is cut. */
 	if (rq->activity.ptr != NULL) {
 		struct om_str text = rq->activity;
@@ -311,6 +318,7 @@ decide(struct deciding *d, struct om_wall now)
 		text.len = text.len < ACTIVITY_MAX ? text.len : ACTIVITY_MAX;
 		d->in.activity.ptr = d->folded;
 		d->in.activity.len = f->rule_count > 0 ? om_text_fold(text, d->folded) : 0;
+		om_text_pairs(d->in.activity, &d->in.pairs);
 	}
 	step_owner(d);
 	if (!d->decided) {

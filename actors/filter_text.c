@@ -7,6 +7,8 @@
 #include <wchar.h>
 #include <wctype.h>
 
+#define BLOCK 16 /* bytes */
+
 static locale_t unicode;
 static pthread_once_t unicode_once = PTHREAD_ONCE_INIT;
 
@@ -72,13 +74,35 @@ utf8_put(wint_t c, char *out)
 	return 4;
 }
 
+/* Bytes at the front that were ASCII and are folded, in blocks that the compiler makes one step of. */
+static size_t
+fold_ascii(const unsigned char *p, size_t len, char *out)
+{
+	size_t at = 0;
+
+	for (; len - at >= BLOCK; at += BLOCK) {
+		uint64_t half[2];
+
+		memcpy(half, p + at, sizeof(half));
+		if (((half[0] | half[1]) & UINT64_C(0x8080808080808080)) != 0) {
+			break;
+		}
+		for (size_t i = 0; i < BLOCK; i++) {
+			unsigned char c = p[at + i];
+
+			out[at + i] = (char)(c | ((unsigned char)(c - 'A') < 26 ? 0x20 : 0));
+		}
+	}
+	return at;
+}
+
 size_t
 om_text_fold(struct om_str s, char *out)
 {
 	const unsigned char *p = (const unsigned char *)s.ptr;
-	size_t len = 0;
+	size_t len = fold_ascii(p, s.len, out);
 
-	for (size_t i = 0; i < s.len;) {
+	for (size_t i = len; i < s.len;) {
 		wint_t c = p[i];
 		size_t n = 1;
 
@@ -101,6 +125,40 @@ om_text_fold(struct om_str s, char *out)
 		i += n;
 	}
 	return len;
+}
+
+static unsigned
+pair_of(const unsigned char *p)
+{
+	return (p[0] * 61u ^ p[1] * 17u) % OM_TEXT_PAIRS;
+}
+
+void
+om_text_pairs(struct om_str text, struct om_text_pairs *out)
+{
+	const unsigned char *p = (const unsigned char *)text.ptr;
+
+	memset(out, 0, sizeof(*out));
+	for (size_t i = 0; i + 1 < text.len; i++) {
+		unsigned pair = pair_of(p + i);
+
+		out->bits[pair / 64] |= UINT64_C(1) << pair % 64;
+	}
+}
+
+bool
+om_text_maybe(const struct om_text_pairs *pairs, struct om_str keyword)
+{
+	const unsigned char *p = (const unsigned char *)keyword.ptr;
+
+	for (size_t i = 0; i + 1 < keyword.len; i++) {
+		unsigned pair = pair_of(p + i);
+
+		if ((pairs->bits[pair / 64] >> pair % 64 & 1) == 0) {
+			return false;
+		}
+	}
+	return true;
 }
 
 static bool

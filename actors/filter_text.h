@@ -17,6 +17,17 @@
 size_t om_text_fold(struct om_str s, char *out);
 
 /*
+ * Which pairs of bytes a text has, as a Bloom filter: most keywords of most rules are not in most
+ * texts, and this says so without a search.  Never false for a keyword that is in the text.
+ */
+#define OM_TEXT_PAIRS 4096
+struct om_text_pairs {
+	uint64_t bits[OM_TEXT_PAIRS / 64];
+};
+void om_text_pairs(struct om_str text, struct om_text_pairs *out);
+bool om_text_maybe(const struct om_text_pairs *pairs, struct om_str keyword);
+
+/*
  * Does the folded text contain the folded keyword?  As a word: neither letter nor digit of any
  * script may stand beside it ("ml" is in "ml, training" and not in "html").
  */

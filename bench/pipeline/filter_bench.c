@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "actors/filter_rules.h"
 #include "base/assert.h"
@@ -18,6 +19,16 @@
 #define DECISIONS 200000u
 #define ROUNDS    5
 #define REQUESTER 5000 /* different ones, so that nothing stays in the caches by chance */
+
+/* The thread's own time: a busy machine makes the figures no worse than its caches do. */
+static struct om_mono
+cpu_now(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (struct om_mono){ ts.tv_sec * OM_NS_PER_S + ts.tv_nsec };
+}
 
 static const char *const rules[][8] = {
 	{ "peers", "block", "eve,mallory,trudy", NULL },
@@ -87,7 +98,7 @@ measure(struct om_filter *f, const char *activity)
 	for (unsigned i = 0; i < REQUESTER; i++) {
 		(void)snprintf(peers[i], sizeof(peers[i]), "requester-%u", i);
 	}
-	start = om_mono_now();
+	start = cpu_now();
 	for (unsigned i = 0; i < DECISIONS; i++) {
 		struct om_filter_request rq = { .peer =
 						    om_str_of(peers[i * 2654435761u % REQUESTER]),
@@ -103,7 +114,7 @@ measure(struct om_filter *f, const char *activity)
 		om_filter_decide(f, &rq, now, &result);
 		OM_ASSERT(result.verdict == OM_FILTER_ACCEPT);
 	}
-	return (double)(om_mono_now().ns - start.ns) / DECISIONS / 1000;
+	return (double)(cpu_now().ns - start.ns) / DECISIONS / 1000;
 }
 
 static int
