@@ -144,7 +144,8 @@ test_stale_handle_is_an_error_never_another_actor(void **state)
 	assert_true(reused > 0);
 	assert_int_equal(new_log.count, 500);
 	assert_int_equal(old_log.count, 0);
-	assert_int_equal(post_u64(sys, (struct om_actor_id){ UINT64_MAX }, T_DATA, 1), OM_ERR_STALE);
+	assert_int_equal(post_u64(sys, (struct om_actor_id){ UINT64_MAX }, T_DATA, 1),
+			 OM_ERR_STALE);
 	assert_int_equal(post_u64(sys, (struct om_actor_id){ 5 }, T_DATA, 1), OM_ERR_STALE);
 	sys_end(sys);
 }
@@ -217,9 +218,9 @@ static void
 test_again_runs_the_same_message_later(void **state)
 {
 	static const struct om_actor_def def = { .name = "again",
-		.state_size = sizeof(void *),
-		.start = again_start,
-		.otherwise = on_again };
+						 .state_size = sizeof(void *),
+						 .start = again_start,
+						 .otherwise = on_again };
 	struct om_system *sys = sim_new(5);
 	struct again a = { 0 };
 	struct om_actor_id id;
@@ -346,8 +347,9 @@ big_start(struct om_ctx *cx, void *state, const void *arg)
 static void
 test_state_is_zeroed(void **state)
 {
-	static const struct om_actor_def def = { .name = "big", .state_size = 5000,
-		.start = big_start };
+	static const struct om_actor_def def = { .name = "big",
+						 .state_size = 5000,
+						 .start = big_start };
 	struct om_system *sys = sim_new(8);
 
 	(void)state;

@@ -37,8 +37,8 @@ do_ask(struct om_ctx *cx, void *arg)
 
 	*(uint64_t *)(void *)msg->payload = 21;
 	asker_of[a->cookie] = a;
-	a->ask_err = om_ask(cx, a->to, &msg, a->timeout_ms != 0 ? a->timeout_ms : 100, on_answer,
-	    a->cookie);
+	a->ask_err =
+	    om_ask(cx, a->to, &msg, a->timeout_ms != 0 ? a->timeout_ms : 100, on_answer, a->cookie);
 	assert_true((a->ask_err == OM_OK) == (msg == NULL));
 	om_msg_free(cx, msg);
 }
@@ -116,9 +116,9 @@ static const struct om_handler server_handlers[] = {
 	{ T_TWICE, on_twice },
 };
 static const struct om_actor_def server_def = { .name = "server",
-	.handlers = server_handlers,
-	.handler_count = OM_COUNT(server_handlers),
-	.mailbox_slots = 8 };
+						.handlers = server_handlers,
+						.handler_count = OM_COUNT(server_handlers),
+						.mailbox_slots = 8 };
 
 static void
 check(uint32_t type, enum om_err want, uint64_t value)
@@ -192,8 +192,8 @@ test_forwarded_request_is_answered_by_the_last(void **state)
 {
 	static const struct om_handler to_double[] = { { T_FORWARD, on_double } };
 	static const struct om_actor_def def = { .name = "helper",
-		.handlers = to_double,
-		.handler_count = 1 };
+						 .handlers = to_double,
+						 .handler_count = 1 };
 	struct om_system *sys = sim_new(7);
 	struct om_actor_id server = spawn_probe(sys, &server_def, NULL);
 	struct om_actor_id client = spawn_probe(sys, &probe_def, NULL);
@@ -289,8 +289,9 @@ test_asks_time_out_in_order(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 5; i++) {
-		a[i] = (struct asker){ .to = server, .type = T_LATER, .cookie = i,
-			.timeout_ms = timeouts[i] };
+		a[i] = (struct asker){
+			.to = server, .type = T_LATER, .cookie = i, .timeout_ms = timeouts[i]
+		};
 		run_in(sys, client, do_ask, &a[i]);
 	}
 	for (uint64_t t = 0; t < 50; t += 5) {
@@ -345,7 +346,8 @@ test_foreign_ask(void **state)
 	msg = om_system_msg_new(sys, T_LATER, 0);
 	assert_int_equal(om_system_ask(sys, server, &msg, 100, &reply), OM_ERR_TIMEOUT);
 	{
-		uint64_t value = 1; /* the late answer finds nobody, also when the port is used again */
+		uint64_t value =
+		    1; /* the late answer finds nobody, also when the port is used again */
 
 		run_in(sys, server, do_reply_later, &value);
 	}

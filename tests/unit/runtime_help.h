@@ -20,7 +20,7 @@
 #include "runtime/system.h"
 
 #define T_CALL 1000 /* struct call: run it */
-#define T_DATA 1    /* a u64 */
+#define T_DATA 1 /* a u64 */
 
 #define LOG_MAX 4096
 struct probe_log { /* of the test; one writer: the probe */
@@ -97,9 +97,9 @@ probe_on_call(struct om_ctx *cx, void *state, const struct om_msg *msg)
 
 static const struct om_handler probe_handlers[] = { { T_CALL, probe_on_call } };
 
-#define PROBE_DEF(def_name)                                                                        \
-	.name = (def_name), .state_size = sizeof(struct probe), .start = probe_start,              \
-	.stop = probe_stop, .handlers = probe_handlers, .handler_count = 1,                        \
+#define PROBE_DEF(def_name)                                                           \
+	.name = (def_name), .state_size = sizeof(struct probe), .start = probe_start, \
+	.stop = probe_stop, .handlers = probe_handlers, .handler_count = 1,           \
 	.otherwise = probe_on_any
 
 static const struct om_actor_def probe_def __attribute__((unused)) = { PROBE_DEF("probe") };
@@ -125,7 +125,7 @@ sys_end(struct om_system *sys)
 	assert_int_equal(st.actors_live, 0);
 	assert_int_equal(st.queued, 0);
 	assert_int_equal(st.sent, st.handled + st.dropped_full + st.dropped_stale +
-	    st.dropped_stop + st.dropped_unknown);
+				      st.dropped_stop + st.dropped_unknown);
 	om_system_free(sys);
 }
 

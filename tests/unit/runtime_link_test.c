@@ -25,12 +25,12 @@ static const struct om_handler watcher_handlers[] = {
 	{ OM_SYS_DOWN, on_down },
 };
 static const struct om_actor_def watcher_def = { .name = "watcher",
-	.state_size = sizeof(struct probe),
-	.start = probe_start,
-	.stop = probe_stop,
-	.handlers = watcher_handlers,
-	.handler_count = OM_COUNT(watcher_handlers),
-	.otherwise = probe_on_any };
+						 .state_size = sizeof(struct probe),
+						 .start = probe_start,
+						 .stop = probe_stop,
+						 .handlers = watcher_handlers,
+						 .handler_count = OM_COUNT(watcher_handlers),
+						 .otherwise = probe_on_any };
 
 static void
 do_monitor(struct om_ctx *cx, void *arg)
@@ -163,7 +163,7 @@ test_link_fails_the_other_and_normal_end_does_not(void **state)
 			struct om_system *sys = sim_new((uint64_t)(2 * from + failing));
 			struct probe_log log[2] = { { 0 }, { 0 } };
 			struct om_actor_id a[2] = { spawn_probe(sys, &probe_def, &log[0]),
-				spawn_probe(sys, &probe_def, &log[1]) };
+						    spawn_probe(sys, &probe_def, &log[1]) };
 			struct mon m = { .who = a[1] };
 			enum om_err why = failing ? OM_ERR_NET : OM_OK;
 
@@ -212,7 +212,7 @@ test_unlink_from_either_side(void **state)
 		struct om_system *sys = sim_new(4);
 		struct probe_log log[2] = { { 0 }, { 0 } };
 		struct om_actor_id a[2] = { spawn_probe(sys, &probe_def, &log[0]),
-			spawn_probe(sys, &probe_def, &log[1]) };
+					    spawn_probe(sys, &probe_def, &log[1]) };
 		struct mon m = { .who = a[1] }, u = { .who = a[1 - side] };
 		enum om_err why = OM_ERR_NET;
 

@@ -80,9 +80,8 @@ test_full_mailbox_refuses_and_sender_keeps_the_message(void **state)
 static void
 test_drop_new_frees_and_counts(void **state)
 {
-	static const struct om_actor_def def = { PROBE_DEF("dropper"),
-		.mailbox_slots = 4,
-		.overload = OM_OVERLOAD_DROP_NEW };
+	static const struct om_actor_def def = { PROBE_DEF("dropper"), .mailbox_slots = 4,
+						 .overload = OM_OVERLOAD_DROP_NEW };
 	struct om_system *sys = sim_new(1);
 	struct probe_log log = { 0 };
 	struct om_actor_id to = spawn_probe(sys, &def, &log);
@@ -108,9 +107,8 @@ test_drop_new_frees_and_counts(void **state)
 static void
 test_drop_oldest_keeps_the_newest(void **state)
 {
-	static const struct om_actor_def def = { PROBE_DEF("ring"),
-		.mailbox_slots = 4,
-		.overload = OM_OVERLOAD_DROP_OLDEST };
+	static const struct om_actor_def def = { PROBE_DEF("ring"), .mailbox_slots = 4,
+						 .overload = OM_OVERLOAD_DROP_OLDEST };
 	struct om_system *sys = sim_new(1);
 	struct probe_log log = { 0 };
 	struct om_actor_id to = spawn_probe(sys, &def, &log);
@@ -197,7 +195,7 @@ test_urgent_goes_first_and_is_bounded(void **state)
 		struct om_actor_id to = spawn_probe(sys, &def, &log);
 		struct om_actor_id from = spawn_probe(sys, &probe_def, NULL);
 		struct order o = { .normal = { .to = to, .from = 0, .to_excl = 8 },
-			.urgent = { .to = to, .from = 100, .to_excl = 140 } };
+				   .urgent = { .to = to, .from = 100, .to_excl = 140 } };
 		size_t urgent = 0;
 
 		post_call(sys, from, do_normal_then_urgent, &o);
@@ -291,11 +289,11 @@ static const struct om_handler bell_handlers[] = {
 };
 
 static const struct om_actor_def bell_def = { .name = "bell",
-	.state_size = sizeof(struct probe),
-	.start = probe_start,
-	.stop = probe_stop,
-	.handlers = bell_handlers,
-	.handler_count = OM_COUNT(bell_handlers) };
+					      .state_size = sizeof(struct probe),
+					      .start = probe_start,
+					      .stop = probe_stop,
+					      .handlers = bell_handlers,
+					      .handler_count = OM_COUNT(bell_handlers) };
 
 static void
 test_bell_counts_and_is_bounded(void **state)

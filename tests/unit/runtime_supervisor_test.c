@@ -60,12 +60,12 @@ kid_stop(struct om_ctx *cx, void *state, enum om_err why)
 }
 
 static const struct om_actor_def kid_def = { .name = "kid",
-	.state_size = sizeof(struct probe),
-	.start = kid_start,
-	.stop = kid_stop,
-	.handlers = kid_handlers,
-	.handler_count = OM_COUNT(kid_handlers),
-	.otherwise = probe_on_any };
+					     .state_size = sizeof(struct probe),
+					     .start = kid_start,
+					     .stop = kid_stop,
+					     .handlers = kid_handlers,
+					     .handler_count = OM_COUNT(kid_handlers),
+					     .otherwise = probe_on_any };
 
 struct family {
 	struct om_system *sys;
@@ -87,16 +87,17 @@ family_init(struct family *f, uint64_t seed, enum om_strategy strategy, enum om_
 	for (unsigned i = 0; i < 3; i++) {
 		f->log[i].value[LOG_MAX - 1] = i;
 		f->kids[i] = (struct om_child_spec){
-			.def = &kid_def, .arg = &f->log[i], .name = names[i], .restart = restart };
+			.def = &kid_def, .arg = &f->log[i], .name = names[i], .restart = restart
+		};
 	}
 	f->spec = (struct om_supervisor_spec){ .name = "family",
-		.strategy = strategy,
-		.max_restarts = 3,
-		.window_ms = 1000,
-		.backoff_min_ms = 100,
-		.backoff_max_ms = 400,
-		.children = f->kids,
-		.child_count = 3 };
+					       .strategy = strategy,
+					       .max_restarts = 3,
+					       .window_ms = 1000,
+					       .backoff_min_ms = 100,
+					       .backoff_max_ms = 400,
+					       .children = f->kids,
+					       .child_count = 3 };
 }
 
 static void
@@ -322,10 +323,14 @@ test_escalation(void **state)
 	family_init(&f, 1, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
 	f.spec.max_restarts = 1;
 	f.spec.backoff_min_ms = 0;
-	inner = (struct om_child_spec){ .def = &om_supervisor_def, .arg = &f.spec,
-		.restart = OM_RESTART_ALWAYS };
-	top = (struct om_supervisor_spec){ .name = "top", .max_restarts = 5, .window_ms = 10000,
-		.children = &inner, .child_count = 1 };
+	inner = (struct om_child_spec){ .def = &om_supervisor_def,
+					.arg = &f.spec,
+					.restart = OM_RESTART_ALWAYS };
+	top = (struct om_supervisor_spec){ .name = "top",
+					   .max_restarts = 5,
+					   .window_ms = 10000,
+					   .children = &inner,
+					   .child_count = 1 };
 	assert_int_equal(om_supervisor_start(f.sys, &top, &id), OM_OK);
 	(void)om_sim_run(f.sys);
 	assert_string_equal(events, "ABC");

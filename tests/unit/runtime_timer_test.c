@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: ISC */
+/* Timers on the fake clock; fds and offloaded work. */
+#include <unistd.h>
+#include "runtime_help.h"
+
+struct timing {
+	uint64_t delay, period, cookie, timer;
+	enum om_err err;
+};
+
+static int64_t fired_at[4096];
+static uint64_t fired_cookie[4096];
+static size_t fired;
+
+static enum om_err
+on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	const struct om_timer_fired *t = (const struct om_timer_fired *)(const void *)msg->payload;
+
+	(void)state;
+	fired_at[fired] = om_now(cx).ns / OM_NS_PER_MS;
+	fired_cookie[fired++] = t->cookie;
+	return OM_OK;
+}
+
+static struct om_io_ready io_ready;
+static unsigned io_count;
+
+static enum om_err
+on_io(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)cx;
+	(void)state;
+	io_ready = *(const struct om_io_ready *)(const void *)msg->payload;
+	io_count++;
+	return OM_OK;
+}
+
+static const struct om_handler handlers[] = {
+	{ T_CALL, probe_on_call },
+	{ OM_SYS_TIMER, on_timer },
+	{ OM_SYS_IO, on_io },
+};
+static const struct om_actor_def def = { .name = "timed",
+					 .state_size = sizeof(struct probe),
+					 .start = probe_start,
+					 .handlers = handlers,
+					 .handler_count = OM_COUNT(handlers) };
+
+static void
+do_start(struct om_ctx *cx, void *arg)
+{
+	struct timing *t = arg;
+
+	t->err = om_timer_start(cx, t->delay, t->period, t->cookie, &t->timer);
+}
+
+static void
+do_cancel(struct om_ctx *cx, void *arg)
+{
+	om_timer_cancel(cx, ((struct timing *)arg)->timer);
+}
+
+/* Each delay fires at its tick, also across the levels of the wheel (256, 65,536 ...). */
+static void
+test_delays_are_exact(void **state)
+{
+	static const uint64_t delays[] = { 0,     1,     2,      255,      256,
+					   257,   511,   512,    1000,     65535,
+					   65536, 65537, 100000, 16777216, 16777300 };
+	struct om_system *sys = sim_new(1);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	int64_t origin = 1000; /* the fake clock starts at one second */
+
+	(void)state;
+	fired = 0;
+	for (size_t i = 0; i < OM_COUNT(delays); i++) {
+		struct timing t = { .delay = delays[i], .cookie = i };
+
+		run_in(sys, a, do_start, &t);
+		assert_int_equal(t.err, OM_OK);
+	}
+	om_sim_advance(sys, 20000000);
+	assert_int_equal(fired, OM_COUNT(delays));
+	for (size_t i = 0; i < fired; i++) {
+		int64_t want = origin + (int64_t)delays[fired_cookie[i]];
+
+		assert_true(i == 0 || fired_at[i - 1] <= fired_at[i]);
+		/* Delay 0 is the next tick. */
+		assert_int_equal(fired_at[i], want > origin ? want : origin + 1);
+	}
+	sys_end(sys);
+}
+
+static void
+test_many_random_timers_fire_in_order_of_time(void **state)
+{
+	struct om_system *sys = sim_new(2);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	struct timing t[1000];
+	size_t cancelled = 0;
+
+	(void)state;
+	fired = 0;
+	for (size_t i = 0; i < 1000; i++) {
+		t[i] = (struct timing){ .delay = (i * 7919) % 70000 + 1, .cookie = i };
+		run_in(sys, a, do_start, &t[i]);
+	}
+	for (size_t i = 0; i < 1000; i += 3) {
+		run_in(sys, a, do_cancel, &t[i]);
+		cancelled++;
+	}
+	om_sim_advance(sys, 80000);
+	assert_int_equal(fired, 1000 - cancelled);
+	for (size_t i = 0; i < fired; i++) {
+		assert_int_not_equal(fired_cookie[i] % 3, 0);
+		assert_int_equal(fired_at[i], 1000 + (int64_t)t[fired_cookie[i]].delay);
+		assert_true(i == 0 || fired_at[i - 1] <= fired_at[i]);
+	}
+	sys_end(sys);
+}
+
+static void
+test_periodic_until_cancelled(void **state)
+{
+	struct om_system *sys = sim_new(3);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	struct timing t = { .delay = 10, .period = 100 };
+
+	(void)state;
+	fired = 0;
+	run_in(sys, a, do_start, &t);
+	om_sim_advance(sys, 1009);
+	assert_int_equal(fired, 10);
+	run_in(sys, a, do_cancel, &t);
+	run_in(sys, a, do_cancel, &t); /* unknown now: fine */
+	om_sim_advance(sys, 1000);
+	assert_int_equal(fired, 10);
+	sys_end(sys);
+}
+
+/* No timer message after cancel returned, also when it lay in the mailbox already. */
+struct race {
+	struct timing a, b;
+};
+
+static void
+do_start_both(struct om_ctx *cx, void *arg)
+{
+	struct race *r = arg;
+
+	do_start(cx, &r->a);
+	do_start(cx, &r->b);
+}
+
+static struct race *race_now;
+
+static enum om_err
+on_timer_cancels_other(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	const struct om_timer_fired *t = (const struct om_timer_fired *)(const void *)msg->payload;
+
+	(void)state;
+	fired++;
+	om_timer_cancel(cx, t->cookie == 1 ? race_now->b.timer : race_now->a.timer);
+	return OM_OK;
+}
+
+static void
+test_cancel_of_a_timer_in_the_mailbox(void **state)
+{
+	static const struct om_handler race_handlers[] = {
+		{ T_CALL, probe_on_call },
+		{ OM_SYS_TIMER, on_timer_cancels_other },
+	};
+	static const struct om_actor_def race_def = { .name = "race",
+						      .handlers = race_handlers,
+						      .handler_count = OM_COUNT(race_handlers) };
+	struct race r = { .a = { .delay = 5, .cookie = 1 }, .b = { .delay = 5, .cookie = 2 } };
+	struct om_system *sys = sim_new(4);
+	struct om_actor_id a = spawn_probe(sys, &race_def, NULL);
+
+	(void)state;
+	race_now = &r;
+	fired = 0;
+	run_in(sys, a, do_start_both, &r);
+	om_sim_advance(sys, 10);
+	assert_int_equal(fired, 1);
+	sys_end(sys);
+}
+
+static void
+test_timers_end_with_their_actor(void **state)
+{
+	struct om_system *sys = sim_new(5);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	struct timing t = { .delay = 10, .period = 1 };
+
+	(void)state;
+	fired = 0;
+	run_in(sys, a, do_start, &t);
+	om_system_stop_actor(sys, a);
+	(void)om_sim_run(sys);
+	om_sim_advance(sys, 100);
+	assert_int_equal(fired, 0);
+	sys_end(sys);
+}
+
+/* --- fds ------------------------------------------------------------------------------------------ */
+
+struct watching {
+	int fd;
+	uint64_t watch;
+	enum om_err err;
+};
+
+static void
+do_watch(struct om_ctx *cx, void *arg)
+{
+	struct watching *w = arg;
+
+	w->err = om_io_watch(cx, w->fd, OM_IO_READ, 42, &w->watch);
+}
+
+static void
+do_rearm(struct om_ctx *cx, void *arg)
+{
+	struct watching *w = arg;
+
+	w->err = om_io_rearm(cx, w->watch, OM_IO_READ);
+}
+
+static void
+do_unwatch(struct om_ctx *cx, void *arg)
+{
+	om_io_unwatch(cx, ((struct watching *)arg)->watch);
+}
+
+static void
+test_watch_is_one_shot(void **state)
+{
+	struct om_system *sys = sim_new(6);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	int fds[2];
+	struct watching w;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	w = (struct watching){ .fd = fds[0] };
+	io_count = 0;
+	run_in(sys, a, do_watch, &w);
+	assert_int_equal(w.err, OM_OK);
+	assert_int_equal(io_count, 0);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	(void)om_sim_run(sys);
+	assert_int_equal(io_count, 1);
+	assert_int_equal(io_ready.cookie, 42);
+	assert_int_equal(io_ready.fd, fds[0]);
+	assert_int_equal(io_ready.watch, w.watch);
+	assert_true((io_ready.events & OM_IO_READ) != 0);
+	(void)om_sim_run(sys);
+	assert_int_equal(io_count, 1); /* still readable: no storm */
+	run_in(sys, a, do_rearm, &w);
+	assert_int_equal(io_count, 2);
+	assert_int_equal(close(fds[1]), 0);
+	run_in(sys, a, do_rearm, &w);
+	assert_int_equal(io_count, 3);
+	assert_true((io_ready.events & OM_IO_ERROR) != 0); /* the other end is gone */
+	run_in(sys, a, do_unwatch, &w);
+	run_in(sys, a, do_rearm, &w);
+	assert_int_equal(w.err, OM_ERR_NOT_FOUND);
+	assert_int_equal(close(fds[0]), 0);
+	w.fd = -1;
+	run_in(sys, a, do_watch, &w);
+	assert_int_not_equal(w.err, OM_OK);
+	sys_end(sys);
+}
+
+/* --- offloaded work ------------------------------------------------------------------------------- */
+
+struct work {
+	unsigned ran, done, dropped;
+	enum om_err result, seen, err;
+};
+
+static enum om_err
+work_fn(void *arg)
+{
+	struct work *w = arg;
+
+	w->ran++;
+	return w->result;
+}
+
+static void
+work_done(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	struct work *w = arg;
+
+	(void)cx;
+	(void)state;
+	w->done++;
+	w->seen = result;
+}
+
+static void
+work_drop(void *arg)
+{
+	((struct work *)arg)->dropped++;
+}
+
+static void
+do_offload(struct om_ctx *cx, void *arg)
+{
+	struct work *w = arg;
+
+	w->err = om_offload(cx, work_fn, w, work_done, work_drop);
+}
+
+static void
+test_work_ends_exactly_once(void **state)
+{
+	unsigned done = 0, dropped = 0, not_run = 0;
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 200; seed++) {
+		struct om_system *sys = sim_new(seed);
+		struct om_actor_id a = spawn_probe(sys, &def, NULL);
+		struct work w[4];
+
+		for (unsigned i = 0; i < 4; i++) {
+			w[i] = (struct work){ .result = OM_ERR_VM };
+			post_call(sys, a, do_offload, &w[i]);
+		}
+		for (uint64_t i = 0; i < seed % 15; i++) {
+			(void)om_sim_step(sys);
+		}
+		om_system_stop_actor(sys, a); /* at a random moment */
+		(void)om_sim_run(sys);
+		for (unsigned i = 0; i < 4; i++) {
+			assert_int_equal(w[i].err, OM_OK);
+			assert_int_equal(w[i].done + w[i].dropped, 1);
+			assert_true(w[i].ran == 1 || w[i].dropped == 1);
+			assert_true(w[i].done == 0 || w[i].seen == OM_ERR_VM);
+			done += w[i].done;
+			dropped += w[i].dropped;
+			not_run += w[i].ran == 0;
+		}
+		sys_end(sys);
+	}
+	assert_true(done > 0 && dropped > 0 && not_run > 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_delays_are_exact),
+		cmocka_unit_test(test_many_random_timers_fire_in_order_of_time),
+		cmocka_unit_test(test_periodic_until_cancelled),
+		cmocka_unit_test(test_cancel_of_a_timer_in_the_mailbox),
+		cmocka_unit_test(test_timers_end_with_their_actor),
+		cmocka_unit_test(test_watch_is_one_shot),
+		cmocka_unit_test(test_work_ends_exactly_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
