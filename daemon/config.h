@@ -152,7 +152,7 @@ void om_config_print(const struct om_config *config, bool origin, struct om_buf 
 void om_config_print_json(const struct om_config *config, struct om_buf *out);
 /* A commented sample of everything, as /etc/omertad/omertad.conf. */
 void om_config_generate(struct om_buf *out);
-/* The settings' part of omertad.conf(5), scdoc source. */
+/* The settings' part of omertad.conf(5), mdoc source. */
 void om_config_generate_man(struct om_buf *out);
 
 /*

@@ -216,15 +216,16 @@ om_config_generate(struct om_buf *out)
 	om_buf_add_str(out, sample_rules);
 }
 
-/* scdoc takes _ and * as markup outside of words. */
+/* mdoc(7): a backslash is written \e; text lines here never begin with a dot. */
 static void
-put_scdoc(struct om_buf *out, const char *text)
+put_mdoc(struct om_buf *out, const char *text)
 {
 	for (; *text != '\0'; text++) {
-		if (strchr("_*\\|<>#", *text) != NULL) {
-			om_buf_add_str(out, "\\");
+		if (*text == '\\') {
+			om_buf_add_str(out, "\\e");
+		} else {
+			om_buf_add(out, text, 1);
 		}
-		om_buf_add(out, text, 1);
 	}
 }
 
@@ -235,26 +236,25 @@ om_config_generate_man(struct om_buf *out)
 
 	for (size_t i = 0; i < OM_CONF_COUNT; i++) {
 		const struct om_conf_info *info = om_conf_info((enum om_conf_item)i);
-		struct om_buf domain = { 0 };
 
 		if ((info->flags & OM_CONF_HIDDEN) != 0) {
 			continue;
 		}
 		if (strcmp(section, info->section) != 0) {
+			om_buf_printf(out, "%s.Ss [%s]\n.Bl -tag -width Ds\n",
+				      section[0] != '\0' ? ".El\n" : "", info->section);
 			section = info->section;
-			om_buf_printf(out, "## [%s]\n\n", section);
 		}
-		put_domain(&domain, info);
-		om_buf_printf(out, "*%s* = ", info->name);
-		put_scdoc(out, info->def[0] != '\0' ? info->def : "(empty)");
-		om_buf_add_str(out, "\n\t");
-		put_scdoc(out, info->help);
-		om_buf_add_str(out, " (");
-		put_scdoc(out, om_buf_cstr(&domain) != NULL ? om_buf_cstr(&domain) : "");
-		om_buf_printf(out, "; %s)\n\n",
+		om_buf_printf(out, ".It Sy %s No = ", info->name);
+		put_mdoc(out, info->def[0] != '\0' ? info->def : "(empty)");
+		om_buf_add_str(out, "\n");
+		put_mdoc(out, info->help);
+		om_buf_add_str(out, "\n(");
+		put_domain(out, info);
+		om_buf_printf(out, "; %s)\n",
 			      (info->flags & OM_CONF_LIVE) != 0 ? "live" : "needs a restart");
-		om_buf_fini(&domain);
 	}
+	om_buf_add_str(out, ".El\n");
 }
 
 /* --- live.conf ------------------------------------------------------------------------------- */

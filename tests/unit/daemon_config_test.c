@@ -632,14 +632,14 @@ test_live_file(void **state)
 static void
 test_manual_has_the_table(void **state)
 {
-	FILE *f = fopen("docs/man/omertad.conf.5.scd", "r");
+	FILE *f = fopen("docs/man/omertad.conf.5", "r");
 	struct om_buf table = { 0 }, page = { 0 };
 	char piece[4096];
 	size_t n;
 
 	(void)state;
 	if (f == NULL) {
-		fail_msg("run from the root of the tree: docs/man/omertad.conf.5.scd not found");
+		fail_msg("run from the root of the tree: docs/man/omertad.conf.5 not found");
 	}
 	while ((n = fread(piece, 1, sizeof(piece), f)) > 0) {
 		om_buf_add(&page, piece, n);
@@ -648,7 +648,7 @@ test_manual_has_the_table(void **state)
 	om_config_generate_man(&table);
 	if (strstr(om_buf_cstr(&page), om_buf_cstr(&table)) == NULL) {
 		fail_msg(
-		    "omertad.conf.5.scd is out of date: put in `omertad config generate --man`");
+		    "omertad.conf.5 is out of date: put in `omertad config generate --man`");
 	}
 	om_buf_fini(&table);
 	om_buf_fini(&page);
