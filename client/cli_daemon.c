@@ -274,6 +274,29 @@ om_cli_pending(struct om_cli *cli)
 	return om_cli_answer(cli, rc, "job.table", table, pending_print);
 }
 
+/* What became of each: "approved 7f3a1c00d00d: queued at level external". */
+static int
+decided_tell(struct om_cli *cli, int rc, uint64_t count, const char *what)
+{
+	if (rc != 0 || cli->json) {
+		return om_cli_counted(cli, rc, count, what);
+	}
+	for (size_t i = 0; i < cli->operand_count; i++) {
+		struct omerta_body *job = NULL;
+		const char *level;
+
+		if (omerta_get(cli->o, cli->operands[i], &job) != 0) {
+			return om_cli_counted(cli, 0, count, what); /* it is done all the same */
+		}
+		level = omerta_get_str(job, "level");
+		(void)om_cli_done(cli, 0, "%s %s: %s%s%s", what, omerta_get_str(job, "job"),
+				  omerta_get_str(job, "state"), level != NULL ? " at level " : "",
+				  level != NULL ? level : "");
+		omerta_body_free(job);
+	}
+	return OM_EXIT_OK;
+}
+
 int
 om_cli_approve(struct om_cli *cli)
 {
@@ -281,7 +304,7 @@ om_cli_approve(struct om_cli *cli)
 	int rc = omerta_approve(cli->o, (const char *const *)cli->operands, cli->operand_count,
 				om_cli_opt(cli, "always") != NULL, &n);
 
-	return om_cli_counted(cli, rc, n, "approved");
+	return decided_tell(cli, rc, n, "approved");
 }
 
 int
@@ -291,7 +314,7 @@ om_cli_deny(struct om_cli *cli)
 	int rc = omerta_deny(cli->o, (const char *const *)cli->operands, cli->operand_count,
 			     om_cli_opt(cli, "reason"), &n);
 
-	return om_cli_counted(cli, rc, n, "denied");
+	return decided_tell(cli, rc, n, "denied");
 }
 
 /* --- top ------------------------------------------------------------------------------------------- */
@@ -334,11 +357,22 @@ om_cli_actors(struct om_cli *cli)
 }
 
 static void
+top_tunnel(struct om_cli_table *t, const struct omerta_body *job)
+{
+	char in[OM_CLI_TEXT], out[OM_CLI_TEXT], both[2 * OM_CLI_TEXT + 4];
+
+	(void)snprintf(both, sizeof(both), "%s / %s",
+		       om_cli_bytes(omerta_get_u64(job, "rx_bytes"), in),
+		       om_cli_bytes(omerta_get_u64(job, "tx_bytes"), out));
+	om_cli_cell(t, omerta_has(job, "rx_bytes") || omerta_has(job, "tx_bytes") ? both : NULL);
+}
+
+static void
 top_jobs(struct om_cli *cli, const struct omerta_body *table)
 {
 	struct om_cli_table t = { .headers = { "JOB", "STATE", "LEVEL", "FROM", "CORES", "MIB",
-					       "TIME", "ABOUT" },
-				  .columns = 8,
+					       "TIME", "TUNNEL IN/OUT", "ABOUT" },
+				  .columns = 9,
 				  .right = 0x70,
 				  .state = 1 };
 	uint64_t now = daemon_now_ms(), since;
@@ -359,6 +393,7 @@ top_jobs(struct om_cli *cli, const struct omerta_body *table)
 		since = since != 0 ? since : omerta_get_u64(job, "started_ms");
 		since = since != 0 ? since : omerta_get_u64(job, "submitted_ms");
 		om_cli_cell(&t, om_cli_clock(now > since ? (int64_t)(now - since) : 0, text));
+		top_tunnel(&t, job);
 		om_cli_cell(&t, omerta_get_str(job, "activity"));
 	}
 	if (t.count > 0) {

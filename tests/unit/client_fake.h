@@ -30,6 +30,14 @@ __tsan_default_suppressions(void)
 	return "race:libzmq.so\n";
 }
 
+/* A test that forks the program starts ZeroMQ's threads in the child. */
+const char *__tsan_default_options(void);
+const char *
+__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
+
 struct fake;
 
 struct fake_request {
@@ -45,7 +53,7 @@ struct fake {
 	char dir[64];
 	char endpoint[128];
 	fake_fn *fn;
-	void *arg;
+	_Atomic(void *) arg; /* a test may change it between two requests */
 	const char *curve_secret; /* with a tcp endpoint */
 	atomic_uint seen;
 

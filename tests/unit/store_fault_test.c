@@ -293,6 +293,52 @@ test_a_doomed_group_stays_doomed(void **state)
 	assert_true(doomed > 0);
 }
 
+static int
+keep_some(void *arg)
+{
+	uint64_t *seed = arg;
+
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (int)(*seed >> 63);
+}
+
+/*
+ * The power fails at every operation on the disk, and of what was not synced any part is gone.
+ * Everything acknowledged is there.  (This is what synchronous=FULL is for.)
+ */
+static void
+test_power_cut_anywhere(void **state)
+{
+	struct acked acked;
+	uint64_t seed = 1;
+	int at, hit;
+
+	(void)state;
+	for (at = 1, hit = 1; hit; at++) {
+		void *one = NULL;
+		struct fx *fx;
+
+		assert_int_equal(fault_setup(&one), 0);
+		fx = one;
+		fault_track = 1;
+		/* From this operation on nothing reaches the disk any more. */
+		fault_set(FAULT_WRITE | FAULT_SYNC | FAULT_TRUNCATE, at, SQLITE_IOERR, 1);
+		script_run(fx, &acked);
+		hit = fault.failed;
+		fault_set(FAULT_WRITE | FAULT_SYNC | FAULT_TRUNCATE, 1, SQLITE_IOERR, 1);
+		fault_track = 0;
+		fault_power_cut(keep_some, &seed);
+		fx_close(fx);
+		fault_clear();
+		fx_open(fx);
+		script_verify(fx, &acked, false);
+		fx_put(fx, "after");
+		assert_false(fx_verify(fx, NULL).broken);
+		assert_int_equal(fault_teardown(&one), 0);
+	}
+	assert_true(at > 100);
+}
+
 /* A real file system without room. */
 static void
 test_full_disk(void **state)
@@ -365,6 +411,7 @@ main(void)
 		T(test_failed_fsync_leaves_nothing_behind),
 		T(test_nothing_is_written_while_fsync_fails),
 		T(test_a_doomed_group_stays_doomed),
+		cmocka_unit_test(test_power_cut_anywhere),
 		cmocka_unit_test(test_full_disk),
 	};
 

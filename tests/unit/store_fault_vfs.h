@@ -8,6 +8,7 @@
  * `stays` is set.  Only those in `ops` are counted.
  */
 #include <sqlite3.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { FAULT_WRITE = 1, FAULT_SYNC = 2, FAULT_TRUNCATE = 4, FAULT_READ = 8 };
@@ -18,10 +19,23 @@ static struct {
 	int seen, failed;
 } fault;
 
+/* A write that no fsync has followed: what was there before. */
+struct fault_undo {
+	struct fault_undo *next;
+	sqlite3_int64 at, size; /* size: of the file before */
+	int len, had; /* had: bytes of old content */
+	char old[];
+};
+
 struct fault_file {
 	sqlite3_file base;
 	sqlite3_file *real;
+	struct fault_file *next;
+	struct fault_undo *undo; /* the newest first */
 };
+
+static struct fault_file *fault_files;
+static int fault_track; /* keep what power_cut needs */
 
 static sqlite3_vfs fault_vfs;
 static sqlite3_vfs *fault_real;
@@ -63,7 +77,6 @@ fault_hits(int op)
 		return FAULT_REAL(f)->pMethods->name pass; \
 	}
 
-FAULT_PASS(int, xClose, (sqlite3_file * f), (FAULT_REAL(f)))
 FAULT_PASS(int, xFileSize, (sqlite3_file * f, sqlite3_int64 *n), (FAULT_REAL(f), n))
 FAULT_PASS(int, xLock, (sqlite3_file * f, int l), (FAULT_REAL(f), l))
 FAULT_PASS(int, xUnlock, (sqlite3_file * f, int l), (FAULT_REAL(f), l))
@@ -75,6 +88,89 @@ FAULT_PASS(int, xShmMap, (sqlite3_file * f, int p, int s, int e, void volatile *
 	   (FAULT_REAL(f), p, s, e, o))
 FAULT_PASS(int, xShmLock, (sqlite3_file * f, int o, int n, int fl), (FAULT_REAL(f), o, n, fl))
 FAULT_PASS(int, xShmUnmap, (sqlite3_file * f, int d), (FAULT_REAL(f), d))
+
+static void
+fault_forget(struct fault_file *file)
+{
+	struct fault_undo *u;
+
+	while ((u = file->undo) != NULL) {
+		file->undo = u->next;
+		free(u);
+	}
+}
+
+static int
+fault_xClose(sqlite3_file *f)
+{
+	struct fault_file *file = (struct fault_file *)(void *)f, **at = &fault_files;
+
+	while (*at != NULL && *at != file) {
+		at = &(*at)->next;
+	}
+	if (*at != NULL) {
+		*at = file->next;
+	}
+	fault_forget(file);
+	return file->real->pMethods->xClose(file->real);
+}
+
+/* Remembers what a write or a truncation is about to destroy. */
+static void
+fault_remember(sqlite3_file *f, sqlite3_int64 at, int len)
+{
+	struct fault_file *file = (struct fault_file *)(void *)f;
+	struct fault_undo *u;
+
+	if (!fault_track) {
+		return;
+	}
+	u = malloc(sizeof(*u) + (size_t)len);
+	if (u == NULL) {
+		abort();
+	}
+	u->at = at;
+	u->len = len;
+	(void)file->real->pMethods->xFileSize(file->real, &u->size);
+	u->had = u->size <= at ? 0 : u->size - at < len ? (int)(u->size - at) : len;
+	if (u->had > 0 &&
+	    file->real->pMethods->xRead(file->real, u->old, u->had, at) != SQLITE_OK) {
+		abort();
+	}
+	u->next = file->undo;
+	file->undo = u;
+}
+
+/*
+ * The power fails: of the writes that no fsync has followed, any may have reached the disk and any
+ * may not, in any order.  `keep` decides for each.  Truncations that were not synced are undone.
+ */
+static inline void
+fault_power_cut(int (*keep)(void *arg), void *arg)
+{
+	struct fault_file *file;
+	struct fault_undo *u;
+
+	for (file = fault_files; file != NULL; file = file->next) {
+		sqlite3_int64 size;
+
+		for (u = file->undo; u != NULL; u = u->next) {
+			if (u->len > 0 && keep(arg)) {
+				continue;
+			}
+			if (u->had > 0) {
+				(void)file->real->pMethods->xWrite(file->real, u->old, u->had,
+								   u->at);
+			}
+			(void)file->real->pMethods->xFileSize(file->real, &size);
+			if (u->len > 0 && u->had < u->len && u->at + u->len >= size) {
+				(void)file->real->pMethods->xTruncate(
+				    file->real, u->size > u->at ? u->size : u->at);
+			}
+		}
+		fault_forget(file);
+	}
+}
 
 static void
 fault_xShmBarrier(sqlite3_file *f)
@@ -97,6 +193,7 @@ fault_xWrite(sqlite3_file *f, const void *data, int n, sqlite3_int64 at)
 		(void)FAULT_REAL(f)->pMethods->xWrite(FAULT_REAL(f), data, n / 2, at);
 		return fault.rc;
 	}
+	fault_remember(f, at, n);
 	return FAULT_REAL(f)->pMethods->xWrite(FAULT_REAL(f), data, n, at);
 }
 
@@ -110,8 +207,11 @@ fault_xTruncate(sqlite3_file *f, sqlite3_int64 n)
 static int
 fault_xSync(sqlite3_file *f, int flags)
 {
-	return fault_hits(FAULT_SYNC) ? fault.rc
-				      : FAULT_REAL(f)->pMethods->xSync(FAULT_REAL(f), flags);
+	if (fault_hits(FAULT_SYNC)) {
+		return fault.rc;
+	}
+	fault_forget((struct fault_file *)(void *)f);
+	return FAULT_REAL(f)->pMethods->xSync(FAULT_REAL(f), flags);
 }
 
 static const sqlite3_io_methods fault_io = {
@@ -144,6 +244,12 @@ fault_xOpen(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *f, int flags,
 	file->real = (sqlite3_file *)(void *)(file + 1);
 	rc = fault_real->xOpen(fault_real, name, file->real, flags, out);
 	file->base.pMethods = file->real->pMethods == NULL ? NULL : &fault_io;
+	file->undo = NULL;
+	file->next = NULL;
+	if (file->base.pMethods != NULL) {
+		file->next = fault_files;
+		fault_files = file;
+	}
 	return rc;
 }
 
