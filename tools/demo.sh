@@ -105,7 +105,8 @@ echo "== the daemon stops"
 kill -TERM "$daemon"
 wait "$daemon" || die "the daemon's exit status is $?"
 daemon=
-sqlite3 "$dir/state/ledger.sqlite" 'select * from job' 2>/dev/null | cut -c1-150 | sed 's/^/   ledger: /' || true
+sqlite3 "$dir/state/ledger.db" 'select id, state, exit_code, wall_ms, cpu_ms, mem_peak_kib from jobs' |
+	sed 's/^/   sqlite3: /'
 left=$(pgrep -f "$dir" || true)
 [ -z "$left" ] || die "processes are left: $left"
 

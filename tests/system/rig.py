@@ -31,8 +31,9 @@ def sweep():
         pid = path.split(".")[1]
         if not os.path.exists(f"/proc/{pid}"):
             subprocess.run(["pkill", "-KILL", "-f", path])
-            for line in reversed(open("/proc/mounts").read().splitlines()):
-                place = line.split()[1]
+            with open("/proc/mounts") as f:
+                mounts = [line.split()[1] for line in f]
+            for place in reversed(mounts):
                 if place.startswith(path):
                     subprocess.run(["umount", "-l", place])
             shutil.rmtree(path, ignore_errors=True)
@@ -58,7 +59,7 @@ class Daemon:
         self.dir = dir or tempfile.mkdtemp(prefix=f"omerta-test.{os.getpid()}.", dir="/tmp")
         os.chmod(self.dir, 0o711)
         self.config = config
-        self.process = None
+        self.process = self.pump = None
         self.log = []
 
     @property
@@ -106,13 +107,20 @@ class Daemon:
     def kill9(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        self.pump.wait()
+        self.pipes_end()
+
+    def pipes_end(self):
+        if self.pump:
+            self.pump.wait()
+            self.out.close()
+            self.logfile.close()
+            self.pump = None
 
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(timeout=60)
-            self.pump.wait()
+        self.pipes_end()
         return self.process.returncode if self.process else 0
 
     def left(self):
