@@ -10,56 +10,16 @@
  * 2. A change is checked, then durable, then in force, then answered.  If broken: an operator is told
  *    of a change that a crash undoes.
  */
-#include "actors/filter_manager.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
-#include "actors/filter_rules.h"
+#include "actors/filter_manager_impl.h"
 #include "actors/names.h"
-#include "base/assert.h"
 #include "base/log.h"
 #include "msg/codec.h"
 
-#define FILTER_MAGIC      0x666c7472u
-#define LEDGER_TIMEOUT_MS 30000
-#define LOAD_RETRY_MS     1000
-#define KIND_REMOVED      "removed"
-#define LIST_TRUSTED      "trusted"
-#define LIST_BLOCKED      "blocked"
-#define LIST_RULES        "rules"
-
-enum load_step { LOAD_TRUSTED, LOAD_BLOCKED, LOAD_RULES, LOADED };
-
-/* A change on its way to the ledger. */
-struct change {
-	LIST_ENTRY(change) link;
-	struct om_bus_request rq;
-	enum om_msg_type what;
-	struct om_arena arena; /* holds the strings of rule */
-	struct om_rule rule; /* for lists: the name alone */
-};
-
-struct filter_manager {
-	uint32_t magic;
-	const struct om_filter_manager_conf *conf;
-	struct om_wall (*wall)(void);
-	struct om_filter *filter;
-	enum load_step load;
-	struct om_name_set base_trusted, base_blocked; /* the configuration's own */
-	struct om_name_set base_rules;
-	LIST_HEAD(, change) changes;
-};
-
-static struct filter_manager *
-fm_of(void *state)
-{
-	struct filter_manager *fm = state;
-
-	OM_ASSERT(fm->magic == FILTER_MAGIC);
-	return fm;
-}
+#define LOAD_RETRY_MS 1000
 
 /* --- loading ---------------------------------------------------------------------------------- */
 
@@ -183,8 +143,8 @@ tell_result(const struct om_filter_result *r, struct om_filter_decision *out)
 	}
 }
 
-static enum om_err
-not_loaded(struct om_service *sv, const struct om_in *in)
+enum om_err
+filter_not_loaded(struct om_service *sv, const struct om_in *in)
 {
 	return om_service_reply_err(sv, in, OM_ERR_STATE,
 				    "the filter is reading its lists, try again");
@@ -201,7 +161,7 @@ fm_on_decide(struct om_service *sv, void *state, const struct om_in *in)
 		return OM_ERR_DENIED;
 	}
 	if (fm->load != LOADED) {
-		return not_loaded(sv, in);
+		return filter_not_loaded(sv, in);
 	}
 	om_filter_decide(fm->filter, in->body, fm->wall(), &result);
 	tell_result(&result, &out);
@@ -247,7 +207,7 @@ fm_on_test(struct om_service *sv, void *state, const struct om_in *in)
 		return OM_ERR_DENIED;
 	}
 	if (fm->load != LOADED) {
-		return not_loaded(sv, in);
+		return filter_not_loaded(sv, in);
 	}
 	trace = calloc(1, sizeof(*trace));
 	if (trace == NULL) {
@@ -261,258 +221,6 @@ fm_on_test(struct om_service *sv, void *state, const struct om_in *in)
 	om_arena_fini(&trace->arena);
 	free(trace);
 	return err;
-}
-
-/* --- changes ---------------------------------------------------------------------------------- */
-
-static void
-change_free(struct change *c)
-{
-	LIST_REMOVE(c, link);
-	om_arena_fini(&c->arena);
-	free(c);
-}
-
-static enum om_err
-change_copy(struct change *c, const struct om_rule *from)
-{
-	struct om_buf buf = { 0 };
-	struct om_why why;
-	enum om_err err;
-	char *bytes;
-
-	err = om_body_encode(OM_BODY_rule, from, &buf);
-	if (err != OM_OK) {
-		goto out;
-	}
-	bytes = om_arena_str(&c->arena, (struct om_str){ (const char *)buf.data, buf.len });
-	if (bytes == NULL) {
-		err = OM_ERR_NOMEM;
-		goto out;
-	}
-	err = om_body_decode(OM_BODY_rule, (struct om_bin){ (const uint8_t *)bytes, buf.len },
-			     &c->rule, &c->arena, &why);
-out:
-	om_buf_fini(&buf);
-	return err;
-}
-
-static void
-apply_name(struct om_name_set *set, struct om_str name, bool add)
-{
-	if (!add) {
-		(void)om_name_set_remove(set, name);
-	} else if (om_name_set_add(set, name) != OM_OK) {
-		om_error("filter.change", "out of memory: \"%.*s\" is in force from the next start",
-			 OM_STR_ARG(name));
-	}
-}
-
-static enum om_err
-apply(struct filter_manager *fm, const struct change *c, struct om_why *why)
-{
-	struct om_filter *f = fm->filter;
-
-	switch ((int)c->what) {
-	case OM_MSG_CONFIG_TRUST:
-	case OM_MSG_CONFIG_UNTRUST:
-		apply_name(om_filter_trusted(f), c->rule.name, c->what == OM_MSG_CONFIG_TRUST);
-		return OM_OK;
-	case OM_MSG_CONFIG_BLOCK:
-	case OM_MSG_CONFIG_UNBLOCK:
-		apply_name(om_filter_blocked(f), c->rule.name, c->what == OM_MSG_CONFIG_BLOCK);
-		return OM_OK;
-	case OM_MSG_RULES_REMOVE:
-		(void)om_filter_rule_remove(f, c->rule.name);
-		return OM_OK;
-	default:
-		return om_filter_rule_put(f, &c->rule, om_filter_rule_has(f, c->rule.name), why);
-	}
-}
-
-static void
-fm_on_set(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct filter_manager *fm = fm_of(state);
-	struct change *c = (struct change *)(uintptr_t)answer->cookie;
-	struct om_why why = { "" };
-	struct om_empty ok = { 0 };
-	enum om_err err = answer->err;
-
-	if (err != OM_OK) {
-		om_service_reply_err_to(sv, &c->rq, err, answer->text);
-	} else {
-		err = apply(fm, c, &why);
-		if (err == OM_OK) {
-			om_service_reply_to(sv, &c->rq, OM_MSG_OK, &ok);
-		} else {
-			om_service_reply_err_to(sv, &c->rq, err, why.text);
-		}
-	}
-	change_free(c);
-}
-
-/* Writes the change; it is applied and answered when it is durable. */
-static enum om_err
-change_send(struct om_service *sv, struct filter_manager *fm, const struct om_in *in,
-	    const struct om_rule *rule, struct om_ledger_set *set)
-{
-	struct change *c;
-	enum om_err err;
-
-	if (fm->load != LOADED) {
-		return not_loaded(sv, in);
-	}
-	c = calloc(1, sizeof(*c));
-	if (c == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	LIST_INSERT_HEAD(&fm->changes, c, link);
-	c->what = in->type;
-	err = change_copy(c, rule);
-	if (err == OM_OK) {
-		set->key = rule->name;
-		OM_SET(set, ledger_set, by, om_str_of(in->caller->peer));
-		err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SET, set, NULL, LEDGER_TIMEOUT_MS,
-				     fm_on_set, (uintptr_t)c);
-	}
-	if (err != OM_OK) {
-		change_free(c);
-		return err;
-	}
-	c->rq = om_service_later(sv, in);
-	return OM_OK;
-}
-
-/* trust, untrust, block, unblock. */
-static enum om_err
-change_name(struct om_service *sv, struct filter_manager *fm, const struct om_in *in,
-	    const char *list, const struct om_name_set *base, bool add)
-{
-	const struct om_list_change *m = in->body;
-	const struct om_rule as_rule = { .name = m->value };
-	struct om_ledger_set set = { .list = om_str_of(list) };
-	bool in_base = om_name_set_has(base, m->value);
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	if (m->value.len == 0) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID, "the name is empty");
-	}
-	if (add == in_base) { /* as the configuration has it: no difference to store */
-		OM_SET(&set, ledger_set, remove, true);
-	} else {
-		OM_SET(&set, ledger_set, value,
-		       ((struct om_bin){ (const uint8_t *)(add ? "+" : "-"), 1 }));
-	}
-	return change_send(sv, fm, in, &as_rule, &set);
-}
-
-static enum om_err
-fm_on_trust(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct filter_manager *fm = fm_of(state);
-
-	return change_name(sv, fm, in, LIST_TRUSTED, &fm->base_trusted,
-			   in->type == OM_MSG_CONFIG_TRUST);
-}
-
-static enum om_err
-fm_on_block(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct filter_manager *fm = fm_of(state);
-
-	return change_name(sv, fm, in, LIST_BLOCKED, &fm->base_blocked,
-			   in->type == OM_MSG_CONFIG_BLOCK);
-}
-
-static enum om_err
-store_rule(struct om_service *sv, struct filter_manager *fm, const struct om_in *in,
-	   const struct om_rule *rule)
-{
-	struct om_ledger_set set = { .list = OM_STR(LIST_RULES) };
-	struct om_buf buf = { 0 };
-	enum om_err err;
-
-	err = om_body_encode(OM_BODY_rule, rule, &buf);
-	if (err == OM_OK) {
-		OM_SET(&set, ledger_set, value, ((struct om_bin){ buf.data, buf.len }));
-		err = change_send(sv, fm, in, rule, &set);
-	}
-	om_buf_fini(&buf);
-	return err;
-}
-
-static enum om_err
-fm_on_rule(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct filter_manager *fm = fm_of(state);
-	struct om_rule rule = *(const struct om_rule *)in->body;
-	bool known = om_filter_rule_has(fm->filter, rule.name);
-	struct om_why why = { "" };
-	enum om_err err;
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	if (known != (in->type == OM_MSG_RULES_CHANGE)) {
-		return om_service_reply_err(sv, in, known ? OM_ERR_EXISTS : OM_ERR_NOT_FOUND,
-					    "there is %s rule \"%.*s\"", known ? "already a" : "no",
-					    OM_STR_ARG(rule.name));
-	}
-	if (!known && om_filter_rule_count(fm->filter) >= OM_FILTER_RULES_MAX) {
-		return om_service_reply_err(sv, in, OM_ERR_FULL, "there are %d rules already",
-					    OM_FILTER_RULES_MAX);
-	}
-	rule.has &= ~(UINT64_C(1) << OM_FIELD_rule_hits);
-	err = om_filter_rule_check(&rule, &why);
-	if (err != OM_OK) {
-		return om_service_reply_err(sv, in, err, "%s", why.text);
-	}
-	return store_rule(sv, fm, in, &rule);
-}
-
-/* The rule with this name; false: there is none. */
-static bool
-rule_find(const struct filter_manager *fm, struct om_str name, struct om_rule *out)
-{
-	for (size_t i = 0; i < om_filter_rule_count(fm->filter); i++) {
-		om_filter_rule_at(fm->filter, i, out);
-		if (om_str_eq(out->name, name)) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static enum om_err
-fm_on_rule_ref(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct filter_manager *fm = fm_of(state);
-	const struct om_rule_ref *m = in->body;
-	struct om_ledger_set set = { .list = OM_STR(LIST_RULES) };
-	struct om_rule rule;
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	if (!rule_find(fm, m->name, &rule)) {
-		return om_service_reply_err(sv, in, OM_ERR_NOT_FOUND, "there is no rule \"%.*s\"",
-					    OM_STR_ARG(m->name));
-	}
-	rule.has &= ~(UINT64_C(1) << OM_FIELD_rule_hits);
-	if (in->type != OM_MSG_RULES_REMOVE) {
-		OM_SET(&rule, rule, enabled, in->type == OM_MSG_RULES_ENABLE);
-		return store_rule(sv, fm, in, &rule);
-	}
-	if (om_name_set_has(&fm->base_rules, m->name)) {
-		struct om_rule gone = { .name = m->name, .kind = OM_STR(KIND_REMOVED) };
-
-		return store_rule(sv, fm, in, &gone);
-	}
-	OM_SET(&set, ledger_set, remove, true);
-	return change_send(sv, fm, in, &rule, &set);
 }
 
 /* --- lists and counters ------------------------------------------------------------------------- */
@@ -684,12 +392,7 @@ fm_stop(struct om_service *sv, void *state, enum om_err why)
 	struct filter_manager *fm = state;
 
 	(void)why;
-	while (!LIST_EMPTY(&fm->changes)) {
-		struct change *c = LIST_FIRST(&fm->changes);
-
-		om_service_reply_err_to(sv, &c->rq, OM_ERR_SHUTDOWN, "the filter has stopped");
-		change_free(c);
-	}
+	filter_changes_fini(sv, fm);
 	om_name_set_fini(&fm->base_trusted);
 	om_name_set_fini(&fm->base_blocked);
 	om_name_set_fini(&fm->base_rules);
@@ -697,14 +400,14 @@ fm_stop(struct om_service *sv, void *state, enum om_err why)
 }
 
 static const struct om_service_handler fm_handlers[] = {
-	{ OM_MSG_FILTER_DECIDE, fm_on_decide },  { OM_MSG_RULES_TEST, fm_on_test },
-	{ OM_MSG_RULES_LIST, fm_on_rules },      { OM_MSG_RULES_ADD, fm_on_rule },
-	{ OM_MSG_RULES_CHANGE, fm_on_rule },     { OM_MSG_RULES_REMOVE, fm_on_rule_ref },
-	{ OM_MSG_RULES_ENABLE, fm_on_rule_ref }, { OM_MSG_RULES_DISABLE, fm_on_rule_ref },
-	{ OM_MSG_CONFIG_TRUST, fm_on_trust },    { OM_MSG_CONFIG_UNTRUST, fm_on_trust },
-	{ OM_MSG_CONFIG_TRUSTED, fm_on_list },   { OM_MSG_CONFIG_BLOCK, fm_on_block },
-	{ OM_MSG_CONFIG_UNBLOCK, fm_on_block },  { OM_MSG_CONFIG_BLOCKED, fm_on_list },
-	{ OM_MSG_FILTER_STATS, fm_on_stats },    { OM_MSG_FILTER_RESET, fm_on_reset },
+	{ OM_MSG_FILTER_DECIDE, fm_on_decide },      { OM_MSG_RULES_TEST, fm_on_test },
+	{ OM_MSG_RULES_LIST, fm_on_rules },          { OM_MSG_RULES_ADD, filter_on_rule },
+	{ OM_MSG_RULES_CHANGE, filter_on_rule },     { OM_MSG_RULES_REMOVE, filter_on_rule_ref },
+	{ OM_MSG_RULES_ENABLE, filter_on_rule_ref }, { OM_MSG_RULES_DISABLE, filter_on_rule_ref },
+	{ OM_MSG_CONFIG_TRUST, filter_on_trust },    { OM_MSG_CONFIG_UNTRUST, filter_on_trust },
+	{ OM_MSG_CONFIG_TRUSTED, fm_on_list },       { OM_MSG_CONFIG_BLOCK, filter_on_block },
+	{ OM_MSG_CONFIG_UNBLOCK, filter_on_block },  { OM_MSG_CONFIG_BLOCKED, fm_on_list },
+	{ OM_MSG_FILTER_STATS, fm_on_stats },        { OM_MSG_FILTER_RESET, fm_on_reset },
 };
 
 const struct om_service_def om_filter_manager_service = {

@@ -12,60 +12,16 @@
  * 3. `passed` counts the jobs that started while this one was the first that did not fit; it is in the
  *    job, so the next first job starts at zero and the wait of each is bounded.
  */
-#include "actors/job_order.h"
 
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
-#include "actors/name_table.h"
-#include "actors/time_heap.h"
+#include "actors/job_order_impl.h"
 #include "base/assert.h"
 #include "base/id.h"
 
 #define CACHE_LINE 64
-
-enum where { READY, DELAYED, HELD, RUNNING, PLACES };
-
-struct job {
-	struct om_name_node by_id; /* first */
-	TAILQ_ENTRY(job) link; /* READY, RUNNING */
-	struct om_time_node due; /* DELAYED */
-	int64_t not_before_ns;
-	int64_t ready_ns; /* when it came into its line, for ageing */
-	uint32_t cores, mem_mib;
-	uint32_t passed; /* jobs that started while this one was the first that did not fit */
-	uint8_t level, where;
-	bool cancelled; /* RUNNING: a put-back is its end */
-	uint8_t id_len;
-	char id[];
-};
-
-TAILQ_HEAD(line, job);
-
-struct om_job_order {
-	struct om_order_limits limits;
-	struct om_name_table by_id;
-	struct line ready[OM_LEVELS];
-	uint64_t ready_count[OM_LEVELS];
-	struct line running;
-	struct om_time_heap delayed;
-	uint64_t in[PLACES];
-	uint64_t cores_used, mem_used;
-	uint64_t total_queued, total_completed, total_failed, total_cancelled;
-	bool paused;
-	char pause_reason[OM_ORDER_TEXT_MAX + 1];
-};
-
-static struct om_str
-job_id(const struct om_name_node *node)
-{
-	const struct job *job = (const struct job *)node;
-
-	return (struct om_str){ job->id, job->id_len };
-}
 
 static struct job *
 job_find(const struct om_job_order *o, struct om_str id)
@@ -92,7 +48,7 @@ om_job_order_new(const struct om_order_limits *limits, struct om_job_order **out
 		return OM_ERR_NOMEM;
 	}
 	o->limits = *limits;
-	om_name_table_init(&o->by_id, job_id);
+	om_name_table_init(&o->by_id, job_order_id);
 	for (unsigned i = 0; i < OM_LEVELS; i++) {
 		TAILQ_INIT(&o->ready[i]);
 	}
@@ -301,15 +257,6 @@ wake_delayed(struct om_job_order *o, struct om_wall now)
 	}
 }
 
-static bool
-fits_now(const struct om_job_order *o, const struct job *job)
-{
-	const struct om_order_limits *l = &o->limits;
-
-	return (l->cores_total == 0 || o->cores_used + job->cores <= l->cores_total) &&
-	       (l->mem_mib_total == 0 || o->mem_used + job->mem_mib <= l->mem_mib_total);
-}
-
 /* The level at which a line's first job competes now: its own, or higher by ageing. */
 static int64_t
 competes_at(const struct om_job_order *o, unsigned level, struct om_wall now)
@@ -351,7 +298,7 @@ find_startable(struct om_job_order *o, struct om_wall now)
 	for (unsigned i = 0; i < OM_LEVELS; i++) {
 		TAILQ_FOREACH(job, &o->ready[order[i]], link)
 		{
-			if (fits_now(o, job)) {
+			if (job_order_fits(o, job)) {
 				if (blocked != NULL) {
 					blocked->passed++;
 				}
@@ -372,7 +319,7 @@ static void
 job_tell(const struct job *job, struct om_order_job *out)
 {
 	*out = (struct om_order_job){
-		.id = job_id(&job->by_id),
+		.id = job_order_id(&job->by_id),
 		.level = (enum om_job_level)job->level,
 		.cores = job->cores,
 		.mem_mib = job->mem_mib,
@@ -582,91 +529,4 @@ om_job_order_set_max_jobs(struct om_job_order *o, uint64_t max_jobs)
 	}
 	o->limits.max_jobs = max_jobs;
 	return OM_OK;
-}
-
-/* --- what can be seen --------------------------------------------------------------------------- */
-
-void
-om_job_order_stats(const struct om_job_order *o, struct om_order_stats *out)
-{
-	uint64_t ended = o->total_completed + o->total_failed;
-
-	*out = (struct om_order_stats){
-		.queued = o->in[READY] + o->in[DELAYED] + o->in[HELD],
-		.held = o->in[HELD],
-		.delayed = o->in[DELAYED],
-		.running = o->in[RUNNING],
-		.cores_used = o->cores_used,
-		.mem_mib_used = o->mem_used,
-		.total_queued = o->total_queued,
-		.total_completed = o->total_completed,
-		.total_failed = o->total_failed,
-		.total_cancelled = o->total_cancelled,
-		.success_rate = ended == 0 ? 0.0 : (double)o->total_completed / (double)ended,
-	};
-}
-
-const struct om_order_limits *
-om_job_order_limits(const struct om_job_order *o)
-{
-	return &o->limits;
-}
-
-bool
-om_job_order_waiting(const struct om_job_order *o, enum om_job_level level, char *text,
-		     size_t text_size)
-{
-	const struct om_order_limits *l = &o->limits;
-	const struct job *job = TAILQ_FIRST(&o->ready[level]);
-	int len;
-
-	if (job == NULL) {
-		return false;
-	}
-	len = snprintf(text, text_size, "%s: job %.*s waits: ", om_job_level_text(level),
-		       OM_STR_ARG(job_id(&job->by_id)));
-	if (len < 0 || (size_t)len >= text_size) {
-		return true;
-	}
-	text += len;
-	text_size -= (size_t)len;
-	if (o->paused) {
-		(void)snprintf(text, text_size, "the queue is paused%s%s",
-			       o->pause_reason[0] != '\0' ? ": " : "", o->pause_reason);
-	} else if (o->in[RUNNING] >= l->max_jobs) {
-		(void)snprintf(text, text_size, "%llu of %llu jobs are running",
-			       (unsigned long long)o->in[RUNNING], (unsigned long long)l->max_jobs);
-	} else if (l->cores_total != 0 && o->cores_used + job->cores > l->cores_total) {
-		(void)snprintf(text, text_size, "it wants %u cores, %llu of %llu are free",
-			       job->cores, (unsigned long long)(l->cores_total - o->cores_used),
-			       (unsigned long long)l->cores_total);
-	} else if (!fits_now(o, job)) {
-		(void)snprintf(text, text_size, "it wants %u MiB, %llu of %llu are free",
-			       job->mem_mib, (unsigned long long)(l->mem_mib_total - o->mem_used),
-			       (unsigned long long)l->mem_mib_total);
-	} else {
-		(void)snprintf(text, text_size, "jobs before it have reserved the room");
-	}
-	return true;
-}
-
-struct om_wall
-om_job_order_due(const struct om_job_order *o)
-{
-	const struct om_time_node *due = om_time_heap_first(&o->delayed);
-
-	return (struct om_wall){ due == NULL ? 0 : due->at };
-}
-
-struct om_str
-om_job_order_running(const struct om_job_order *o, struct om_order_walk *walk)
-{
-	const struct job *job = walk->begun ? walk->next : TAILQ_FIRST(&o->running);
-
-	if (job == NULL) {
-		return (struct om_str){ NULL, 0 };
-	}
-	walk->begun = true;
-	walk->next = TAILQ_NEXT(job, link);
-	return job_id(&job->by_id);
 }

@@ -4,9 +4,11 @@
 
 /*
  * The provider's state, shared by its files:
- *   provider.c          the actor; submitting
+ *   provider.c          the actor
+ *   provider_submit.c   submitting
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
  *   provider_verbs.c    wait, cancel, approve, deny, hold, release
+ *   provider_bulk.c     cancelling many
  *   provider_recover.c  at the start: what the ledger has; draining at the end
  */
 #include <sys/queue.h>
@@ -162,6 +164,26 @@ enum om_err provider_on_refs(struct om_service *sv, void *state, const struct om
 /* Sets not_before and held of `add`, and *requeue, as the stored body says. */
 void provider_spec_timing(struct provider *p, const struct om_ledger_spec *spec,
 			  struct om_queue_add *add, bool *requeue);
+
+/* --- provider_submit.c ------------------------------------------------------------------------ */
+
+enum om_err provider_on_submit(struct om_service *sv, void *state, const struct om_in *in);
+void provider_submits_fini(struct om_service *sv, struct provider *p);
+
+/* --- provider_verbs.c for provider_bulk.c, and back -------------------------------------------- */
+
+/* One task more of the verb; NULL: too many, or no memory. */
+struct provider_task *provider_task_new(struct provider *p, struct provider_verb *verb);
+/* Does what the verb does, to a row that the caller may touch. */
+void provider_task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+		       const struct om_job_info *info);
+void provider_verb_failed(struct provider_verb *verb, enum om_err err, const char *text);
+/* One task less, or the making of tasks is over; answers and frees the verb after the last. */
+void provider_verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *verb);
+/* INVALID: the verb is as it was.  Else it answers by itself. */
+enum om_err provider_bulk_begin(struct om_service *sv, struct provider *p,
+				struct provider_verb *verb, const struct om_job_cancel *m);
+void provider_bulk_page(struct om_service *sv, struct provider *p, struct provider_verb *verb);
 
 /* --- provider_recover.c ----------------------------------------------------------------------- */
 

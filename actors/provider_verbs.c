@@ -20,10 +20,6 @@
 
 #define WAIT_DEFAULT_MS (UINT64_C(24) * 3600 * 1000)
 
-static void task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
-		     const struct om_job_info *info);
-static void verb_next_page(struct om_service *sv, struct provider *p, struct provider_verb *verb);
-
 static struct provider_task *
 task_of(const struct om_bus_answer *answer)
 {
@@ -57,16 +53,16 @@ verb_free(struct provider *p, struct provider_verb *verb)
 	free(verb);
 }
 
-static void
-verb_failed(struct provider_verb *verb, enum om_err err, const char *text)
+void
+provider_verb_failed(struct provider_verb *verb, enum om_err err, const char *text)
 {
 	verb->err = err;
 	(void)snprintf(verb->err_text, sizeof(verb->err_text), "%s", text);
 }
 
 /* One task less, or the making of tasks is over. */
-static void
-verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *verb)
+void
+provider_verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *verb)
 {
 	struct om_count count = { .count = verb->done };
 
@@ -74,7 +70,7 @@ verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *ver
 		return;
 	}
 	if (verb->bulk && verb->cursor[0] != '\0' && verb->err != OM_ERR_SHUTDOWN) {
-		verb_next_page(sv, p, verb);
+		provider_bulk_page(sv, p, verb);
 		return;
 	}
 	if (verb->done > 0 || verb->err == OM_OK) {
@@ -87,8 +83,8 @@ verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *ver
 
 /* --- tasks ------------------------------------------------------------------------------------ */
 
-static struct provider_task *
-task_new(struct provider *p, struct provider_verb *verb)
+struct provider_task *
+provider_task_new(struct provider *p, struct provider_verb *verb)
 {
 	struct provider_task *task;
 
@@ -124,10 +120,10 @@ task_finish(struct om_service *sv, struct provider *p, struct provider_task *tas
 	if (err == OM_OK) {
 		verb->done++;
 	} else {
-		verb_failed(verb, err, text);
+		provider_verb_failed(verb, err, text);
 	}
 	task_free(p, task);
-	verb_unpend(sv, p, verb);
+	provider_verb_unpend(sv, p, verb);
 }
 
 /* Asks and, when that is not possible, finishes the task. */
@@ -176,17 +172,17 @@ task_on_got(struct om_service *sv, void *state, const struct om_bus_answer *answ
 		task_finish(sv, p, task_of(answer), answer->err, answer->text);
 		return;
 	}
-	task_got(sv, p, task_of(answer), answer->body);
+	provider_task_got(sv, p, task_of(answer), answer->body);
 }
 
 static void
 task_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb, struct om_str ref)
 {
 	struct om_job_ref m = { .job = ref };
-	struct provider_task *task = task_new(p, verb);
+	struct provider_task *task = provider_task_new(p, verb);
 
 	if (task == NULL) {
-		verb_failed(verb, OM_ERR_FULL, "too many questions wait already");
+		provider_verb_failed(verb, OM_ERR_FULL, "too many questions wait already");
 		return;
 	}
 	task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
@@ -389,9 +385,9 @@ queue_verb(struct om_service *sv, struct provider *p, struct provider_task *task
 }
 
 /* What each verb does with a row that the caller may touch. */
-static void
-task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
-	 const struct om_job_info *info)
+void
+provider_task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+		  const struct om_job_info *info)
 {
 	enum om_job_state now;
 
@@ -440,102 +436,6 @@ task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
 	}
 }
 
-/* --- in bulk ---------------------------------------------------------------------------------- */
-
-static void
-bulk_on_page(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_verb *verb = (struct provider_verb *)(uintptr_t)answer->cookie;
-	const struct om_job_table *m = answer->body;
-
-	verb->cursor[0] = '\0';
-	if (answer->err != OM_OK) {
-		verb_failed(verb, answer->err, answer->text);
-		verb_unpend(sv, p, verb);
-		return;
-	}
-	for (size_t i = 0; i < m->jobs.n; i++) {
-		const struct om_job_info *info = &m->jobs.v[i];
-		struct provider_task *task;
-
-		if (!verb->any_level && !om_str_is(info->level, om_job_level_text(verb->level))) {
-			continue;
-		}
-		task = task_new(p, verb);
-		if (task == NULL) {
-			verb_failed(verb, OM_ERR_FULL, "too many questions wait already");
-			break;
-		}
-		task_got(sv, p, task, info);
-	}
-	if (om_str_copy(m->next, verb->cursor, sizeof(verb->cursor)) != OM_OK) {
-		verb->cursor[0] = '\0';
-	}
-	verb_unpend(sv, p, verb);
-}
-
-static void
-verb_next_page(struct om_service *sv, struct provider *p, struct provider_verb *verb)
-{
-	static const enum om_job_state live[] = { OM_JOB_PENDING, OM_JOB_QUEUED,
-						  OM_JOB_PROVISIONING, OM_JOB_RUNNING };
-	struct om_str states[OM_COUNT(live)];
-	struct om_job_query query = { 0 };
-	enum om_err err;
-
-	for (size_t i = 0; i < OM_COUNT(live); i++) {
-		states[i] = om_str_of(om_job_state_text(live[i]));
-	}
-	OM_SET(&query, job_query, states, ((struct om_strs){ states, OM_COUNT(states) }));
-	if (verb->state[0] != '\0') {
-		states[0] = om_str_of(verb->state);
-		query.states.n = 1;
-	}
-	if (verb->peer[0] != '\0') {
-		OM_SET(&query, job_query, peer, om_str_of(verb->peer));
-	}
-	if (verb->cursor[0] != '\0') {
-		OM_SET(&query, job_query, cursor, om_str_of(verb->cursor));
-	}
-	OM_SET(&query, job_query, limit, PROVIDER_PAGE);
-	verb->pending = 1;
-	err = om_service_ask(sv, OM_LEDGER, OM_MSG_JOB_LIST, &query, &verb->caller,
-			     PROVIDER_LEDGER_MS, bulk_on_page, (uintptr_t)verb);
-	if (err != OM_OK) {
-		verb->cursor[0] = '\0';
-		verb_failed(verb, err, om_err_text(err));
-		verb_unpend(sv, p, verb);
-	}
-}
-
-static enum om_err
-bulk_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb,
-	   const struct om_job_cancel *m)
-{
-	enum om_job_state state;
-	enum om_err err = OM_OK;
-
-	if (OM_HAS(m, job_cancel, state)) {
-		err = om_job_state_parse(m->state.ptr, m->state.len, &state);
-	}
-	if (err == OM_OK && OM_HAS(m, job_cancel, level)) {
-		verb->any_level = false;
-		err = om_job_level_parse(m->level, &verb->level);
-	}
-	if (err == OM_OK) {
-		err = om_str_copy(m->state, verb->state, sizeof(verb->state));
-	}
-	if (err == OM_OK) {
-		err = om_str_copy(m->peer, verb->peer, sizeof(verb->peer));
-	}
-	if (err == OM_OK) {
-		verb->bulk = true;
-		verb_next_page(sv, p, verb);
-	}
-	return err;
-}
-
 /* --- requests ----------------------------------------------------------------------------------- */
 
 enum om_err
@@ -550,7 +450,7 @@ provider_on_wait(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	verb->rq = om_service_later(sv, in);
 	task_begin(sv, p, verb, m->job);
-	verb_unpend(sv, p, verb);
+	provider_verb_unpend(sv, p, verb);
 	return OM_OK;
 }
 
@@ -583,10 +483,10 @@ provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	verb->rq = om_service_later(sv, in);
 	if (one) {
 		task_begin(sv, p, verb, m->job);
-		verb_unpend(sv, p, verb);
+		provider_verb_unpend(sv, p, verb);
 		return OM_OK;
 	}
-	err = bulk_begin(sv, p, verb, m);
+	err = provider_bulk_begin(sv, p, verb, m);
 	if (err != OM_OK) {
 		om_service_reply_err_to(sv, &verb->rq, err, "state, peer or level is not valid");
 		verb_free(p, verb);
@@ -622,7 +522,7 @@ provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
 	for (size_t i = 0; i < m->jobs.n; i++) {
 		task_begin(sv, p, verb, m->jobs.v[i]);
 	}
-	verb_unpend(sv, p, verb);
+	provider_verb_unpend(sv, p, verb);
 	return OM_OK;
 }
 
