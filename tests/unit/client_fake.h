@@ -30,14 +30,6 @@ __tsan_default_suppressions(void)
 	return "race:libzmq.so\n";
 }
 
-/* A test that forks the program starts ZeroMQ's threads in the child. */
-const char *__tsan_default_options(void);
-const char *
-__tsan_default_options(void)
-{
-	return "die_after_fork=0";
-}
-
 struct fake;
 
 struct fake_request {
