@@ -161,7 +161,10 @@ enum om_err om_guest_channel_start(struct om_guest_channel *ch, const struct om_
 /* The same checks alone, for whoever accepts jobs. */
 enum om_err om_guest_job_check(const struct om_guest_job *job, struct om_why *why) OM_MUST_CHECK;
 
-/* Ends the job: SIGTERM, after grace_ms SIGKILL (0: SIGKILL at once).  EXITED follows. */
+/*
+ * Ends the job: SIGTERM, after grace_ms SIGKILL (0: SIGKILL at once).  EXITED follows.
+ * OM_ERR_STATE unless STARTED has come and EXITED has not: destroy the VM instead.
+ */
 enum om_err om_guest_channel_stop(struct om_guest_channel *ch, uint32_t grace_ms) OM_MUST_CHECK;
 
 /* Bytes of output so far: given out as events, and dropped over the limit (host's own count). */

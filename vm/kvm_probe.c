@@ -140,7 +140,11 @@ probe_boot(struct om_vm_driver *driver, const struct om_vm_spec *spec, struct om
 
 	om_vm_handle_init(&vm);
 	if (driver->ops->create(driver->state, spec, &vm, &why) != OM_OK) {
-		snprintf(out->text, sizeof(out->text), "%.*s", OM_VM_REASON_MAX - 1, why.text);
+		size_t len = strlen(why.text);
+
+		/* The end of the text: there is the cause. */
+		snprintf(out->text, sizeof(out->text), "%.*s", OM_VM_REASON_MAX - 1,
+			 len < OM_VM_REASON_MAX ? why.text : why.text + len - OM_VM_REASON_MAX + 1);
 		goto out;
 	}
 	fd = probe_connect(spec->channel_path);

@@ -23,15 +23,25 @@
 #include "vm/libvirt_conn.h"
 
 #define DRIVER_KILL_WAIT_MS 2000 /* qemu is gone 5-10 ms after SIGKILL */
+#define DRIVER_TEXT_MAX     150
 #define DRIVER_BURY_STEPS   40
 #define DRIVER_BURY_STEP_NS 500000
 
-/* libvirt's last error of this thread as ours. */
+/*
+ * libvirt's last error of this thread as ours.  Of a long message the end is kept: libvirt quotes
+ * what qemu said, and the cause is in its last line.
+ */
 static enum om_err
 driver_error(struct om_why *why, const char *what, const char *name)
 {
+	const char *text = virGetLastErrorMessage(), *cut = "";
 	enum om_err err = OM_ERR_VM;
+	size_t len = strlen(text);
 
+	if (len > DRIVER_TEXT_MAX) {
+		text += len - DRIVER_TEXT_MAX;
+		cut = "...";
+	}
 	switch (virGetLastErrorCode()) {
 	case VIR_ERR_NO_DOMAIN:
 		err = OM_ERR_NOT_FOUND;
@@ -45,7 +55,7 @@ driver_error(struct om_why *why, const char *what, const char *name)
 	default:
 		break;
 	}
-	return om_why_set(why, err, "%s %s: %s", what, name, virGetLastErrorMessage());
+	return om_why_set(why, err, "%s %s: %s%s", what, name, cut, text);
 }
 
 static enum om_err

@@ -53,9 +53,9 @@ struct plan {
 	uint64_t mem_mib, scratch_mib;
 	bool prime;
 	enum om_vm_machine machine;
-	int64_t stop_after_ms; /* after STARTED; 0: never */
+	int64_t stop_after_ms; /* after the first byte of stdout; 0: never */
 	uint32_t grace_ms;
-	int64_t kill_after_ms; /* after STARTED: SIGKILL to qemu */
+	int64_t kill_after_ms; /* the same, with SIGKILL to qemu */
 };
 
 struct outcome {
@@ -324,7 +324,7 @@ fixture_run(struct fixture *f, const struct plan *plan, const struct om_guest_jo
 	    struct outcome *o)
 {
 	struct om_guest_channel *ch = om_guest_channel_new();
-	struct om_mono start = om_mono_now(), ready, started = { 0 }, end;
+	struct om_mono start = om_mono_now(), ready, started = { 0 }, printed = { 0 }, end;
 	struct om_vm_handle vm;
 	struct spec_text text;
 	struct om_vm_spec spec = fixture_spec(f, &text, plan);
@@ -359,14 +359,15 @@ fixture_run(struct fixture *f, const struct plan *plan, const struct om_guest_jo
 		}
 		if (o->out.len > 0 && o->output_ms == 0) {
 			o->output_ms = since(ready);
+			printed = om_mono_now();
 		}
-		if (started.ns != 0 && plan->stop_after_ms > 0 && !has_stopped &&
-		    since(started) >= plan->stop_after_ms) {
+		if (printed.ns != 0 && plan->stop_after_ms > 0 && !has_stopped &&
+		    since(printed) >= plan->stop_after_ms) {
 			has_stopped = true;
 			assert_int_equal(om_guest_channel_stop(ch, plan->grace_ms), OM_OK);
 		}
-		if (started.ns != 0 && plan->kill_after_ms > 0 && !has_stopped &&
-		    since(started) >= plan->kill_after_ms) {
+		if (printed.ns != 0 && plan->kill_after_ms > 0 && !has_stopped &&
+		    since(printed) >= plan->kill_after_ms) {
 			has_stopped = true;
 			assert_int_equal(f->driver.ops->kill(f->driver.state, &vm), OM_OK);
 		}
