@@ -50,7 +50,8 @@ struct om_jobnet_env {
 /*
  * One thread at start, blocks: sets the defaults, derives the instance tag from state_dir (stable over
  * restarts), probes the back end and reads the host's own networks.  The caller may then change
- * tap_uid, tap_gid, noise and policy.  OM_ERR_MISSING names what is not there.
+ * tap_uid, tap_gid, noise and policy.  With wireguard-go fs.inotify.max_user_instances is raised to
+ * 8192 (docs/network.md, limits).  OM_ERR_MISSING names what is not there.
  */
 enum om_err om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir,
 			       struct om_why *why) OM_MUST_CHECK;

@@ -24,6 +24,8 @@
 #define FNV_PRIME       16777619u
 #define SWEEP_LINKS_MAX 4096
 #define CMDLINE_MAX     512
+#define INOTIFY_LIMIT   "/proc/sys/fs/inotify/max_user_instances"
+#define INOTIFY_WANTED  8192
 #define KILL_WAIT_MS    5000
 
 /* FNV-1a, folded to 16 bits: enough to keep the daemons of one machine apart. */
@@ -53,6 +55,39 @@ om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why)
 	return err;
 }
 
+/*
+ * Each wireguard-go holds an inotify instance, and Linux allows a user 128 of them: the next tunnel
+ * would not start.  An instance costs about a kilobyte of kernel memory.
+ */
+static void
+inotify_make_room(void)
+{
+	char text[16] = "";
+	uint64_t now;
+	ssize_t n;
+	int fd;
+
+	fd = open(INOTIFY_LIMIT, O_RDWR | O_CLOEXEC);
+	n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	if (n > 0 &&
+	    om_parse_u64(om_str_trim((struct om_str){ text, (size_t)n - 1 }), 0, INT32_MAX, &now) ==
+		OM_OK &&
+	    now >= INOTIFY_WANTED) {
+		goto out;
+	}
+	n = snprintf(text, sizeof(text), "%d", INOTIFY_WANTED);
+	if (fd >= 0 && pwrite(fd, text, (size_t)n, 0) == n) {
+		om_info("net.inotify_raised", INOTIFY_LIMIT " is %d now", INOTIFY_WANTED);
+	} else {
+		om_warn("net.inotify_limit",
+			"cannot raise " INOTIFY_LIMIT ": about as many tunnels at once as it says");
+	}
+out:
+	if (fd >= 0) {
+		(void)close(fd);
+	}
+}
+
 enum om_err
 om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir, struct om_why *why)
 {
@@ -65,6 +100,9 @@ om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir, struct om_w
 	env->tap_uid = pw != NULL ? pw->pw_uid : 0;
 	env->tap_gid = pw != NULL ? pw->pw_gid : 0;
 	err = om_wg_probe(&env->backend, env->wireguard_go, sizeof(env->wireguard_go), why);
+	if (err == OM_OK && env->backend == OM_WG_BACKEND_USERSPACE) {
+		inotify_make_room();
+	}
 	return err == OM_OK ? om_jobnet_env_refresh(env, why) : err;
 }
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 #include "net/nftables.h"
 
+#include <errno.h>
 #include <libnftnl/object.h>
+#include <linux/close_range.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -9,43 +11,79 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/parse.h"
 
 /*
- * libnftables keeps tables (marks, services, interfaces) in globals, so loading is one at a time.
- * A load takes about a millisecond.
+ * libnftables keeps tables (marks, services, interfaces) in globals, so loading is one at a time; a
+ * load takes about a millisecond.
+ *
+ * And it waits with select(2), which aborts the process when its socket has number 1024 or more: a
+ * daemon with many tunnels, or many clients, would die of it.  So a load runs in a thread with a table
+ * of descriptors of its own, empty but for 0 to 2; its namespace is that of the thread that made it.
  */
 static pthread_mutex_t nft_one = PTHREAD_MUTEX_INITIALIZER;
 
-enum om_err
-om_nft_load(const char *rules, struct om_why *why)
+struct nft_load {
+	const char *rules;
+	struct om_why *why;
+	enum om_err err;
+};
+
+static enum om_err
+nft_run(const char *rules, struct om_why *why)
 {
-	struct nft_ctx *ctx;
+	struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT); /* opens its socket in this namespace */
 	enum om_err err = OM_OK;
 
-	(void)pthread_mutex_lock(&nft_one);
-	ctx = nft_ctx_new(NFT_CTX_DEFAULT); /* opens its socket in this thread's namespace */
 	if (ctx == NULL) {
-		err = om_why_set(why, OM_ERR_NOMEM, "nftables: no context");
-		goto out;
+		return om_why_set(why, OM_ERR_NOMEM, "nftables: no context");
 	}
 	if (nft_ctx_buffer_output(ctx) != 0 || nft_ctx_buffer_error(ctx) != 0) {
 		err = om_why_set(why, OM_ERR_NOMEM, "nftables: no buffer");
-		goto out;
-	}
-	if (nft_run_cmd_from_buffer(ctx, rules) != 0) {
+	} else if (nft_run_cmd_from_buffer(ctx, rules) != 0) {
 		struct om_str text = om_str_of(nft_ctx_get_error_buffer(ctx)), first = text;
 
 		(void)om_str_next(&text, '\n', &first);
 		err = om_why_set(why, OM_ERR_NET, "nftables: %.*s", OM_STR_ARG(first));
 	}
-out:
-	if (ctx != NULL) {
-		nft_ctx_free(ctx);
+	nft_ctx_free(ctx);
+	return err;
+}
+
+static void *
+nft_main(void *arg)
+{
+	struct nft_load *load = arg;
+
+	if (close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_UNSHARE) != 0) {
+		load->err =
+		    om_why_errno(load->why, om_err_from_errno(errno), "nftables: own descriptors");
+		return NULL;
+	}
+	load->err = nft_run(load->rules, load->why);
+	return NULL;
+}
+
+enum om_err
+om_nft_load(const char *rules, struct om_why *why)
+{
+	struct nft_load load = { .rules = rules, .why = why };
+	pthread_t thread;
+	int errnum;
+
+	(void)pthread_mutex_lock(&nft_one);
+	errnum = pthread_create(&thread, NULL, nft_main, &load);
+	if (errnum == 0) {
+		errnum = pthread_join(thread, NULL);
 	}
 	(void)pthread_mutex_unlock(&nft_one);
-	return err;
+	if (errnum != 0) {
+		errno = errnum;
+		return om_why_errno(why, om_err_from_errno(errnum), "nftables: thread");
+	}
+	return load.err;
 }
 
 struct counter_list {

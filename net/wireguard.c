@@ -43,6 +43,7 @@
 #define UAPI_TIMEOUT_S 5 /* it answers in a millisecond, or not at all */
 #define CHILD_EXIT_MS  5000 /* from SIGKILL to the end; taking the tun apart needs some ms */
 #define UAPI_BACKLOG   8
+#define ENDED_WAIT_MS  200 /* from its closing the socket to the end of a failed child */
 
 struct om_wg {
 	uint32_t magic;
@@ -454,7 +455,7 @@ om_wg_has_ended(const struct om_wg *wg)
 {
 	struct pollfd end = { .fd = wg->pidfd, .events = POLLIN };
 
-	return wg->pidfd >= 0 && poll(&end, 1, 0) == 1;
+	return wg->pidfd >= 0 && poll(&end, 1, ENDED_WAIT_MS) == 1;
 }
 
 int

@@ -43,7 +43,7 @@ enum om_err om_wg_get_stats(struct om_wg *wg, struct om_wg_stats *out,
 			    struct om_why *why) OM_MUST_CHECK;
 /* Borrowed; -1 with the kernel's back end. */
 int om_wg_pidfd(const struct om_wg *wg);
-/* True when the wireguard-go child has ended: whatever failed, this is why. */
+/* After a failure: has the wireguard-go child ended?  Waits a moment for it; then this is why. */
 bool om_wg_has_ended(const struct om_wg *wg);
 /* The link's index in the namespace. */
 int om_wg_index(const struct om_wg *wg);
