@@ -44,7 +44,7 @@ om_io_poke(struct om_system *sys)
 	uint64_t one = 1;
 	ssize_t n;
 
-	if (sys->io == NULL || !sys->io->started) {
+	if (sys->sim) {
 		return;
 	}
 	do {

@@ -39,9 +39,9 @@ struct free_block {
 	struct free_block *next_batch; /* first of a full magazine in the depot */
 };
 
+#ifndef OM_ASAN
 static const uint16_t class_size[OM_CLS_COUNT] = { 32, 64, 128, 256 };
 
-#ifndef OM_ASAN
 static int
 class_of(size_t size)
 {

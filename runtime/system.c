@@ -170,7 +170,9 @@ om_system_free(struct om_system *sys)
 		return;
 	}
 	OM_ASSERT(sys->stopping == SYSTEM_STOPPED);
-	if (sys->stuck) {
+	/* A handler that was stuck when the system stopped may have come back since. */
+	if (sys->stuck && !(om_sched_stop(sys, SYSTEM_KILL_GRACE_MS) &&
+			    om_offload_stop(sys, SYSTEM_KILL_GRACE_MS))) {
 		om_warn("system.leaked", "a thread did not end; the system's memory is kept");
 		return;
 	}
@@ -397,7 +399,9 @@ live_collect(struct om_system *sys, struct live_list *list)
 				   .id = life >> OM_SLOT_BITS << OM_SLOT_BITS | i,
 				   .supervised = om_actor_is_supervised(a) };
 	}
-	qsort(list->v, list->count, sizeof(list->v[0]), live_newest_first);
+	if (list->count > 0) {
+		qsort(list->v, list->count, sizeof(list->v[0]), live_newest_first);
+	}
 }
 
 /*
