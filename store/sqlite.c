@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,13 +262,22 @@ sq_new(const struct om_sqlite_conf *conf)
 	return sq;
 }
 
+/* Nobody reads SQLite's own memory statistics, and counting takes a lock at every allocation. */
+static void
+sq_configure_library(void)
+{
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* refused when somebody was here first */
+}
+
 enum om_err
 om_sqlite_open(const struct om_sqlite_conf *conf, struct om_store **out, struct om_why *why)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct om_sqlite *sq;
 	enum om_err err;
 
 	*out = NULL;
+	(void)pthread_once(&once, sq_configure_library);
 	sq = sq_new(conf);
 	if (sq == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "open the store: out of memory");
