@@ -3,6 +3,7 @@
 #include "tests/system/net_job.h"
 #include "tests/system/net_witness.h"
 
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #define SMALL_REPLY "HTTP/1.0 200 OK\r\n\r\nhello from the requester\n"
@@ -134,6 +135,33 @@ test_down_before_the_vm(void **state)
 		(void)poll(NULL, 0, 10);
 	}
 	close(tap);
+}
+
+/* libnftables waits with select(2): a daemon with more than 1024 descriptors died of it. */
+static void
+test_more_than_1024_descriptors(void **state)
+{
+	static int fds[1100];
+	struct rlimit lim;
+	struct job j;
+	int listener;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &lim), 0);
+	lim.rlim_cur = lim.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &lim), 0);
+	for (size_t i = 0; i < OM_COUNT(fds); i++) {
+		fds[i] = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+		assert_true(fds[i] >= 0);
+	}
+	job_up(&j, "10.99.0.0/24", false, 0);
+	listener = rig_listen(rig.req_ns, RIG_REQ_TUNNEL, 80);
+	fetch(&j, listener, RIG_REQ_TUNNEL, 80);
+	close(listener);
+	job_down(&j);
+	for (size_t i = 0; i < OM_COUNT(fds); i++) {
+		close(fds[i]);
+	}
 }
 
 /* The requester reaches its job; the job's namespace itself answers nothing and logs the attempt. */
@@ -360,6 +388,7 @@ main(void)
 		T(test_ipv6_in_the_tunnel),
 		T(test_ipv6_only),
 		T(test_down_before_the_vm),
+		T(test_more_than_1024_descriptors),
 		T(test_inbound),
 		T(test_wrong_key_carries_nothing),
 		T(test_requester_moves),

@@ -1,0 +1,223 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: ISC
+"""The omertad process: start, refusals, signals, systemd's protocol, crash, neighbours."""
+import glob
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import rig  # noqa: E402
+
+NULL = "[vm]\ndriver = null\n[jobs]\nmax_jobs = 2\n"  # jobs end at once, no VM
+OMERTAD = f"{rig.BUILD}/omertad"
+
+
+def until(what, seconds=20):
+    """Polls a condition that another process brings about."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.01)
+
+
+class Process(unittest.TestCase):
+    def daemon(self, config=NULL, **more):
+        daemon = rig.Daemon(config, **more)
+        self.addCleanup(daemon.close)
+        return daemon
+
+    def omertad(self, daemon, *args, env=None, code=0):
+        done = subprocess.run([OMERTAD, *args], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "OMERTAD_CONFIG": f"{daemon.dir}/omertad.conf",
+                                   **(env or {})})
+        if code is not None:
+            self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done
+
+    def test_orderly_end_leaves_nothing(self):
+        d = self.daemon().start()
+        self.assertTrue(os.path.exists(f"{d.dir}/run/omertad.pid"))
+        self.assertEqual(d.stop(), 0)
+        self.assertEqual(d.left(), [])
+        self.assertEqual(glob.glob(f"{d.dir}/run/*.sock"), [])
+        self.assertFalse(os.path.exists(f"{d.dir}/run/omertad.pid"))
+
+    def test_second_daemon_on_the_same_state_is_refused(self):
+        d = self.daemon().start()
+        done = self.omertad(d, "start", code=1)
+        self.assertIn(f"another omertad (pid {d.process.pid}) uses {d.dir}/state", done.stderr)
+        done = self.omertad(d, "start", "--state-dir", f"{d.dir}/other", code=1)
+        self.assertIn(f"uses {d.dir}/run", done.stderr)
+        with d.connect() as provider:  # the first one did not notice
+            self.assertEqual(provider.submit(script="true", lang="sh", network="none")
+                             .wait(timeout=20).state, "completed")
+
+    def test_neighbours(self):
+        a, b = self.daemon().start(), self.daemon().start()
+        with a.connect() as pa, b.connect() as pb:
+            ja = pa.submit(script="true", lang="sh", network="none")
+            self.assertEqual(ja.wait(timeout=20).state, "completed")
+            self.assertEqual(list(pb.list()), [])
+        self.assertEqual(a.stop(), 0)
+        with b.connect() as pb:
+            self.assertEqual(pb.submit(script="true", lang="sh", network="none")
+                             .wait(timeout=20).state, "completed")
+
+    def test_bad_configuration_is_refused_with_line_and_suggestion(self):
+        d = self.daemon("[jobs]\nmax_job = 2\n[vm]\ndriver = nul\n")
+        d.write_config()
+        done = self.omertad(d, "start", code=1)
+        self.assertIn("omertad.conf:5: unknown setting jobs.max_job; did you mean jobs.max_jobs?",
+                      done.stderr)
+        self.assertIn("omertad.conf:7: vm.driver: 'nul' is none of", done.stderr)
+        self.omertad(d, "config", "check", f"{d.dir}/omertad.conf", code=1)
+
+    def test_start_tells_all_that_is_missing(self):
+        d = self.daemon(f"[vm]\nimage_dir = /nonexistent\n[libvirt]\nuri = test:///nonexistent\n"
+                        "private = no\n")
+        d.write_config()
+        done = self.omertad(d, "start", code=1)
+        self.assertRegex(done.stdout, r"fail +libvirt: ")
+        self.assertRegex(done.stdout, r"fail +guest image: ")
+        self.assertIn("-> build it with: make image", done.stdout)
+        self.assertIn("2 of", done.stderr)
+        report = json.loads(self.omertad(d, "doctor", "--json", code=1).stdout)
+        levels = {c["name"]: c["level"] for c in report["checks"]}
+        self.assertEqual((levels["libvirt"], levels["image"], levels["config"]),
+                         ("fail", "fail", "ok"))
+        self.assertFalse(report["ok"])
+
+    def test_flags_and_environment_beat_the_file(self):
+        d = self.daemon()
+        d.write_config()
+        done = self.omertad(d, "config", "show", "--origin", env={"OMERTAD_MAX_JOBS": "5"})
+        self.assertRegex(done.stdout, r"max_jobs = 5 +# environment OMERTAD_MAX_JOBS")
+        done = self.omertad(d, "config", "show", "--origin", "--max-jobs", "6",
+                            env={"OMERTAD_MAX_JOBS": "5"})
+        self.assertRegex(done.stdout, r"max_jobs = 6 +# flag --max-jobs")
+        self.omertad(d, "config", "show", env={"OMERTAD_MAX_JBS": "5"}, code=1)
+
+    def value(self, provider, key):
+        return {e["key"]: e["value"] for e in provider.call("config.show")["entries"]}[key]
+
+    def test_hup_reloads(self):
+        d = self.daemon().start()
+        with d.connect() as provider:
+            d.config = NULL.replace("max_jobs = 2", "max_jobs = 3")
+            d.write_config()
+            d.process.send_signal(signal.SIGHUP)
+            until(lambda: self.value(provider, "jobs.max_jobs") == "3")
+            until(lambda: provider.call("queue.stats")["max_jobs"] == 3)
+
+    def test_set_is_durable(self):
+        d = self.daemon().start()
+        self.omertad(d, "config", "set", "daemon.drain_timeout", "7s")
+        self.assertEqual(d.stop(), 0)
+        done = self.omertad(d, "config", "show", "--origin")
+        self.assertRegex(done.stdout, r"drain_timeout = 7s +# .*/state/live.conf:")
+
+    def test_no_wake_ups_when_idle(self):
+        d = self.daemon().start()
+
+        def switches():
+            total = 0
+            for path in glob.glob(f"/proc/{d.process.pid}/task/*/status"):
+                with open(path) as f:
+                    total += sum(int(line.split()[1]) for line in f
+                                 if line.startswith("voluntary_ctxt"))
+            return total
+
+        def quiet(seconds):
+            before = switches()
+            time.sleep(seconds)
+            return switches() == before
+        until(lambda: quiet(0.2), 30)  # the start is over
+        self.assertTrue(quiet(3))
+
+    def test_systemd_protocol(self):
+        d = self.daemon()
+        path = f"{d.dir}/notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.bind(path)
+            s.settimeout(20)
+            os.environ["NOTIFY_SOCKET"] = path
+            os.environ["WATCHDOG_USEC"] = "400000"
+            try:
+                d.start()
+            finally:
+                del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
+            self.assertIn(b"READY=1", s.recv(4096))
+            self.assertEqual(s.recv(4096), b"WATCHDOG=1")
+            self.assertEqual(s.recv(4096), b"WATCHDOG=1")
+            d.process.terminate()
+            text = b"WATCHDOG=1"
+            while text == b"WATCHDOG=1":
+                text = s.recv(4096)
+            self.assertIn(b"STOPPING=1", text)
+            d.stop()
+
+    def test_other_users_are_requesters(self):
+        d = self.daemon(NULL + "[control]\nsocket_group = nogroup\n").start()
+        env = {"OMERTA_ENDPOINT": d.endpoint, "PATH": "/usr/bin:/bin", "HOME": "/"}
+        omerta = f"{rig.BUILD}/omerta"
+        if subprocess.run(["test", "-x", omerta], user=65534, group=65534).returncode != 0:
+            self.skipTest("the build directory is closed to other users")
+
+        def ask(*args):
+            return subprocess.run([omerta, *args], env=env, user=65534, group=65534,
+                                  extra_groups=[], capture_output=True, text=True, timeout=30)
+        self.assertEqual(ask("ping").returncode, 0)
+        self.assertEqual(ask("stop").returncode, 77)
+        with d.connect() as provider:
+            theirs = provider.submit(script="true", lang="sh", network="none")
+            theirs.wait(timeout=20)
+        self.assertNotIn(theirs.id, ask("list", "--json").stdout)
+        self.assertNotEqual(ask("show", theirs.id).returncode, 0)
+
+
+class Machine(unittest.TestCase):
+    """With real VMs."""
+
+    def running(self, d, provider):
+        job = provider.submit(script="echo here; sleep 300", lang="sh", network="none")
+        until(lambda: provider.call("job.output", {"job": job.id})["data"] == b"here\n", 90)
+        return job
+
+    def test_second_term_is_at_once(self):
+        d = rig.Daemon("[jobs]\nmax_jobs = 2\n[daemon]\ndrain_timeout = 10m\n").start()
+        self.addCleanup(d.close)
+        with d.connect() as provider:
+            self.running(d, provider)
+            d.process.terminate()
+            until(lambda: provider.call("daemon.status")["state"] == "draining")
+            self.assertIsNone(d.process.poll())
+        d.process.terminate()
+        self.assertEqual(d.process.wait(timeout=40), 0)
+        self.assertEqual(d.left(), [])
+
+    def test_kill_9_and_start_again(self):
+        d = rig.Daemon("[jobs]\nmax_jobs = 1\n").start()
+        self.addCleanup(d.close)
+        with d.connect() as provider:
+            job = self.running(d, provider)
+            waiting = provider.submit(script="echo later", lang="sh", network="none")
+        d.kill9()
+        d.start()
+        self.assertEqual(glob.glob(f"{d.dir}/run/jobs/{job.id}"), [])
+        with d.connect() as provider:
+            self.assertEqual(provider.call("job.get", {"job": job.id})["state"], "lost")
+            end = provider.call("job.wait", {"job": waiting.id}, timeout=120)
+            self.assertEqual((end["state"], end["exit_code"]), ("completed", 0))
+        self.assertEqual(d.stop(), 0)
+        self.assertEqual(d.left(), [])
+
+
+if __name__ == "__main__":
+    rig.main("daemon_life")
