@@ -374,14 +374,6 @@ field_find(const struct om_body_info *info, struct om_str key, size_t guess)
 	return info->field_count;
 }
 
-static enum om_err
-dec_missing(struct dec *d, const struct om_body_info *info, uint64_t missing,
-	    const struct place *at)
-{
-	return dec_fail(d, at, OM_ERR_INVALID, "\"%s\" is missing",
-			info->fields[__builtin_ctzll(missing)].name);
-}
-
 /* The number of the field whose name comes next. */
 static enum om_err
 dec_field(struct dec *d, const struct om_body_info *info, size_t guess, const struct place *at,
@@ -435,7 +427,11 @@ dec_body(struct dec *d, enum om_body_type body, void *out, const struct place *a
 	}
 	memcpy(out, &has, sizeof(has)); /* `has` is the first member of every body */
 	has = info->required & ~has;
-	return has == 0 ? OM_OK : dec_missing(d, info, has, at);
+	if (has != 0) {
+		return dec_fail(d, at, OM_ERR_INVALID, "\"%s\" is missing",
+				info->fields[__builtin_ctzll(has)].name);
+	}
+	return OM_OK;
 }
 
 enum om_err

@@ -201,6 +201,33 @@ test_strings_are_utf8_and_binaries_are_not(void **state)
 	assert_true(om_mp_done(&mp));
 }
 
+static void
+test_key_is_compared_in_place(void **state)
+{
+	static const char input[] = "\xa3"
+				    "abc"
+				    "\xd9\x03"
+				    "abc";
+	struct om_mp mp;
+
+	(void)state;
+	om_mp_init(&mp, input, sizeof(input) - 1);
+	assert_false(om_mp_key(&mp, "abd", 3));
+	assert_false(om_mp_key(&mp, "ab", 2));
+	assert_false(om_mp_key(&mp, "abcd", 4));
+	assert_ptr_equal(mp.at, input);
+	assert_true(om_mp_key(&mp, "abc", 3));
+	/* A longer form than needed is valid, but left to om_mp_str. */
+	assert_false(om_mp_key(&mp, "abc", 3));
+	for (size_t len = 0; len < 4; len++) { /* cut off */
+		uint8_t *copy = exact_copy(input, len);
+
+		om_mp_init(&mp, copy, len);
+		assert_false(om_mp_key(&mp, "abc", 3));
+		free(copy);
+	}
+}
+
 /* --- against msgpack-c ------------------------------------------------------------------------ */
 
 static uint64_t
@@ -482,6 +509,7 @@ main(void)
 		cmocka_unit_test(test_check_wants_exactly_one_value),
 		cmocka_unit_test(test_numbers_do_not_wrap),
 		cmocka_unit_test(test_strings_are_utf8_and_binaries_are_not),
+		cmocka_unit_test(test_key_is_compared_in_place),
 		cmocka_unit_test(test_same_as_msgpack_c),
 		cmocka_unit_test(test_our_writers_write_what_msgpack_c_writes),
 		cmocka_unit_test(test_writers_respect_the_buffers_limit),
