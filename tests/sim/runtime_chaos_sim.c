@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Random life of a small world of actors: sends on both lanes, asks with time-outs, later and
+ * forwarded answers, monitors, links, timers, works, overload, stops, kills, failures, restarts.
+ * After every step the conservation law is checked; at the end that every ask, work, object and
+ * monitor ended exactly once.  Same seed, same run: each hundredth seed runs twice.
+ *
+ *	SEEDS=100000 runtime_chaos_sim		many seeds
+ *	SEED=123 runtime_chaos_sim		one
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "runtime/actor.h"
+#include "runtime/mailbox.h"
+#include "runtime/stats.h"
+#include "runtime/supervisor.h"
+#include "runtime/system.h"
+
+#define SEEDS_DEFAULT 10000
+#define PEERS         12
+#define KIDS          3
+#define STEPS         400
+#define SENDERS       4096 /* incarnations of senders that are told apart */
+
+enum { T_ACT = 1, T_NUM, T_OBJ, T_ASK };
+
+static const char *program;
+static uint64_t seed_now;
+
+static void
+fail_at(const char *what, int line)
+{
+	fprintf(stderr, "FAIL %s (line %d)\nreplay: SEED=%" PRIu64 " %s\n", what, line, seed_now,
+		program);
+	exit(1);
+}
+#define CHECK(cond)                               \
+	do {                                      \
+		if (!(cond)) {                    \
+			fail_at(#cond, __LINE__); \
+		}                                 \
+	} while (0)
+
+static struct world {
+	struct om_system *sys;
+	struct om_actor_id peer[PEERS];
+	uint64_t hash;
+	uint64_t asks_made, asks_ended, asks_of_ended_askers, works_made, works_ended, objects;
+	uint64_t monitors_made, downs;
+	uint32_t next_sender;
+	uint64_t sent_by[SENDERS]; /* numbers given by a sender to its only receiver */
+	uint64_t seen_of[SENDERS];
+	struct om_bell *bell;
+	uint64_t rung, heard;
+} w;
+
+struct peer {
+	uint32_t sender; /* number of this incarnation */
+	struct om_actor_id favourite; /* the one that gets its numbered messages */
+	struct om_request owed;
+	uint64_t monitor, timer;
+	uint64_t open_asks;
+};
+
+struct num {
+	uint64_t to, sender, n;
+};
+
+static void
+mix(uint64_t v)
+{
+	w.hash = (w.hash ^ v) * UINT64_C(1099511628211);
+}
+
+static struct om_actor_id
+any_peer(struct om_ctx *cx)
+{
+	return w.peer[om_rand(cx) % PEERS];
+}
+
+static void
+object_free(void *obj)
+{
+	free(obj);
+	w.objects--;
+}
+
+static void
+on_answer(struct om_ctx *cx, void *state, const struct om_answer *answer)
+{
+	struct peer *p = state;
+
+	(void)cx;
+	CHECK(p->open_asks-- > 0);
+	mix((uint64_t)answer->err);
+	CHECK(answer->cookie <= w.asks_made);
+	w.asks_ended++;
+}
+
+static enum om_err
+work_fn(void *arg)
+{
+	(void)arg;
+	return OM_OK;
+}
+
+static void
+work_done(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	(void)cx;
+	(void)state;
+	(void)result;
+	free(arg);
+	w.works_ended++;
+}
+
+static void
+work_drop(void *arg)
+{
+	free(arg);
+	w.works_ended++;
+}
+
+static void
+act_send(struct om_ctx *cx, struct peer *p)
+{
+	struct om_msg *msg = om_msg_new(cx, T_NUM, sizeof(struct num));
+
+	if (p->sender >= SENDERS) {
+		om_msg_free(cx, msg);
+		return;
+	}
+	*(struct num *)(void *)msg->payload = (struct num){ .to = p->favourite.v,
+							    .sender = p->sender,
+							    .n = w.sent_by[p->sender] + 1 };
+	if (om_send(cx, p->favourite, &msg) == OM_OK) {
+		w.sent_by[p->sender]++;
+	}
+	om_msg_free(cx, msg);
+}
+
+static void
+act_object(struct om_ctx *cx)
+{
+	struct om_msg *msg = om_msg_new_owner(cx, T_OBJ, malloc(8), object_free);
+	struct om_actor_id to = any_peer(cx);
+	enum om_err err;
+
+	w.objects++;
+	err = om_rand(cx) % 2 == 0 ? om_send(cx, to, &msg) : om_send_urgent(cx, to, &msg);
+	mix((uint64_t)err);
+	om_msg_free(cx, msg);
+}
+
+static void
+act_ask(struct om_ctx *cx, struct peer *p)
+{
+	struct om_msg *msg = om_msg_new(cx, T_ASK, 8);
+
+	if (om_ask(cx, any_peer(cx), &msg, 1 + om_rand(cx) % 20, on_answer, w.asks_made) == OM_OK) {
+		w.asks_made++;
+		p->open_asks++;
+	}
+	om_msg_free(cx, msg);
+}
+
+static void
+act_work(struct om_ctx *cx)
+{
+	void *arg = malloc(8);
+
+	if (om_offload(cx, work_fn, arg, work_done, work_drop) == OM_OK) {
+		w.works_made++;
+	} else {
+		free(arg);
+	}
+}
+
+static void
+act_settle(struct om_ctx *cx, struct peer *p)
+{
+	struct om_msg *msg;
+
+	if (p->owed.tag == 0) {
+		return;
+	}
+	if (om_rand(cx) % 2 == 0) {
+		om_reply_err_to(cx, &p->owed, OM_ERR_DENIED);
+		return;
+	}
+	msg = om_msg_new(cx, T_NUM, 8);
+	CHECK(om_reply_to(cx, &p->owed, &msg) == OM_OK);
+}
+
+static enum om_err
+on_act(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct peer *p = state;
+
+	(void)msg;
+	switch (om_rand(cx) % 18) {
+	case 0:
+	case 1:
+	case 2:
+	case 3:
+		act_send(cx, p);
+		act_send(cx, p);
+		break;
+	case 4:
+		act_object(cx);
+		break;
+	case 5:
+	case 6:
+		act_ask(cx, p);
+		break;
+	case 7:
+		act_work(cx);
+		break;
+	case 8:
+		act_settle(cx, p);
+		break;
+	case 9:
+		om_demonitor(cx, p->monitor);
+		w.monitors_made++;
+		CHECK(om_monitor(cx, any_peer(cx), &p->monitor) == OM_OK);
+		break;
+	case 10:
+		CHECK(om_link(cx, any_peer(cx)) == OM_OK);
+		om_trap_exits(cx, om_rand(cx) % 2 == 0);
+		break;
+	case 11:
+		om_unlink(cx, any_peer(cx));
+		break;
+	case 12:
+		om_timer_cancel(cx, p->timer);
+		CHECK(om_timer_start(cx, om_rand(cx) % 10, om_rand(cx) % 2 * 5, 0, &p->timer) ==
+		      OM_OK);
+		break;
+	case 13:
+		om_stop(cx, any_peer(cx));
+		break;
+	case 14:
+		om_kill(cx, any_peer(cx));
+		break;
+	case 15:
+		om_fail(cx, OM_ERR_IO);
+		break;
+	case 16:
+		om_bell_own(cx, w.bell, 1);
+		break;
+	default:
+		if (om_bell_reserve(w.bell) == OM_OK) {
+			w.rung++;
+			om_bell_ring(w.bell);
+		}
+		break;
+	}
+	return OM_OK;
+}
+
+static enum om_err
+on_num(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	const struct num *n = (const struct num *)(const void *)msg->payload;
+
+	(void)state;
+	CHECK(n->to == om_self(cx).v); /* never another actor */
+	CHECK(n->n > w.seen_of[n->sender]); /* in order */
+	CHECK(n->n <= w.sent_by[n->sender] + 1); /* no invention */
+	mix(n->n ^ n->to);
+	if (om_rand(cx) % 16 == 0) {
+		return OM_AGAIN; /* the same message, first in line, later */
+	}
+	w.seen_of[n->sender] = n->n;
+	return OM_OK;
+}
+
+static enum om_err
+on_obj(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	void *obj = om_rand(cx) % 2 == 0 ? om_msg_take_obj(msg) : NULL;
+
+	(void)state;
+	if (obj != NULL) {
+		object_free(obj);
+	} else if (om_rand(cx) % 3 == 0) {
+		return om_forward(cx, any_peer(cx), msg);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+on_ask(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct peer *p = state;
+
+	switch (om_rand(cx) % 6) {
+	case 0:
+		return om_reply_u64(cx, msg, 1);
+	case 1:
+		return OM_ERR_REJECTED;
+	case 2:
+		return OM_OK;
+	case 3:
+		return om_forward(cx, any_peer(cx), msg);
+	case 4:
+		om_msg_free(cx, om_msg_take(cx, msg));
+		return OM_OK;
+	default:
+		if (p->owed.tag == 0) {
+			p->owed = om_later(cx, msg);
+		}
+		return OM_OK;
+	}
+}
+
+static enum om_err
+on_sys(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	mix(msg->type ^ om_self(cx).v);
+	w.downs += msg->type == OM_SYS_DOWN &&
+		   ((const struct om_down *)(const void *)msg->payload)->ref != 0;
+	if (msg->type == OM_SYS_BELL) {
+		CHECK(om_bell_rung_of(msg)->count > 0);
+		w.heard += om_bell_rung_of(msg)->count;
+	}
+	return OM_OK;
+}
+
+static enum om_err
+peer_start(struct om_ctx *cx, void *state, const void *arg)
+{
+	struct peer *p = state;
+
+	(void)arg;
+	p->sender = w.next_sender++;
+	p->favourite = any_peer(cx);
+	return om_rand(cx) % 32 == 0 ? OM_ERR_MISSING : OM_OK;
+}
+
+static void
+peer_stop(struct om_ctx *cx, void *state, enum om_err why)
+{
+	struct peer *p = state;
+
+	(void)cx;
+	mix((uint64_t)why);
+	w.asks_of_ended_askers += p->open_asks;
+}
+
+static const struct om_handler handlers[] = {
+	{ T_ACT, on_act },       { T_NUM, on_num },       { T_OBJ, on_obj },
+	{ T_ASK, on_ask },       { OM_SYS_DOWN, on_sys }, { OM_SYS_TIMER, on_sys },
+	{ OM_SYS_BELL, on_sys },
+};
+
+#define PEER_DEF(n, slots, policy)                                                            \
+	{                                                                                     \
+		.name = n, .state_size = sizeof(struct peer), .start = peer_start,            \
+		.stop = peer_stop, .handlers = handlers, .handler_count = OM_COUNT(handlers), \
+		.mailbox_slots = slots, .overload = policy                                    \
+	}
+static const struct om_actor_def defs[] = {
+	PEER_DEF("refuses", 4, OM_OVERLOAD_REFUSE),
+	PEER_DEF("drops_new", 4, OM_OVERLOAD_DROP_NEW),
+	PEER_DEF("drops_oldest", 4, OM_OVERLOAD_DROP_OLDEST),
+	PEER_DEF("roomy", 0, OM_OVERLOAD_REFUSE),
+};
+
+static void
+check_conservation(void)
+{
+	struct om_system_stats st;
+
+	om_system_stats(w.sys, &st);
+	CHECK(st.sent == st.handled + st.queued + st.dropped_full + st.dropped_stale +
+			     st.dropped_stop + st.dropped_unknown);
+	CHECK(w.asks_ended <= w.asks_made);
+	CHECK(w.works_ended <= w.works_made);
+	CHECK(w.heard <= w.rung);
+}
+
+static uint64_t
+run_seed(uint64_t seed)
+{
+	struct om_system_conf conf = { .sim = true, .seed = seed, .actor_max = 16384 };
+	static const enum om_strategy strategies[] = { OM_ONE_FOR_ONE, OM_ONE_FOR_ALL,
+						       OM_REST_FOR_ONE };
+	struct om_child_spec kids[KIDS];
+	struct om_supervisor_spec spec = { .name = "sup",
+					   .strategy = strategies[seed % 3],
+					   .max_restarts = 5,
+					   .window_ms = 50,
+					   .backoff_min_ms = 2,
+					   .backoff_max_ms = 10,
+					   .children = kids,
+					   .child_count = KIDS };
+	static const char *const names[KIDS] = { "kid0", "kid1", "kid2" };
+	struct om_actor_id sup = OM_NOBODY;
+
+	memset(&w, 0, sizeof(w));
+	seed_now = seed;
+	w.hash = seed;
+	CHECK(om_system_new(&conf, &w.sys) == OM_OK);
+	CHECK(om_bell_new(w.sys, 64, &w.bell) == OM_OK);
+	for (unsigned i = 0; i < KIDS; i++) {
+		kids[i] = (struct om_child_spec){ .def = &defs[(seed + i) % OM_COUNT(defs)],
+						  .name = names[i],
+						  .restart = (enum om_restart)((seed >> i) % 3) };
+	}
+	if (om_supervisor_start(w.sys, &spec, &sup) != OM_OK) {
+		sup = OM_NOBODY; /* a kid's start fails now and then */
+	}
+	mix(sup.v);
+	for (uint64_t step = 0; step < STEPS; step++) {
+		unsigned i = (unsigned)(step % PEERS);
+		struct om_msg *msg;
+
+		if (i < KIDS) {
+			w.peer[i] = om_whereis(w.sys, names[i]);
+		} else if (om_system_wait(w.sys, w.peer[i], 0) == OM_OK) {
+			CHECK(om_system_spawn(w.sys, &defs[i % OM_COUNT(defs)], NULL, &w.peer[i]) ==
+			      OM_OK);
+		}
+		msg = om_system_msg_new(w.sys, T_ACT, 0);
+		if (om_system_send(w.sys, w.peer[i], &msg) != OM_OK) {
+			om_msg_free(NULL, msg);
+		}
+		for (unsigned n = 0; n < 3 && om_sim_step(w.sys); n++) {
+		}
+		if (step % 7 == 0) {
+			om_sim_advance(w.sys, 1);
+		}
+		check_conservation();
+	}
+	om_sim_advance(w.sys, 100); /* all time-outs */
+	(void)om_system_stop(w.sys, 10000, NULL, 0);
+	check_conservation();
+	{
+		struct om_system_stats st;
+
+		om_system_stats(w.sys, &st);
+		CHECK(st.actors_live == 0);
+		CHECK(st.queued == 0);
+	}
+	CHECK(w.asks_ended + w.asks_of_ended_askers == w.asks_made);
+	CHECK(w.objects == 0);
+	CHECK(w.works_ended == w.works_made);
+	CHECK(w.downs <= w.monitors_made);
+	om_bell_unref(w.bell);
+	om_system_free(w.sys);
+	return w.hash;
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *one = getenv("SEED"), *many = getenv("SEEDS");
+	uint64_t count = many != NULL ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
+
+	(void)argc;
+	program = argv[0];
+	if (one != NULL) {
+		printf("hash %016" PRIx64 "\n", run_seed(strtoull(one, NULL, 10)));
+		return 0;
+	}
+	for (uint64_t seed = 1; seed <= count; seed++) {
+		uint64_t hash = run_seed(seed);
+
+		if (seed % 100 == 0) {
+			CHECK(run_seed(seed) == hash);
+		}
+	}
+	printf("%" PRIu64 " seeds\n", count);
+	return 0;
+}
