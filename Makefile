@@ -17,6 +17,10 @@ BUILD	:= build/$(CC)$(if $(SAN),-$(SAN))
 PREFIX	?= /usr/local
 DESTDIR	?=
 VERSION	:= 0.1.0
+V	?=
+ifeq ($(V),)
+say	= @echo "  $(1)	$@";
+endif
 
 PKGS	:= libzmq libsodium msgpack jansson libvirt sqlite3 libcrypto libmnl libnftnl libnftables
 WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -74,7 +78,7 @@ libs: $(foreach l,$(LAYERS),$(call LIB,$(l)))
 
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC) $(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 define LIBRULE
 $(call LIB,$(1)): $(patsubst %.c,$(BUILD)/obj/%.o,$(call SRC,$(1)))

@@ -258,6 +258,52 @@ probe_kvm(struct daemon *d, struct om_why *why)
 	return OM_OK;
 }
 
+/* A list of networks to the policy's; the reason names the setting. */
+static enum om_err
+policy_list(struct om_strs words, const char *setting, struct om_cidr *list, uint16_t *count,
+	    struct om_why *why)
+{
+	struct om_cidr cidr;
+	enum om_err err;
+	size_t i;
+
+	for (i = 0; i < words.n; i++) {
+		if (om_cidr_parse(words.v[i], &cidr) != OM_OK) {
+			return om_why_set(why, OM_ERR_INVALID, "%s: %.*s is no network", setting,
+					  OM_STR_ARG(words.v[i]));
+		}
+		err = om_endpoint_policy_add(list, count, &cidr);
+		if (err != OM_OK) {
+			return om_why_set(why, err, "%s: at most %d networks", setting,
+					  OM_ENDPOINT_RULES_MAX);
+		}
+	}
+	return OM_OK;
+}
+
+static enum om_err
+net_policy(struct daemon *d, struct om_why *why)
+{
+	struct om_endpoint_policy *policy = &d->net.policy;
+	uint32_t one;
+	enum om_err err;
+	size_t i;
+
+	policy->allow_private = d->s->network_private_endpoints;
+	err = policy_list(d->s->network_allow_endpoints, "network.allow_endpoints", policy->allow,
+			  &policy->allow_count, why);
+	if (err == OM_OK) {
+		err = policy_list(d->s->network_deny_endpoints, "network.deny_endpoints",
+				  policy->deny, &policy->deny_count, why);
+	}
+	d->net.noise = 0;
+	for (i = 0; i < d->s->network_noise.n && err == OM_OK; i++) {
+		err = om_noise_parse(d->s->network_noise.v[i], &one, why);
+		d->net.noise |= err == OM_OK ? one : 0;
+	}
+	return err;
+}
+
 static enum om_err
 open_net(struct daemon *d, struct om_why *why)
 {
@@ -280,7 +326,7 @@ open_net(struct daemon *d, struct om_why *why)
 		om_warn("net.vm_user", "there is no user %s", d->s->network_vm_user);
 	}
 	d->has_net = true;
-	return OM_OK;
+	return net_policy(d, why);
 }
 
 enum om_err
