@@ -200,6 +200,15 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 }
 
 static void
+control_retry(struct om_service *sv, struct control *c)
+{
+	if (om_timer_start(om_service_cx(sv), RETRY_MS, 0, RETRY_COOKIE, &c->retry_timer) !=
+	    OM_OK) {
+		om_fail(om_service_cx(sv), OM_ERR_NOMEM);
+	}
+}
+
+static void
 control_on_provider_ready(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct control *c = state;
@@ -209,10 +218,7 @@ control_on_provider_ready(struct om_service *sv, void *state, const struct om_bu
 	OM_ASSERT(c->magic == CONTROL_MAGIC);
 	if (answer->err != OM_OK) {
 		om_warn("control.waiting", "the provider is not ready: %s", answer->text);
-		if (om_timer_start(om_service_cx(sv), RETRY_MS, 0, RETRY_COOKIE, &c->retry_timer) !=
-		    OM_OK) {
-			om_fail(om_service_cx(sv), OM_ERR_NOMEM);
-		}
+		control_retry(sv, c);
 		return;
 	}
 	err = control_open(sv, c, &why);
@@ -226,13 +232,16 @@ control_on_provider_ready(struct om_service *sv, void *state, const struct om_bu
 	control_tell(c, OM_CONTROL_READY, c->watches[CONTROL_TCP].ep.url);
 }
 
-static enum om_err
-control_ask_provider(struct om_service *sv)
+/* Again and again, until it has answered once. */
+static void
+control_ask_provider(struct om_service *sv, struct control *c)
 {
 	const struct om_empty body = { 0 };
 
-	return om_service_ask(sv, "provider", OM_MSG_PING, &body, NULL, READY_TIMEOUT_MS,
-			      control_on_provider_ready, 0);
+	if (om_service_ask(sv, "provider", OM_MSG_PING, &body, NULL, READY_TIMEOUT_MS,
+			   control_on_provider_ready, 0) != OM_OK) {
+		control_retry(sv, c); /* it is not there yet, or just restarts */
+	}
 }
 
 static enum om_err
@@ -260,7 +269,7 @@ control_start(struct om_service *sv, void *state, const void *arg)
 	}
 	err = om_join(om_service_cx(sv), OM_CONTROL_GROUP);
 	if (err == OM_OK) {
-		err = control_ask_provider(sv);
+		control_ask_provider(sv, c);
 	}
 out:
 	om_buf_fini(&problems);
@@ -331,7 +340,7 @@ control_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	} else if (msg->type == OM_CONTROL_SIGNAL) {
 		control_on_signal(sv, c, om_msg_u64(msg));
 	} else if (msg->type == OM_SYS_TIMER) {
-		return control_ask_provider(sv);
+		control_ask_provider(sv, c);
 	} else {
 		return OM_ERR_UNKNOWN_TYPE;
 	}
