@@ -150,6 +150,7 @@ services_add(struct om_services *sv, const struct om_services_in *in,
 	*child = (struct om_child_spec){
 		.def = om_service_actor(in->bus, def),
 		.arg = service,
+		.name = def->name, /* vpn_manager and the driver find their actor by it */
 		.restart = OM_RESTART_ALWAYS,
 		.stop_timeout_ms = stop_ms,
 	};
