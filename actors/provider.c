@@ -60,6 +60,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	p->magic = PROVIDER_MAGIC;
 	p->conf = arg;
 	p->wall = p->conf->wall != NULL ? p->conf->wall : om_wall_now;
+	p->started = p->wall();
 	p->arena.max = ARENA_MAX;
 	LIST_INIT(&p->submits);
 	TAILQ_INIT(&p->verbs);

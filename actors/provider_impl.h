@@ -73,6 +73,11 @@ struct provider_task {
 	struct provider_verb *verb;
 	struct om_job_id id;
 	struct om_time_node until; /* while it watches */
+	bool
+	    asking; /* while it watches: the queue's answer is on its way, so it may not be freed */
+	bool over; /* the job ended (or the time did) meanwhile, and so */
+	enum om_err over_err;
+	struct om_why over_text;
 	enum om_job_level level;
 	uint64_t cores, mem_mib;
 	char network[OM_NETWORK_MAX + 1];
@@ -103,6 +108,7 @@ struct provider {
 	bool last_page;
 	char cursor[65];
 	uint64_t recovered, lost;
+	struct om_wall started;
 	struct om_bus_request pings[PROVIDER_PINGS_MAX];
 	size_t ping_count;
 	struct om_bus_request stop_rq;
@@ -139,6 +145,7 @@ void provider_live_decided(struct om_service *sv, struct provider *p, struct om_
 /* The task waits for the end of the job. */
 enum om_err provider_live_watch(struct om_service *sv, struct provider *p, struct live *live,
 				struct provider_task *task);
+void provider_live_unwatch(struct om_service *sv, struct provider *p, struct provider_task *task);
 enum om_err provider_on_event(struct om_service *sv, void *state, const struct om_in *in);
 void provider_on_expiry_timer(struct om_service *sv, struct provider *p);
 void provider_on_watch_timer(struct om_service *sv, struct provider *p);

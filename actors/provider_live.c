@@ -242,6 +242,16 @@ provider_live_watch(struct om_service *sv, struct provider *p, struct live *live
 }
 
 void
+provider_live_unwatch(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	om_time_heap_remove(&p->watches, &task->until);
+	TAILQ_REMOVE(task->list, task, link);
+	TAILQ_INSERT_TAIL(&p->tasks, task, link);
+	task->list = &p->tasks;
+	arm_watch(sv, p);
+}
+
+void
 provider_on_watch_timer(struct om_service *sv, struct provider *p)
 {
 	int64_t now_ns = om_now(om_service_cx(sv)).ns;
@@ -271,13 +281,9 @@ live_end(struct om_service *sv, struct provider *p, struct live *live,
 		struct provider_task *task;
 
 		while ((task = TAILQ_FIRST(live->watchers)) != NULL) {
-			om_time_heap_remove(&p->watches, &task->until);
-			TAILQ_REMOVE(live->watchers, task, link);
-			TAILQ_INSERT_TAIL(&p->tasks, task, link);
-			task->list = &p->tasks;
+			provider_live_unwatch(sv, p, task);
 			provider_task_ended(sv, p, task, event);
 		}
-		arm_watch(sv, p);
 	}
 	free(live->watchers);
 	free(live);

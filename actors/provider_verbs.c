@@ -189,17 +189,23 @@ task_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb
 }
 
 static void
+state_text(const struct provider_task *task, struct om_str state, struct om_why *why)
+{
+	(void)om_why_set(why, OM_ERR_STATE, "job %s is %.*s", task->id.text, OM_STR_ARG(state));
+}
+
+static void
 task_wrong_state(struct om_service *sv, struct provider *p, struct provider_task *task,
 		 struct om_str state)
 {
 	struct om_why why;
 
-	(void)om_why_set(&why, OM_ERR_STATE, "job %s is %.*s", task->id.text, OM_STR_ARG(state));
+	state_text(task, state, &why);
 	task_finish(sv, p, task, OM_ERR_STATE, why.text);
 }
 
-/* Waits for the job's end. */
-static void
+/* From now on the task hears of the job's end.  false: it could not, and is finished. */
+static bool
 task_watch(struct om_service *sv, struct provider *p, struct provider_task *task)
 {
 	struct live *live = provider_live_find(p, om_str_of(task->id.text));
@@ -211,12 +217,28 @@ task_watch(struct om_service *sv, struct provider *p, struct provider_task *task
 	if (err != OM_OK) {
 		task_finish(sv, p, task, err, om_err_text(err));
 	}
+	return err == OM_OK;
+}
+
+/* The watching is over, in this way. */
+static void
+task_over(struct om_service *sv, struct provider *p, struct provider_task *task, enum om_err err,
+	  const char *text)
+{
+	if (!task->asking) {
+		task_finish(sv, p, task, err, text);
+		return;
+	}
+	task->over = true;
+	task->over_err = err;
+	(void)om_why_set(&task->over_text, err, "%s", text);
 }
 
 void
 provider_task_timeout(struct om_service *sv, struct provider *p, struct provider_task *task)
 {
-	task_finish(sv, p, task, OM_ERR_TIMEOUT, "the job has not ended yet");
+	provider_live_unwatch(sv, p, task);
+	task_over(sv, p, task, OM_ERR_TIMEOUT, "the job has not ended yet");
 }
 
 /* --- wait ------------------------------------------------------------------------------------- */
@@ -234,6 +256,10 @@ wait_answer(struct om_service *sv, struct provider *p, struct provider_task *tas
 
 /* --- cancel ----------------------------------------------------------------------------------- */
 
+/*
+ * The job's end and the queue's answer come from two services, in any order: so the task watches before
+ * it asks, and an end that comes first is kept until the answer is there.
+ */
 static void
 cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
@@ -241,12 +267,16 @@ cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *
 	struct provider_task *task = task_of(answer);
 	const struct om_queue_cancelled *m = answer->body;
 
-	if (answer->err == OM_ERR_NOT_FOUND || (answer->err == OM_OK && m->was_running)) {
-		/* Not in the queue any more: it has just ended, and the ledger's word is on its way. */
-		task_watch(sv, p, task);
+	task->asking = false;
+	if (task->over) {
+		task_finish(sv, p, task, task->over_err, task->over_text.text);
+	} else if (answer->err == OM_ERR_NOT_FOUND || (answer->err == OM_OK && m->was_running)) {
+		/* NOT_FOUND: it has just ended.  Either way the ledger's word is on its way. */
+		return;
 	} else if (answer->err != OM_OK) {
 		task_finish(sv, p, task, answer->err, answer->text);
 	} else {
+		provider_live_unwatch(sv, p, task);
 		task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled", "cancelled while queued",
 			  task_on_last);
 	}
@@ -275,7 +305,10 @@ cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task
 	if (verb->reason[0] != '\0') {
 		OM_SET(&m, queue_cancel, reason, om_str_of(verb->reason));
 	}
-	task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m, cancel_on_queue);
+	if (task_watch(sv, p, task)) {
+		task->asking = true;
+		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m, cancel_on_queue);
+	}
 }
 
 void
@@ -291,9 +324,12 @@ provider_task_ended(struct om_service *sv, struct provider *p, struct provider_t
 			task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
 		}
 	} else if (om_str_is(event->state, om_job_state_text(OM_JOB_CANCELLED))) {
-		task_finish(sv, p, task, OM_OK, "");
+		task_over(sv, p, task, OM_OK, "");
 	} else {
-		task_wrong_state(sv, p, task, event->state);
+		struct om_why why;
+
+		state_text(task, event->state, &why);
+		task_over(sv, p, task, OM_ERR_STATE, why.text);
 	}
 }
 
@@ -407,7 +443,7 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 		if (om_job_is_final(now)) {
 			wait_answer(sv, p, task, info);
 		} else {
-			task_watch(sv, p, task);
+			(void)task_watch(sv, p, task);
 		}
 		return;
 	case OM_MSG_JOB_CANCEL:

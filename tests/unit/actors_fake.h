@@ -36,7 +36,7 @@
 struct fake_row {
 	char id[65], peer[65], network[65], level[17], reason[33], text[513];
 	enum om_job_state state;
-	uint64_t cores, mem_mib, expires_ms, wall_ms;
+	uint64_t cores, mem_mib, expires_ms, wall_ms, finished_ms;
 	struct om_buf spec;
 };
 
@@ -95,6 +95,9 @@ struct fake {
 
 static struct fake_disk disk;
 static struct fake fake;
+#define FAKE_SEEDS 10
+
+static uint64_t fake_seed = 1; /* of the interleaving: each test runs under several */
 static struct om_wall fake_now = { FAKE_NOW * OM_NS_PER_S };
 
 static struct om_wall
@@ -136,6 +139,7 @@ fake_info(const struct fake_row *row, struct om_job_info *out)
 	OM_SET(out, job_info, mem_mib, row->mem_mib);
 	OM_SET(out, job_info, expires_ms, row->expires_ms);
 	OM_SET(out, job_info, wall_ms, row->wall_ms);
+	OM_SET(out, job_info, finished_ms, row->finished_ms);
 }
 
 static void
@@ -235,6 +239,7 @@ fake_on_move(struct om_service *sv, void *state, const struct om_in *in)
 	fake_copy(m->text, row->text, sizeof(row->text));
 	if (m->result != NULL) {
 		row->wall_ms = m->result->wall_ms;
+		row->finished_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS);
 	}
 	fake_info(row, &info);
 	err = om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
@@ -688,7 +693,7 @@ fake_spawn(const struct om_service_def *def, const void *arg)
 static void
 fake_up(void)
 {
-	struct om_system_conf conf = { .sim = true, .seed = 1 };
+	struct om_system_conf conf = { .sim = true, .seed = fake_seed };
 	struct om_why why;
 
 	om_log_set_level(OM_LOG_ERROR);
@@ -831,5 +836,15 @@ fake_trail(const char *what)
 	}
 	return -1;
 }
+
+/* Runs the tests under each seed. */
+#define FAKE_RUN(tests)                                                       \
+	({                                                                    \
+		int failed_ = 0;                                              \
+		for (fake_seed = 1; fake_seed <= FAKE_SEEDS; fake_seed++) {   \
+			failed_ += cmocka_run_group_tests(tests, NULL, NULL); \
+		}                                                             \
+		failed_;                                                      \
+	})
 
 #endif /* OM_TESTS_ACTORS_FAKE_H */

@@ -509,5 +509,5 @@ main(void)
 		T(a_stop_is_in_the_trail),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return FAKE_RUN(tests);
 }

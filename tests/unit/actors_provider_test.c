@@ -515,6 +515,43 @@ after_a_crash_running_jobs_are_lost(void **state)
 	accepted(submit_id(BOB, "n2"), "queued", "network");
 }
 
+/* The played executor says of each job that it ran 2 s; this one asks for 60. */
+static void
+a_quota_survives_a_restart(void **state)
+{
+	struct om_pair pair = { OM_STR("runtime"), OM_STR("63s") };
+	struct om_rule rule = { .name = OM_STR("q"), .kind = OM_STR("quota") };
+	struct om_job_submit m;
+
+	OM_SET(&rule, rule, settings, ((struct om_pairs){ &pair, 1 }));
+	for (int life = 0; life < 2; life++) {
+		fake.filter.rules = &rule;
+		fake.filter.rule_count = 1;
+		fake_up();
+		m = job(life == 0 ? "j1" : "j2");
+		OM_SET(&m, job_submit, runtime_s, 60);
+		if (life == 0) {
+			accepted(submit(BOB, &m), "queued", "network");
+			fake_finish("j1", OM_JOB_COMPLETED);
+			m = job("j3"); /* 2 and 60 are 62 */
+			OM_SET(&m, job_submit, runtime_s, 60);
+			accepted(submit(BOB, &m), "queued", "network");
+			fake_finish("j3", OM_JOB_FAILED);
+			fake_down();
+			fake_now.ns += OM_NS_PER_S;
+			struct om_wall later = fake_now;
+			(void)fake_setup(state);
+			fake_now = later;
+		} else {
+			refused(submit(BOB, &m), OM_ERR_REJECTED, "4 s of the day's 63 s");
+			fake_now.ns += INT64_C(24) * 3600 * OM_NS_PER_S; /* tomorrow */
+			m = job("j4");
+			OM_SET(&m, job_submit, runtime_s, 60);
+			accepted(submit(BOB, &m), "queued", "network");
+		}
+	}
+}
+
 static void
 recovery_waits_for_the_ledger(void **state)
 {
@@ -562,8 +599,9 @@ main(void)
 		T(bug_14_one_peer_cannot_fill_the_queue),
 		T(bug_15_no_room_now_means_wait),
 		T(after_a_crash_running_jobs_are_lost),
+		T(a_quota_survives_a_restart),
 		T(recovery_waits_for_the_ledger),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return FAKE_RUN(tests);
 }
