@@ -20,7 +20,13 @@
 #include "base/parse.h"
 #include "vm/guest/agent.h"
 
-#define JOB_AGENT_RESERVE_KIB 32768 /* memory that the job cannot take from agent and kernel */
+/*
+ * Memory that the job cannot take: this, and a sixteenth of all.  With less the guest as a whole runs
+ * short before the job's cgroup does, and throws out and reads back programs for a long time before
+ * it kills anything.
+ */
+#define JOB_RESERVE_KIB  32768
+#define JOB_RESERVE_PART 16
 
 static const char *const job_default_env[] = {
 	"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -218,11 +224,12 @@ job_set_limits(const struct job *j)
 		}
 		fclose(meminfo);
 	}
-	if (total_kib <= JOB_AGENT_RESERVE_KIB) {
+	if (total_kib / 2 <= JOB_RESERVE_KIB) {
 		return false;
 	}
 	snprintf(text, sizeof(text), "%llu",
-		 (unsigned long long)(total_kib - JOB_AGENT_RESERVE_KIB) << 10);
+		 (unsigned long long)(total_kib - JOB_RESERVE_KIB - total_kib / JOB_RESERVE_PART)
+		     << 10);
 	if (!boot_write_file(GUEST_CGROUP "/memory.max", text)) {
 		return false;
 	}
