@@ -288,7 +288,9 @@ decided_tell(struct om_cli *cli, int rc, uint64_t count, const char *what)
 		if (omerta_get(cli->o, cli->operands[i], &job) != 0) {
 			return om_cli_counted(cli, 0, count, what); /* it is done all the same */
 		}
-		level = omerta_get_str(job, "level");
+		level = strcmp(omerta_get_str(job, "state"), "queued") == 0
+			    ? omerta_get_str(job, "level")
+			    : NULL;
 		(void)om_cli_done(cli, 0, "%s %s: %s%s%s", what, omerta_get_str(job, "job"),
 				  omerta_get_str(job, "state"), level != NULL ? " at level " : "",
 				  level != NULL ? level : "");
@@ -364,7 +366,8 @@ top_tunnel(struct om_cli_table *t, const struct omerta_body *job)
 	(void)snprintf(both, sizeof(both), "%s / %s",
 		       om_cli_bytes(omerta_get_u64(job, "rx_bytes"), in),
 		       om_cli_bytes(omerta_get_u64(job, "tx_bytes"), out));
-	om_cli_cell(t, omerta_has(job, "rx_bytes") || omerta_has(job, "tx_bytes") ? both : NULL);
+	om_cli_cell(
+	    t, omerta_get_u64(job, "rx_bytes") + omerta_get_u64(job, "tx_bytes") > 0 ? both : NULL);
 }
 
 static void

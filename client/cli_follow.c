@@ -34,7 +34,8 @@ struct follow {
 	struct stream streams[STREAMS];
 	uint64_t wait_ticket, get_ticket;
 	struct omerta_body *info; /* the end */
-	int64_t next_get_ms, heard_ms, state_since_ms;
+	int64_t next_get_ms, state_since_ms;
+	int64_t heard_ms; /* when the daemon was last there; 0: never */
 	int silent;
 	char state[STATE_SIZE];
 	uint64_t boot_ms;
@@ -148,26 +149,27 @@ follow_ask_ref(struct follow *f, const char *type, int64_t life_ms, uint64_t *ti
 static int
 follow_ask(struct follow *f, int64_t now_ms)
 {
-	for (int i = 0; i < STREAMS; i++) {
+	int rc = 0;
+
+	for (int i = 0; rc == 0 && i < STREAMS; i++) {
 		struct stream *s = &f->streams[i];
 
-		if (s->open && s->ticket == 0 && now_ms >= s->not_before_ms &&
-		    follow_ask_stream(f, s) != 0) {
-			return -1;
+		if (s->open && s->ticket == 0 && now_ms >= s->not_before_ms) {
+			rc = follow_ask_stream(f, s);
 		}
 	}
-	if (f->info != NULL) {
-		return 0;
+	if (rc == 0 && f->info == NULL && f->wait_ticket == 0) {
+		rc = follow_ask_ref(f, "job.wait", OM_CLIENT_SLICE_MS, &f->wait_ticket);
 	}
-	if (f->wait_ticket == 0 &&
-	    follow_ask_ref(f, "job.wait", OM_CLIENT_SLICE_MS, &f->wait_ticket) != 0) {
-		return -1;
-	}
-	if (f->how->progress && f->get_ticket == 0 && now_ms >= f->next_get_ms) {
+	if (rc == 0 && f->info == NULL && f->how->progress && f->get_ticket == 0 &&
+	    now_ms >= f->next_get_ms) {
 		f->next_get_ms = now_ms + STATE_MS;
-		return follow_ask_ref(f, "job.get", 0, &f->get_ticket);
+		rc = follow_ask_ref(f, "job.get", 0, &f->get_ticket);
 	}
-	return 0;
+	if (f->cli->o->connected) {
+		f->heard_ms = now_ms;
+	}
+	return rc;
 }
 
 static int
@@ -219,7 +221,6 @@ follow_take(struct follow *f, uint64_t ticket, struct omerta_body *body)
 	int rc = 0;
 
 	f->silent = 0;
-	f->heard_ms = om_client_now_ms();
 	if (s != NULL) {
 		s->ticket = 0;
 		rc = follow_take_piece(f, s, body);
@@ -289,7 +290,7 @@ int
 om_cli_follow(struct om_cli *cli, const struct om_cli_follow *how, struct omerta_body **info)
 {
 	int64_t start = om_client_now_ms();
-	struct follow f = { .cli = cli, .how = how, .heard_ms = cli->o->connected ? start : 0 };
+	struct follow f = { .cli = cli, .how = how };
 	struct sigaction old;
 	int rc = 0;
 
@@ -348,7 +349,7 @@ summary_measured(FILE *out, const struct omerta_body *info)
 		(void)fprintf(out, ", %" PRIu64 " MiB peak",
 			      (omerta_get_u64(info, "mem_peak_kib") + 1023) / 1024);
 	}
-	if (omerta_has(info, "rx_bytes") || omerta_has(info, "tx_bytes")) {
+	if (omerta_get_u64(info, "rx_bytes") + omerta_get_u64(info, "tx_bytes") > 0) {
 		(void)fprintf(out, ", %s in, %s out through the tunnel",
 			      om_cli_bytes(omerta_get_u64(info, "rx_bytes"), a),
 			      om_cli_bytes(omerta_get_u64(info, "tx_bytes"), b));

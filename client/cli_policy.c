@@ -9,6 +9,7 @@
 #include "client/cli_impl.h"
 
 #define JOB_FILE_MAX  65536
+#define AUDIT_PAGE    1000
 #define AUDIT_STEP_MS 500
 
 /* --- rules ----------------------------------------------------------------------------------------- */
@@ -347,24 +348,33 @@ audit_print(struct om_cli *cli, const struct omerta_body *table, struct omerta_b
 	return n;
 }
 
-/* JSON Lines, one entry a line: the trail is a stream. */
+/*
+ * JSON Lines, one entry a line: the trail is a stream.  At most `left` entries; page after page until
+ * there are no more, and with follow until then and beyond.
+ */
 static int
-audit_run(struct om_cli *cli, struct omerta_body *query, bool follow)
+audit_run(struct om_cli *cli, struct omerta_body *query, uint64_t left, bool follow)
 {
-	int rc;
+	size_t n = 1;
+	int rc = 0;
 
-	do {
+	omerta_set_bool(query, "follow", follow);
+	while (rc == 0 && left > 0 && (n > 0 || follow)) {
 		struct omerta_body *table = NULL;
 
-		omerta_set_bool(query, "follow", follow);
+		omerta_set_u64(query, "limit", left < AUDIT_PAGE ? left : AUDIT_PAGE);
 		rc = follow
 			 ? om_client_ask_long(cli->o, "audit.list", query, OMERTA_FOREVER, &table)
 			 : omerta_audit(cli->o, query, &table);
-		if (rc == 0 && audit_print(cli, table, query) == 0 && follow) {
-			(void)poll(NULL, 0, AUDIT_STEP_MS);
+		if (rc == 0) {
+			n = audit_print(cli, table, query);
+			left -= n < left ? n : left;
+			if (n == 0 && follow) {
+				(void)poll(NULL, 0, AUDIT_STEP_MS);
+			}
 		}
 		omerta_body_free(table);
-	} while (rc == 0 && follow);
+	}
 	return rc == 0 ? OM_EXIT_OK : om_cli_fail(cli);
 }
 
@@ -377,11 +387,14 @@ om_cli_audit(struct om_cli *cli)
 
 	om_cli_take_str(cli, "job", query, "job");
 	if (om_cli_take_time(cli, "since", false, &since_ms) &&
-	    om_cli_take_u64(cli, "limit", query, "limit", 1000)) {
+	    om_cli_take_u64(cli, "limit", query, "limit", INT64_MAX)) {
 		if (since_ms >= 0) {
 			omerta_set_u64(query, "since_ms", (uint64_t)since_ms);
 		}
-		status = audit_run(cli, query, om_cli_opt(cli, "follow") != NULL);
+		status = audit_run(cli, query,
+				   omerta_has(query, "limit") ? omerta_get_u64(query, "limit")
+							      : UINT64_MAX,
+				   om_cli_opt(cli, "follow") != NULL);
 	}
 	omerta_body_free(query);
 	return status;

@@ -100,7 +100,7 @@ static const struct om_verb_opt test_opts[] = {
 static const struct om_verb_opt audit_opts[] = {
 	{ "since", 0, "WHEN", "at or after: 2h ago, or a time" },
 	{ "job", 0, "ID", "of one job" },
-	{ "limit", 'n', "N", "at most N entries (100)" },
+	{ "limit", 'n', "N", "at most N entries (all)" },
 	{ "follow", 'f', NULL, "go on with what comes" },
 };
 static const struct om_verb_opt config_opts[] = {

@@ -282,6 +282,49 @@ test_list_goes_over_pages_and_cleans_text(void **state)
 	fake_free(&f);
 }
 
+/* 2,500 entries in pages. */
+static void
+give_trail(struct fake *f, struct fake_request *r)
+{
+	static struct om_audit_entry entries[1000];
+	struct om_audit_query q = { 0 };
+	struct om_audit_table table = { .entries = { entries, 0 } };
+
+	(void)f;
+	fake_body(r, &q);
+	while (table.entries.n < q.limit && q.after_seq + table.entries.n < 2500) {
+		struct om_audit_entry *e = &entries[table.entries.n++];
+
+		*e = (struct om_audit_entry){ .seq = q.after_seq + table.entries.n,
+					      .at_ms = 1,
+					      .event = OM_STR("received") };
+	}
+	fake_answer(r, OM_MSG_AUDIT_TABLE, &table);
+}
+
+static void
+test_audit_goes_over_pages(void **state)
+{
+	struct fake f;
+	struct ran r;
+	size_t lines = 0;
+
+	(void)state;
+	fake_new(&f, give_trail, NULL);
+	r = run(&f, "audit --json");
+	for (const char *c = r.out; (c = strchr(c, '\n')) != NULL; c++) {
+		lines++;
+	}
+	assert_int_equal(lines, 2500);
+	assert_has(r.out, "{\"version\":1,\"type\":\"audit.entry\",\"seq\":2500,");
+	ran_free(&r);
+	r = run(&f, "audit -n 1001 --json");
+	assert_has(r.out, "\"seq\":1001,");
+	assert_null(strstr(r.out, "\"seq\":1002,"));
+	ran_free(&r);
+	fake_free(&f);
+}
+
 static void
 give_policy(struct fake *f, struct fake_request *r)
 {
@@ -293,6 +336,7 @@ give_policy(struct fake *f, struct fake_request *r)
 	struct om_filter_request q = { 0 };
 	struct om_count one = { .count = 1 };
 	struct om_job_refs refs = { 0 };
+	struct om_job_info queued = { .job = OM_STR("7f3a"), .state = OM_STR("queued") };
 
 	switch (r->envelope.type) {
 	case OM_MSG_RULES_TEST:
@@ -310,6 +354,10 @@ give_policy(struct fake *f, struct fake_request *r)
 		OM_SET(&report, audit_report, bad_seq, 17);
 		OM_SET(&report, audit_report, text, OM_STR("its hash differs"));
 		fake_answer(r, OM_MSG_AUDIT_REPORT, &report);
+		break;
+	case OM_MSG_JOB_GET:
+		OM_SET(&queued, job_info, level, OM_STR("external"));
+		fake_answer(r, OM_MSG_JOB_INFO, &queued);
 		break;
 	case OM_MSG_JOB_APPROVE:
 		fake_body(r, &refs);
@@ -337,7 +385,8 @@ test_policy_verbs(void **state)
 				   "=> rejected: memory 32768 MiB is too much\n");
 	ran_free(&r);
 	r = run(&f, "approve a b --always");
-	assert_string_equal(r.out, "approved: 1\n");
+	assert_string_equal(r.out, "approved 7f3a: queued at level external\n"
+				   "approved 7f3a: queued at level external\n");
 	ran_free(&r);
 	r = run(&f, "approve a b --always -j");
 	assert_string_equal(r.out, "{\"version\":1,\"type\":\"count\",\"count\":1}\n");
@@ -480,6 +529,7 @@ main(void)
 		cmocka_unit_test(test_language_is_guessed),
 		cmocka_unit_test(test_exit_codes_of_errors),
 		cmocka_unit_test(test_list_goes_over_pages_and_cleans_text),
+		cmocka_unit_test(test_audit_goes_over_pages),
 		cmocka_unit_test(test_policy_verbs),
 		cmocka_unit_test(test_status_is_one_line),
 		cmocka_unit_test(test_json_schema_only_grows),

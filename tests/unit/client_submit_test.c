@@ -2,6 +2,8 @@
 /* The command line: submit, wait, output, and the exit codes of jobs. */
 #include "tests/unit/client_cli_rig.h"
 
+#include <sched.h>
+
 /* --- submit ---------------------------------------------------------------------------------------- */
 
 static void
@@ -259,6 +261,51 @@ test_submit_wait_in_json(void **state)
 	place_leave(&p);
 }
 
+/* The first daemon ends with the wait in its hands; the next one has the answer. */
+static void
+answer_after_restart(struct fake *f, struct fake_request *r)
+{
+	static const struct ending completed = { "completed", 0, true, 0, 0 };
+	struct om_job_info info = { 0 };
+
+	if (f->arg != NULL) {
+		end_info(&completed, &info);
+		fake_answer(r, OM_MSG_JOB_INFO, &info);
+	}
+}
+
+static void *
+restart_main(void *arg)
+{
+	struct fake *f = arg;
+
+	while (atomic_load(&f->seen) == 0) {
+		(void)sched_yield();
+	}
+	fake_stop(f);
+	f->arg = f;
+	fake_start(f);
+	return NULL;
+}
+
+static void
+test_wait_goes_on_over_a_restart(void **state)
+{
+	pthread_t restarter;
+	struct fake f;
+	struct ran r;
+
+	(void)state;
+	fake_new(&f, answer_after_restart, NULL);
+	assert_int_equal(pthread_create(&restarter, NULL, restart_main, &f), 0);
+	r = run(&f, "wait -q 7f"); /* quiet: the wait is the only request */
+	(void)pthread_join(restarter, NULL);
+	assert_string_equal(r.err, "");
+	assert_int_equal(r.status, 0);
+	ran_free(&r);
+	fake_free(&f);
+}
+
 /* --- output ---------------------------------------------------------------------------------------- */
 
 static void
@@ -313,6 +360,7 @@ main(void)
 		cmocka_unit_test(test_the_tunnel_comes_from_a_file_or_there_is_none),
 		cmocka_unit_test(test_submit_wait_shows_output_and_exits_as_the_job),
 		cmocka_unit_test(test_submit_wait_in_json),
+		cmocka_unit_test(test_wait_goes_on_over_a_restart),
 		cmocka_unit_test(test_output_is_bytes_or_json_lines),
 	};
 
