@@ -22,6 +22,7 @@
  * And it waits with select(2), which aborts the process when its socket has number 1024 or more: a
  * daemon with many tunnels, or many clients, would die of it.  So a load runs in a thread with a table
  * of descriptors of its own, empty but for 0 to 2; its namespace is that of the thread that made it.
+ * (ThreadSanitizer knows one table only and reports close() here against the same number elsewhere.)
  */
 static pthread_mutex_t nft_one = PTHREAD_MUTEX_INITIALIZER;
 

@@ -164,7 +164,8 @@ test_more_than_1024_descriptors(void **state)
 	}
 }
 
-/* The requester reaches its job; the job's namespace itself answers nothing and logs the attempt. */
+/* FilteredNAT: testInboundBeforeOutbound, testInboundFromUnknownSourceBlocked.
+ * The requester reaches its job; the job's namespace itself answers nothing and logs the attempt. */
 static void
 test_inbound(void **state)
 {
@@ -244,6 +245,7 @@ test_requester_moves(void **state)
 	job_down(&j);
 }
 
+/* NetworkIsolation: testVPNInterfaceVerification */
 static void
 test_wireguard_go_dies(void **state)
 {

@@ -223,7 +223,7 @@ test_path_mtu(void **state)
 	assert_int_equal(requester_saw(), 0);
 }
 
-/* What is allowed arrives: the captures above are not blind. */
+/* FilteredNAT: testStatisticsTracking.  What is allowed arrives: the captures above are not blind. */
 static void
 test_allowed_packet_arrives(void **state)
 {
@@ -268,7 +268,8 @@ test_noise_is_dropped_and_counted(void **state)
 	assert_int_equal(rig_capture_foreign(host_capture), 0);
 }
 
-/* At full speed: each packet is refused and counted, the first is told, and a lost event is an error. */
+/* FilteringStrategy: testFullFilterChecksEveryPacket, testSampledEventuallyDetectsAbuse.
+ * At full speed: each packet is refused and counted, the first is told, and a lost event is an error. */
 static void
 test_burst_fails_closed(void **state)
 {

@@ -376,6 +376,7 @@ rig_enter(void)
 static inline int
 rig_setup(void **state)
 {
+	char state_dir[64];
 	struct om_nl nl;
 
 	(void)state;
@@ -391,7 +392,9 @@ rig_setup(void **state)
 	rig_link_setup(-1, "rq0", RIG_HOST_IP, NULL);
 	rig_link_setup(rig.req_ns, "rq1", RIG_REQ_IP, NULL);
 	rig_req_start();
-	rig_ok(om_jobnet_env_init(&rig.env, "/var/lib/omertad-test", &rig_why));
+	/* An instance of this process's own: two runs at once do not sweep each other's processes. */
+	(void)snprintf(state_dir, sizeof(state_dir), "/var/lib/omertad-test-%d", (int)getpid());
+	rig_ok(om_jobnet_env_init(&rig.env, state_dir, &rig_why));
 	rig.env.tap_uid = rig.env.tap_gid = 0;
 	rig.env.policy.allow_count = 0;
 	struct om_cidr net = rig_cidr(RIG_REQ_IP);

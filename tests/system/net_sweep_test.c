@@ -29,15 +29,17 @@ count_dir(const char *path, const char *prefix)
 	return n;
 }
 
-/* wireguard-go processes whose link has this prefix. */
+/* wireguard-go processes of this test's instance; others on the machine are not our business. */
 static unsigned
-count_wireguard_go(const char *prefix)
+count_wireguard_go(void)
 {
+	char prefix[OM_IFNAME_MAX];
 	DIR *dir = opendir("/proc");
 	const struct dirent *e;
 	unsigned n = 0;
 
 	assert_non_null(dir);
+	(void)snprintf(prefix, sizeof(prefix), "omw%s", rig.env.instance);
 	while ((e = readdir(dir)) != NULL) {
 		char path[300], text[256] = "";
 		int fd;
@@ -117,7 +119,7 @@ test_killed_at_any_moment(void **state)
 		    0); /* else the kills came too late or too early */
 	rig_wait_nothing_left(ids);
 	assert_int_equal(count_dir(OM_WG_SOCKET_DIR, "om"), 0);
-	assert_int_equal(count_wireguard_go("omw"), 0);
+	assert_int_equal(count_wireguard_go(), 0);
 }
 
 static void
@@ -161,7 +163,7 @@ test_sweep_leaves_others_alone(void **state)
 	om_jobnet_down(&net);
 }
 
-/* VPNManager: testActiveTunnelsTracking.  Many at once, names unique, each with its own counters. */
+/* VPNManager: testActiveTunnelsTracking; EphemeralVPN: testMultipleServerTracking, testPortAllocation.  Many at once, names unique, each with its own counters. */
 static void
 test_active_tunnels_tracking(void **state)
 {
@@ -186,7 +188,7 @@ test_active_tunnels_tracking(void **state)
 		}
 	}
 	up_ms = (double)om_mono_ms_between(start, om_mono_now()) / MANY;
-	assert_int_equal(count_wireguard_go("omw"),
+	assert_int_equal(count_wireguard_go(),
 			 rig.env.backend == OM_WG_BACKEND_USERSPACE ? MANY : 0);
 	start = om_mono_now();
 	for (size_t i = 0; i < MANY; i++) {
@@ -200,7 +202,7 @@ test_active_tunnels_tracking(void **state)
 	printf("%d at once: up %.1f ms, down %.1f ms each\n", MANY, up_ms, down_ms);
 	rig_wait_nothing_left(ids);
 	assert_int_equal(count_dir(OM_WG_SOCKET_DIR, "om"), 0);
-	assert_int_equal(count_wireguard_go("omw"), 0);
+	assert_int_equal(count_wireguard_go(), 0);
 }
 
 /* One of the threads that come and go through namespaces; as the offload pool's do. */

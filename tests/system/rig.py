@@ -85,13 +85,13 @@ class Daemon:
             [f"{BUILD}/omertad", "start", "--config", conf], stdout=write, stderr=write,
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
         os.close(write)
-        self.out = os.fdopen(read, "r", errors="replace")
+        self.out = os.fdopen(read, "rb", buffering=0)  # select() must see every line
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             ready, _, _ = select.select([self.out], [], [], 1)
             if not ready:
                 continue
-            line = self.out.readline()
+            line = self.out.readline().decode(errors="replace")
             self.log.append(line)
             if line.startswith("ready:") or line == "":
                 break

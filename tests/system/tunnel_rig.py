@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: ISC
+"""The requester's side of a tunnel, in a network namespace of its own.
+
+    host --- veth 10.250.N.0/30 --- namespace: plain wireguard-go set up by wg(8), a web server
+
+Plain tools on purpose: the two ends of the tunnel must not share a mistake of ours.  Needs root,
+iproute2, wireguard-tools.  Everything goes with close(), or with the next sweep after a kill.
+"""
+import http.server
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+PEER = "10.99.0.1"   # the requester, inside the tunnel
+GUEST = "10.99.0.2"  # the job, inside the tunnel
+
+
+def sh(*cmd, **more):
+    return subprocess.run(cmd, check=True, capture_output=True, text=True, **more).stdout.strip()
+
+
+def keypair():
+    private = sh("wg", "genkey")
+    return private, sh("wg", "pubkey", input=private)
+
+
+def sweep():
+    """What a killed test left: namespaces named omtest-<pid> whose process is gone."""
+    for line in sh("ip", "netns", "list").splitlines():
+        found = re.match(r"(omtest-(\d+))", line)
+        if found and not os.path.exists(f"/proc/{found[2]}"):
+            for pid in sh("ip", "netns", "pids", found[1]).split():
+                os.kill(int(pid), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "del", found[1]], capture_output=True)
+
+
+class Requester:
+    def __init__(self, number=1):
+        sweep()
+        self.ns = f"omtest-{os.getpid()}"
+        self.wg = f"wgreq{os.getpid() % 100000}"
+        self.outer = f"10.250.{number}.2"
+        self.host = f"10.250.{number}.1"
+        self.private, self.public = keypair()
+        self.job_private, self.job_public = keypair()
+        self.children = []
+        veth = f"vreq{os.getpid() % 100000}"
+        sh("ip", "netns", "add", self.ns)
+        sh("ip", "link", "add", veth, "type", "veth", "peer", "name", "up0", "netns", self.ns)
+        sh("ip", "addr", "add", f"{self.host}/30", "dev", veth)
+        sh("ip", "link", "set", veth, "up")
+        self.inside("ip", "addr", "add", f"{self.outer}/30", "dev", "up0")
+        self.inside("ip", "link", "set", "up0", "up")
+        self.inside("ip", "link", "set", "lo", "up")
+        os.makedirs("/var/run/wireguard", exist_ok=True)
+        self.spawn("wireguard-go", "-f", self.wg, env=dict(os.environ, LOG_LEVEL="error"))
+        self.until(lambda: os.path.exists(f"/var/run/wireguard/{self.wg}.sock"))
+        sh("wg", "set", self.wg, "private-key", "/dev/stdin", "listen-port", "51820", "peer",
+           self.job_public, "allowed-ips", f"{GUEST}/32", input=self.private)
+        self.inside("ip", "addr", "add", f"{PEER}/24", "dev", self.wg)
+        self.inside("ip", "link", "set", self.wg, "mtu", "1420", "up")
+
+    def inside(self, *cmd):
+        return sh("ip", "netns", "exec", self.ns, *cmd)
+
+    def spawn(self, *cmd, **more):
+        p = subprocess.Popen(["ip", "netns", "exec", self.ns, *cmd], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, **more)
+        self.children.append(p)
+        return p
+
+    @staticmethod
+    def until(is_so, seconds=10):
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise AssertionError("waited too long")
+            time.sleep(0.02)
+
+    def serve(self, directory, port=80):
+        """A web server inside the tunnel."""
+        self.spawn("/usr/bin/python3", "-m", "http.server", str(port), "--bind", PEER, "--directory",
+                   directory)
+        self.until(lambda: f":{port} " in self.inside("ss", "-ltnH"))
+
+    def vpn(self, **more):
+        """The `vpn` of a job.submit."""
+        vpn = dict(private_key=self.job_private, addresses=[f"{GUEST}/32"],
+                   peer_public_key=self.public, endpoint=f"{self.outer}:51820",
+                   allowed_ips=["10.99.0.0/24"])
+        vpn.update(more)
+        return vpn
+
+    def wg_quick(self):
+        return (f"[Interface]\nPrivateKey = {self.job_private}\nAddress = {GUEST}/32\n"
+                f"[Peer]\nPublicKey = {self.public}\nEndpoint = {self.outer}:51820\n"
+                "AllowedIPs = 10.99.0.0/24\nPersistentKeepalive = 25\n")
+
+    def counters(self):
+        """(received, sent) bytes of this end."""
+        line = sh("wg", "show", self.wg, "transfer").split()
+        return int(line[1]), int(line[2])
+
+    def close(self):
+        for p in self.children:
+            p.terminate()
+        for pid in sh("ip", "netns", "pids", self.ns).split():
+            try:
+                os.kill(int(pid), signal.SIGTERM)
+            except ProcessLookupError:
+                pass
+        for p in self.children:
+            p.wait()
+        sh("ip", "netns", "del", self.ns)
+
+
+if __name__ == "__main__":
+    # For `make demo`: prints the wg-quick file's path and stays until it is told to end.
+    directory = sys.argv[1]
+    r = Requester(2)
+    r.serve(directory)
+    with open(os.path.join(directory, "job.conf"), "w") as f:
+        os.chmod(f.fileno(), 0o600)
+        f.write(r.wg_quick())
+    print(f"ready {r.host} {r.outer} {r.wg}", flush=True)
+    sys.stdin.read()
+    print("requester's end: %d bytes received, %d sent" % r.counters(), flush=True)
+    r.close()

@@ -1,0 +1,129 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: ISC
+"""Jobs behind their requester's tunnel: what gets through, and what ends a job."""
+import os
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import rig  # noqa: E402
+import tunnel_rig  # noqa: E402
+import omerta  # noqa: E402
+
+FETCH = """
+import urllib.request
+print(urllib.request.urlopen("http://10.99.0.1/page", timeout=20).read().decode(), end="")
+"""
+
+CONNECT = """
+import socket, sys, time
+print("about to leave", flush=True)
+s = socket.socket(socket.AF_INET, socket.SOCK_{kind})
+s.settimeout(5)
+try:
+    s.connect(("{host}", {port}))
+    s.send(b"x")
+except OSError as e:
+    print(e)
+time.sleep(5)
+print("still here")
+"""
+
+
+class Tunnel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.requester = tunnel_rig.Requester()
+        cls.www = tempfile.mkdtemp(prefix="omerta-www.")
+        with open(f"{cls.www}/page", "w") as f:
+            f.write("page through the tunnel\n")
+        with open(f"{cls.www}/big", "wb") as f:
+            f.write(os.urandom(1 << 20) * 8)
+        cls.requester.serve(cls.www)
+        cls.daemon = rig.Daemon("[jobs]\nmax_jobs = 2\n[network]\nallow_endpoints = 10.250.0.0/16\n")
+        cls.daemon.start()
+        cls.provider = cls.daemon.connect()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.provider.close()
+        cls.daemon.stop()
+        left = cls.daemon.left()
+        links = [l for l in tunnel_rig.sh("ip", "-o", "link").splitlines() if ": om" in l]
+        cls.daemon.close()
+        cls.requester.close()
+        import shutil
+        shutil.rmtree(cls.www)
+        assert not left, left
+        assert not links, links
+
+    def run_job(self, script, vpn=None, **more):
+        return self.provider.submit(script=script, lang="python", vpn=vpn or self.requester.vpn(),
+                                    **more).wait(timeout=180)
+
+    def test_a_page_through_the_tunnel(self):
+        before = self.requester.counters()
+        r = self.run_job(FETCH)
+        self.assertEqual((r.state, r.stdout), ("completed", b"page through the tunnel\n"), r.text)
+        after = self.requester.counters()
+        self.assertGreater(r.rx_bytes, 300)
+        self.assertGreater(r.tx_bytes, 300)
+        self.assertEqual(after[0] - before[0], r.tx_bytes)  # both ends counted the same
+
+    def test_much_data(self):
+        r = self.run_job("import urllib.request, hashlib\n"
+                         "d = urllib.request.urlopen('http://10.99.0.1/big').read()\n"
+                         "print(len(d), hashlib.sha256(d).hexdigest())")
+        import hashlib
+        with open(f"{self.www}/big", "rb") as f:
+            want = hashlib.sha256(f.read()).hexdigest()
+        self.assertEqual(r.stdout.decode().split(), [str(8 << 20), want], r.text)
+
+    def assert_killed(self, host, port, kind="STREAM"):
+        r = self.run_job(CONNECT.format(host=host, port=port, kind=kind))
+        self.assertEqual((r.state, r.stdout), ("rogue_killed", b"about to leave\n"), r.text)
+        self.assertEqual(r.evidence["destination"], host)
+        self.assertEqual(r.evidence["destination_port"], str(port))
+        self.assertIn("killed", r.text)
+        print(f"   {kind} {host}:{port}: {r.text}")
+        return r
+
+    def test_the_host_is_out_of_reach(self):
+        self.assert_killed(self.requester.host, 22)
+
+    def test_an_outside_address_is_out_of_reach(self):
+        self.assert_killed("192.0.2.77", 443)
+
+    def test_the_metadata_address_is_out_of_reach(self):
+        self.assert_killed("169.254.169.254", 80)
+
+    def test_udp_dns_to_anywhere(self):
+        self.assert_killed("198.51.100.53", 53, "DGRAM")
+
+    def test_the_audit_names_it(self):
+        r = self.assert_killed("192.0.2.78", 25)
+        events = [e.event for e in self.provider.audit(job=r.job)]
+        self.assertTrue(any("rogue" in e for e in events), events)
+        self.assertTrue(self.provider.verify_audit().intact)
+
+    def test_endpoint_in_the_providers_network_is_refused(self):
+        r = self.run_job(FETCH, vpn=self.requester.vpn(endpoint="127.0.0.1:51820"))
+        self.assertEqual(r.state, "failed")
+        self.assertIn("endpoint", r.text)
+
+    def test_wrong_key(self):
+        other, _ = tunnel_rig.keypair()
+        r = self.run_job(FETCH.replace("timeout=20", "timeout=3"),
+                         vpn=self.requester.vpn(private_key=other))
+        self.assertEqual(r.state, "failed")
+        self.assertEqual(r.exit_code, 1, r.text)  # it runs, nobody answers
+
+    def test_hooks_never_arrive(self):
+        with self.assertRaises(omerta.Error) as caught:
+            self.run_job(FETCH, vpn=self.requester.vpn(post_up="touch /tmp/owned"))
+        self.assertIn("post_up", str(caught.exception))
+
+
+if __name__ == "__main__":
+    rig.main("tunnel")
