@@ -332,7 +332,10 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 		order = om_mbox_order(a);
 		if (om_unlikely(order != 0)) {
 			if (order == OM_LIFE_STOP && om_actor_drains(cx, a)) {
-				continue;
+				if (!cx->leaving) { /* it may end at once after all */
+					continue;
+				}
+				cx->leaving = false;
 			}
 			if (om_actor_leave(cx, a, order == OM_LIFE_KILL ? OM_ERR_CANCELLED : OM_OK,
 					   true)) {

@@ -437,7 +437,7 @@ run_seed(uint64_t seed)
 		check_conservation();
 	}
 	om_sim_advance(w.sys, 100); /* all time-outs */
-	(void)om_system_stop(w.sys, 10000, NULL, 0);
+	CHECK(om_system_stop(w.sys, 10000, NULL, 0) == 0);
 	check_conservation();
 	{
 		struct om_system_stats st;
