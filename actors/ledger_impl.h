@@ -17,6 +17,7 @@
 #define LEDGER_FOLLOWERS_MAX 1024
 #define LEDGER_FOLLOW_MS     60000 /* a follower is answered after this, with nothing */
 #define LEDGER_FILES_MAX     64 /* files of a job that are named in its row */
+#define LEDGER_EVIDENCE_MAX  8192 /* bytes kept of what a rogue job was caught with */
 #define LEDGER_LIST_DEFAULT  100
 #define LEDGER_LIST_MAX      1000
 

@@ -6,7 +6,6 @@
 /* Rows of the store as messages.  A message outlives the row that it was made from (it waits for the
  * commit), so its strings are copies in the group's arena. */
 
-#define EVIDENCE_MAX   8192
 #define EVIDENCE_LINES 16
 
 struct om_str
@@ -140,7 +139,7 @@ info_evidence(struct ledger *l, const struct om_job_row *row, struct om_job_info
 {
 	const struct om_out_ref ref = { .kind = OM_OUT_EVIDENCE };
 	struct om_pair *pairs = om_arena_alloc(&l->arena, EVIDENCE_LINES * sizeof(*pairs));
-	char *text = om_arena_alloc(&l->arena, EVIDENCE_MAX);
+	char *text = om_arena_alloc(&l->arena, LEDGER_EVIDENCE_MAX);
 	struct om_str rest, line, key;
 	uint64_t size;
 	size_t n = 0;
@@ -149,7 +148,7 @@ info_evidence(struct ledger *l, const struct om_job_row *row, struct om_job_info
 		return false;
 	}
 	rest.ptr = text;
-	if (om_store_output_read(l->store, &row->id, ref, 0, text, EVIDENCE_MAX, &rest.len,
+	if (om_store_output_read(l->store, &row->id, ref, 0, text, LEDGER_EVIDENCE_MAX, &rest.len,
 				 &size) != OM_OK) {
 		return false;
 	}
