@@ -227,7 +227,7 @@ move_evidence(struct ledger *l, const struct om_job_id *id, const struct om_ledg
 {
 	const struct om_out_ref ref = { .kind = OM_OUT_EVIDENCE };
 	struct om_buf buf = { .max = LEDGER_EVIDENCE_MAX };
-	enum om_err err = OM_OK;
+	enum om_err err;
 	uint64_t size;
 	size_t i;
 
