@@ -63,6 +63,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	p->started = p->wall();
 	p->arena.max = ARENA_MAX;
 	LIST_INIT(&p->submits);
+	LIST_INIT(&p->comebacks);
 	TAILQ_INIT(&p->verbs);
 	TAILQ_INIT(&p->tasks);
 	provider_live_init(p);
@@ -77,6 +78,7 @@ provider_stop(struct om_service *sv, void *state, enum om_err why)
 
 	(void)why;
 	provider_submits_fini(sv, p);
+	provider_recover_fini(p);
 	provider_verbs_fini(sv, p);
 	provider_live_fini(p);
 	om_arena_fini(&p->arena);

@@ -85,6 +85,8 @@ struct provider_task {
 
 struct submit;
 LIST_HEAD(submits, submit);
+struct comeback; /* provider_recover.c */
+LIST_HEAD(comebacks, comeback);
 
 struct provider {
 	uint32_t magic;
@@ -104,6 +106,7 @@ struct provider {
 	size_t task_count;
 	/* the start and the end */
 	bool ready, draining;
+	struct comebacks comebacks;
 	uint64_t recovering; /* questions of the recovery on their way */
 	bool last_page;
 	char cursor[65];
@@ -195,6 +198,7 @@ void provider_bulk_page(struct om_service *sv, struct provider *p, struct provid
 /* --- provider_recover.c ----------------------------------------------------------------------- */
 
 void provider_recover(struct om_service *sv, struct provider *p);
+void provider_recover_fini(struct provider *p);
 enum om_err provider_on_ping(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err provider_on_stop(struct om_service *sv, void *state, const struct om_in *in);
 

@@ -29,11 +29,28 @@
 
 /* A queued or lost job on its way back into the queue. */
 struct comeback {
+	LIST_ENTRY(comeback) link;
 	struct om_job_id id;
 	enum om_job_level level;
 	uint64_t cores, mem_mib;
 	bool was_started;
 };
+
+static void
+comeback_free(struct comeback *job)
+{
+	LIST_REMOVE(job, link);
+	free(job);
+}
+
+/* The service stops in the middle of it. */
+void
+provider_recover_fini(struct provider *p)
+{
+	while (!LIST_EMPTY(&p->comebacks)) {
+		comeback_free(LIST_FIRST(&p->comebacks));
+	}
+}
 
 static void recover_page(struct om_service *sv, struct provider *p);
 
@@ -142,7 +159,7 @@ recover_on_added(struct om_service *sv, void *state, const struct om_bus_answer 
 		provider_move(sv, om_str_of(job->id.text), OM_JOB_REJECTED,
 			      om_err_code(answer->err), answer->text);
 	}
-	free(job);
+	comeback_free(job);
 	recover_step(sv, p);
 }
 
@@ -150,7 +167,7 @@ static void
 recover_failed(struct om_service *sv, struct provider *p, struct comeback *job, enum om_err err)
 {
 	om_error("provider.recover", "job %s: %s", job->id.text, om_err_text(err));
-	free(job);
+	comeback_free(job);
 	recover_step(sv, p);
 }
 
@@ -188,7 +205,7 @@ recover_on_spec(struct om_service *sv, void *state, const struct om_bus_answer *
 	if (job->was_started) {
 		recover_lost(sv, p, job, requeue);
 		if (!requeue) {
-			free(job);
+			comeback_free(job);
 			recover_step(sv, p);
 			return;
 		}
@@ -222,7 +239,7 @@ recover_on_cancelled(struct om_service *sv, void *state, const struct om_bus_ans
 	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
 
 	if (answer->err == OM_OK) {
-		free(job);
+		comeback_free(job);
 		recover_step(sv, p);
 		return;
 	}
@@ -240,7 +257,7 @@ recover_on_held(struct om_service *sv, void *state, const struct om_bus_answer *
 	enum om_err err;
 
 	if (answer->err == OM_ERR_STATE) {
-		free(job);
+		comeback_free(job);
 		recover_step(sv, p);
 		return;
 	}
@@ -276,6 +293,7 @@ recover_job(struct om_service *sv, struct provider *p, const struct om_job_info 
 		free(job);
 		return;
 	}
+	LIST_INSERT_HEAD(&p->comebacks, job, link);
 	job->was_started = was_started;
 	job->cores = info->cores;
 	job->mem_mib = info->mem_mib;
