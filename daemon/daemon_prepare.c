@@ -251,7 +251,8 @@ probe_kvm(struct daemon *d, struct om_why *why)
 	} else if (s->vm_accelerator == OM_CONF_ACCEL_KVM) {
 		return om_why_set(why, OM_ERR_MISSING, "vm.accelerator = kvm, but %s", d->kvm.text);
 	} else {
-		snprintf(text, sizeof(text), "KVM: %.100s, using TCG, about 20 times slower",
+		snprintf(text, sizeof(text),
+			 "KVM: probe boot failed (%.90s), using TCG, about 20 times slower",
 			 d->kvm.text);
 		check_replace(d, "kvm", OM_CHECK_WARN, text);
 	}

@@ -327,7 +327,8 @@ check_kvm(struct doctor *d)
 	} else if (d->s->vm_accelerator == OM_CONF_ACCEL_KVM) {
 		tell(d, OM_CHECK_FAIL, "KVM: %.120s, and vm.accelerator = kvm", text);
 	} else {
-		tell(d, OM_CHECK_WARN, "KVM: %.110s, using TCG, about 20 times slower", text);
+		tell(d, OM_CHECK_WARN,
+		     "KVM: probe boot failed (%.90s), using TCG, about 20 times slower", text);
 	}
 }
 

@@ -210,7 +210,7 @@ test_kvm(void **state)
 	(void)state;
 	world.kvm = false;
 	diagnose(NULL, NULL);
-	expect("kvm", OM_CHECK_WARN, "guest silent for 5 s, using TCG", "");
+	expect("kvm", OM_CHECK_WARN, "(guest silent for 5 s), using TCG", "");
 	diagnose("vm.accelerator", "kvm");
 	expect("kvm", OM_CHECK_FAIL, "guest silent", "");
 	diagnose("vm.accelerator", "tcg");
