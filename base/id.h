@@ -15,7 +15,10 @@ struct om_job_id {
 /* Any thread.  Random bytes from the kernel; OM_ASSERTs that getrandom(2) works. */
 void om_random(void *out, size_t len);
 
-/* Any thread.  A fresh random id of OM_JOB_ID_LEN lower-case hex digits. */
+/*
+ * Any thread.  A fresh id of OM_JOB_ID_LEN lower-case hex digits: unique for practical purposes (the
+ * ledger refuses a second one), not a secret.  Ids of one thread come in runs of neighbours.
+ */
 struct om_job_id om_job_id_new(void);
 
 /*

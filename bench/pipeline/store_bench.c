@@ -40,16 +40,16 @@ must(enum om_err err, struct om_store *st)
 	}
 }
 
-/* random: as om_job_id_new draws them; near: neighbours in time are neighbours in the index. */
+/* near: as om_job_id_new draws them, in runs of neighbours; random: as a client might. */
 static struct om_job_id
 bench_id(uint64_t n)
 {
 	struct om_job_id id;
 
 	if (near_ids) {
-		(void)snprintf(id.text, sizeof(id.text), "%04x%02x%06x",
-			       (unsigned)(n / NEAR_RUN * 40503u) & 0xffff, (unsigned)(n % NEAR_RUN),
-			       (unsigned)(n * 2654435761u) & 0xffffff);
+		(void)snprintf(id.text, sizeof(id.text), "%02x%02x%08x",
+			       (unsigned)(n / NEAR_RUN * 167u) & 0xff, (unsigned)(n % NEAR_RUN),
+			       (unsigned)(n * 2654435761u));
 	} else {
 		(void)snprintf(id.text, sizeof(id.text), "%012" PRIx64,
 			       (n * UINT64_C(0x9e3779b97f4a7c15)) >> 16);
