@@ -591,6 +591,18 @@ om_bell_unref(struct om_bell *bell)
 	}
 }
 
+/*
+ * The node is in no mailbox any more.  Order: our use of the node before the flag.  Pairs with the
+ * exchange in bell_post, after which another thread writes the node.
+ */
+static void
+bell_unqueue(struct om_bell *bell)
+{
+	ck_pr_fence_release();
+	om_tsan_release(&bell->queued);
+	ck_pr_store_32(&bell->queued, 0);
+}
+
 /* Puts the node into the owner's mailbox unless it is in one. */
 static void
 bell_post(struct om_bell *bell)
@@ -598,12 +610,14 @@ bell_post(struct om_bell *bell)
 	uint64_t owner;
 
 	while (ck_pr_load_32(&bell->rung) != 0 && ck_pr_fas_32(&bell->queued, 1) == 0) {
+		ck_pr_fence_acquire(); /* pairs with bell_unqueue */
+		om_tsan_acquire(&bell->queued);
 		owner = ck_pr_load_64(&bell->owner);
 		(void)om_bell_ref(bell); /* the mailbox's */
 		if (om_mbox_post_sys(bell->sys, owner, &bell->node.msg) == OM_OK) {
 			return;
 		}
-		ck_pr_store_32(&bell->queued, 0);
+		bell_unqueue(bell);
 		/*
 		 * Order: `queued` is clear before we look at the owner again.  Pairs with
 		 * om_bell_own (owner, then queued).  Without it a new owner relies on our post, we
@@ -693,7 +707,7 @@ om_mbox_bell_take(struct om_ctx *cx, struct om_node *node, struct om_bell_rung *
 	struct om_bell *bell = om_container_of(node, struct om_bell, node);
 	bool ours = ck_pr_load_64(&bell->owner) == cx->self_id;
 
-	ck_pr_store_32(&bell->queued, 0);
+	bell_unqueue(bell);
 	/*
 	 * Order: `queued` is clear before we take the rings.  Pairs with om_bell_ring (rung, then
 	 * queued).  Without it a ring after our exchange finds `queued` set and posts nothing.
@@ -719,7 +733,7 @@ om_mbox_bell_discard(struct om_node *node)
 {
 	struct om_bell *bell = om_container_of(node, struct om_bell, node);
 
-	ck_pr_store_32(&bell->queued, 0);
+	bell_unqueue(bell);
 	ck_pr_fence_memory(); /* as in bell_post: a new owner may have come meanwhile */
 	bell_post(bell);
 	om_bell_unref(bell);

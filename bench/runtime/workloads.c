@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The Savina workloads (Imam and Sarkar, AGERE! 2014), messages of one 64-bit integer, promises on:
+ * default bounds, accounting, generations, statistics.  Each checks its counts.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "base/assert.h"
+#include "bench/runtime/bench.h"
+
+#define W1_ROUND_TRIPS 2000000
+#define W2_PRODUCERS   4
+#define W2_EACH        2500000
+#define W2C_BATCH      1000
+#define W3_ACTORS      1000
+#define W3_HOPS        5000000
+#define W4_ACTORS      1000000
+#define W4C_BATCH      100
+#define W5_ACTORS      200
+#define W5_PINGS       5000
+#define W6_LEAVES      1000000
+#define W6_FAN_OUT     10
+#define W7_ACTORS      1000000
+#define W8_ASKS        20000
+#define W8_IDLE_ASKS   300
+
+enum { T_START = 1, T_PING, T_PONG, T_NUM, T_NEXT };
+
+/* --- W1: ping-pong --------------------------------------------------------------------------------- */
+
+struct w1 {
+	uint64_t left;
+};
+
+static enum om_err
+w1_on_start(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w1 *w = state;
+
+	w->left = W1_ROUND_TRIPS;
+	return om_send_u64(cx, (struct om_actor_id){ om_msg_u64(msg) }, T_PING, w->left);
+}
+
+static enum om_err
+w1_on_ping(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	return om_send_u64(cx, msg->from, T_PONG, om_msg_u64(msg));
+}
+
+static enum om_err
+w1_on_pong(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w1 *w = state;
+
+	OM_ASSERT(om_msg_u64(msg) == w->left);
+	if (--w->left == 0) {
+		bench_done();
+		return OM_OK;
+	}
+	return om_send_u64(cx, msg->from, T_PING, w->left);
+}
+
+static const struct om_handler w1_handlers[] = {
+	{ T_PING, w1_on_ping },
+	{ T_PONG, w1_on_pong },
+	{ T_START, w1_on_start },
+};
+static const struct om_actor_def w1_def = { .name = "pinger",
+					    .state_size = sizeof(struct w1),
+					    .handlers = w1_handlers,
+					    .handler_count = OM_COUNT(w1_handlers) };
+
+static struct bench_result
+w1_run(unsigned workers)
+{
+	struct om_system *sys = bench_system(workers);
+	struct om_actor_id ping = bench_spawn(sys, &w1_def, NULL);
+	struct om_actor_id pong = bench_spawn(sys, &w1_def, NULL);
+	double start = bench_now(), took;
+
+	bench_post(sys, ping, T_START, pong.v);
+	bench_wait();
+	took = bench_now() - start;
+	bench_system_end(sys);
+	return (struct bench_result){ 2.0 * W1_ROUND_TRIPS / took / 1e6, 0 };
+}
+
+/* --- W2: counting ----------------------------------------------------------------------------------- */
+
+struct w2_counter {
+	uint64_t seen;
+};
+struct w2_producer {
+	uint64_t sent;
+};
+static struct om_actor_id w2_to;
+static uint64_t w2_batch;
+
+static enum om_err
+w2_on_num(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w2_counter *c = state;
+
+	(void)cx;
+	(void)msg;
+	if (++c->seen == (uint64_t)W2_PRODUCERS * W2_EACH) {
+		bench_done();
+	}
+	return OM_OK;
+}
+
+/* A full mailbox, or the end of a batch: others have their turn, then it goes on. */
+static enum om_err
+w2_on_start(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w2_producer *p = state;
+	uint64_t until = w2_batch == 0 ? W2_EACH : p->sent + w2_batch;
+
+	(void)msg;
+	until = until > W2_EACH ? W2_EACH : until;
+	while (p->sent < until) {
+		enum om_err err = om_send_u64(cx, w2_to, T_NUM, p->sent);
+
+		if (err == OM_ERR_FULL) {
+			return OM_AGAIN;
+		}
+		OM_ASSERT(err == OM_OK);
+		p->sent++;
+	}
+	return p->sent < W2_EACH ? OM_AGAIN : OM_OK;
+}
+
+static const struct om_handler w2_counter_handlers[] = { { T_NUM, w2_on_num } };
+static const struct om_actor_def w2_counter_def = { .name = "counter",
+						    .state_size = sizeof(struct w2_counter),
+						    .handlers = w2_counter_handlers,
+						    .handler_count = 1 };
+static const struct om_handler w2_producer_handlers[] = { { T_START, w2_on_start } };
+static const struct om_actor_def w2_producer_def = { .name = "producer",
+						     .state_size = sizeof(struct w2_producer),
+						     .handlers = w2_producer_handlers,
+						     .handler_count = 1 };
+
+static struct bench_result
+w2_run_batch(unsigned workers, uint64_t batch)
+{
+	struct om_system *sys;
+	double start, took, peak;
+
+	bench_peak_reset();
+	sys = bench_system(workers);
+	w2_batch = batch;
+	w2_to = bench_spawn(sys, &w2_counter_def, NULL);
+	start = bench_now();
+	for (unsigned i = 0; i < W2_PRODUCERS; i++) {
+		bench_post(sys, bench_spawn(sys, &w2_producer_def, NULL), T_START, 0);
+	}
+	bench_wait();
+	took = bench_now() - start;
+	peak = bench_peak_rss_mib();
+	bench_system_end(sys);
+	return (struct bench_result){ (double)W2_PRODUCERS * W2_EACH / took / 1e6, peak };
+}
+
+static struct bench_result
+w2_run(unsigned workers)
+{
+	return w2_run_batch(workers, 0);
+}
+
+static struct bench_result
+w2c_run(unsigned workers)
+{
+	return w2_run_batch(workers, W2C_BATCH);
+}
+
+/* --- W3: thread ring --------------------------------------------------------------------------------- */
+
+struct w3 {
+	struct om_actor_id next;
+};
+
+static enum om_err
+w3_on_next(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w3 *w = state;
+
+	(void)cx;
+	w->next.v = om_msg_u64(msg);
+	return OM_OK;
+}
+
+static enum om_err
+w3_on_num(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w3 *w = state;
+	uint64_t left = om_msg_u64(msg);
+
+	if (left == 0) {
+		bench_done();
+		return OM_OK;
+	}
+	return om_send_u64(cx, w->next, T_NUM, left - 1);
+}
+
+static const struct om_handler w3_handlers[] = { { T_NUM, w3_on_num }, { T_NEXT, w3_on_next } };
+static const struct om_actor_def w3_def = {
+	.name = "ring", .state_size = sizeof(struct w3), .handlers = w3_handlers, .handler_count = 2
+};
+
+static struct bench_result
+w3_run(unsigned workers)
+{
+	static struct om_actor_id ring[W3_ACTORS];
+	struct om_system *sys = bench_system(workers);
+	double start, took;
+
+	for (unsigned i = 0; i < W3_ACTORS; i++) {
+		ring[i] = bench_spawn(sys, &w3_def, NULL);
+	}
+	for (unsigned i = 0; i < W3_ACTORS; i++) {
+		bench_post(sys, ring[i], T_NEXT, ring[(i + 1) % W3_ACTORS].v);
+	}
+	start = bench_now();
+	bench_post(sys, ring[0], T_NUM, W3_HOPS);
+	bench_wait();
+	took = bench_now() - start;
+	bench_system_end(sys);
+	return (struct bench_result){ W3_HOPS / took / 1e6, 0 };
+}
+
+/* --- W4: spawn ----------------------------------------------------------------------------------------- */
+
+static uint64_t w4_batch, w4_ended;
+
+struct w4_spawner {
+	uint64_t spawned;
+};
+
+static enum om_err
+w4_on_num(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	(void)msg;
+	om_exit(cx);
+	return OM_OK;
+}
+
+static void
+w4_stop(struct om_ctx *cx, void *state, enum om_err why)
+{
+	(void)cx;
+	(void)state;
+	OM_ASSERT(why == OM_OK);
+	if (__atomic_add_fetch(&w4_ended, 1, __ATOMIC_RELAXED) == W4_ACTORS) {
+		bench_done();
+	}
+}
+
+static const struct om_handler w4_handlers[] = { { T_NUM, w4_on_num } };
+static const struct om_actor_def w4_def = {
+	.name = "short", .stop = w4_stop, .handlers = w4_handlers, .handler_count = 1
+};
+
+static enum om_err
+w4_on_start(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w4_spawner *s = state;
+	uint64_t until = w4_batch == 0 ? W4_ACTORS : s->spawned + w4_batch;
+
+	(void)msg;
+	for (; s->spawned < until; s->spawned++) {
+		struct om_actor_id id;
+
+		OM_ASSERT(om_spawn(cx, &w4_def, NULL, &id) == OM_OK);
+		OM_ASSERT(om_send_u64(cx, id, T_NUM, s->spawned) == OM_OK);
+	}
+	return s->spawned < W4_ACTORS ? OM_AGAIN : OM_OK;
+}
+
+static const struct om_handler w4_spawner_handlers[] = { { T_START, w4_on_start } };
+static const struct om_actor_def w4_spawner_def = { .name = "spawner",
+						    .state_size = sizeof(struct w4_spawner),
+						    .handlers = w4_spawner_handlers,
+						    .handler_count = 1 };
+
+static struct bench_result
+w4_run_batch(unsigned workers, uint64_t batch)
+{
+	struct om_system *sys = bench_system(workers);
+	double start, took;
+
+	w4_batch = batch;
+	w4_ended = 0;
+	start = bench_now();
+	bench_post(sys, bench_spawn(sys, &w4_spawner_def, NULL), T_START, 0);
+	bench_wait();
+	took = bench_now() - start;
+	bench_system_end(sys);
+	return (struct bench_result){ W4_ACTORS / took / 1e6, 0 };
+}
+
+static struct bench_result
+w4_run(unsigned workers)
+{
+	return w4_run_batch(workers, 0);
+}
+
+static struct bench_result
+w4c_run(unsigned workers)
+{
+	return w4_run_batch(workers, W4C_BATCH);
+}
+
+/* --- W5: big ------------------------------------------------------------------------------------------- */
+
+static struct om_actor_id w5_all[W5_ACTORS];
+static uint64_t w5_ended;
+
+struct w5 {
+	uint64_t left;
+};
+
+static enum om_err
+w5_ping(struct om_ctx *cx, struct w5 *w)
+{
+	if (w->left-- == 0) {
+		if (__atomic_add_fetch(&w5_ended, 1, __ATOMIC_RELAXED) == W5_ACTORS) {
+			bench_done();
+		}
+		return OM_OK;
+	}
+	return om_send_u64(cx, w5_all[om_rand(cx) % W5_ACTORS], T_PING, w->left);
+}
+
+static enum om_err
+w5_on_ping(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	return om_send_u64(cx, msg->from, T_PONG, om_msg_u64(msg));
+}
+
+static enum om_err
+w5_on_pong(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w5 *w = state;
+
+	OM_ASSERT(om_msg_u64(msg) == w->left);
+	return w5_ping(cx, w);
+}
+
+static enum om_err
+w5_on_start(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w5 *w = state;
+
+	w->left = om_msg_u64(msg);
+	return w5_ping(cx, w);
+}
+
+static const struct om_handler w5_handlers[] = {
+	{ T_PING, w5_on_ping },
+	{ T_PONG, w5_on_pong },
+	{ T_START, w5_on_start },
+};
+static const struct om_actor_def w5_def = { .name = "big",
+					    .state_size = sizeof(struct w5),
+					    .handlers = w5_handlers,
+					    .handler_count = OM_COUNT(w5_handlers) };
+
+static struct bench_result
+w5_run(unsigned workers)
+{
+	struct om_system *sys = bench_system(workers);
+	double start, took;
+
+	w5_ended = 0;
+	for (unsigned i = 0; i < W5_ACTORS; i++) {
+		w5_all[i] = bench_spawn(sys, &w5_def, NULL);
+	}
+	start = bench_now();
+	for (unsigned i = 0; i < W5_ACTORS; i++) {
+		bench_post(sys, w5_all[i], T_START, W5_PINGS);
+	}
+	bench_wait();
+	took = bench_now() - start;
+	bench_system_end(sys);
+	return (struct bench_result){ 2.0 * W5_ACTORS * W5_PINGS / took / 1e6, 0 };
+}
+
+/* --- W6: skynet ------------------------------------------------------------------------------------------ */
+
+struct w6_order { /* in the message: number of the first leaf, leaves below */
+	uint64_t number, size, parent;
+};
+static uint64_t w6_sum;
+
+static enum om_err w6_on_order(struct om_ctx *cx, void *state, const struct om_msg *msg);
+
+static enum om_err w6_on_num(struct om_ctx *cx, void *state, const struct om_msg *msg);
+
+static const struct om_handler w6_handlers[] = { { T_START, w6_on_order }, { T_NUM, w6_on_num } };
+
+struct w6 {
+	struct om_actor_id parent;
+	uint64_t sum;
+	uint32_t waiting;
+};
+static const struct om_actor_def w6_def = { .name = "skynet",
+					    .state_size = sizeof(struct w6),
+					    .handlers = w6_handlers,
+					    .handler_count = 2 };
+
+static enum om_err
+w6_finish(struct om_ctx *cx, struct w6 *w, uint64_t sum)
+{
+	if (w->parent.v == 0) {
+		w6_sum = sum;
+		bench_done();
+	} else if (om_send_u64(cx, w->parent, T_NUM, sum) != OM_OK) {
+		OM_ASSERT(false);
+	}
+	om_exit(cx);
+	return OM_OK;
+}
+
+static enum om_err
+w6_on_order(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	const struct w6_order *o = (const struct w6_order *)(const void *)msg->payload;
+	struct w6 *w = state;
+
+	w->parent.v = o->parent;
+	if (o->size == 1) {
+		return w6_finish(cx, w, o->number);
+	}
+	w->waiting = W6_FAN_OUT;
+	for (uint64_t i = 0; i < W6_FAN_OUT; i++) {
+		struct om_msg *m = om_msg_new(cx, T_START, sizeof(struct w6_order));
+		uint64_t size = o->size / W6_FAN_OUT;
+		struct om_actor_id id;
+
+		OM_ASSERT(m != NULL && om_spawn(cx, &w6_def, NULL, &id) == OM_OK);
+		*(struct w6_order *)(void *)m->payload = (struct w6_order){
+			.number = o->number + i * size, .size = size, .parent = om_self(cx).v
+		};
+		OM_ASSERT(om_send(cx, id, &m) == OM_OK);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+w6_on_num(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w6 *w = state;
+
+	w->sum += om_msg_u64(msg);
+	if (--w->waiting == 0) {
+		return w6_finish(cx, w, w->sum);
+	}
+	return OM_OK;
+}
+
+static struct bench_result
+w6_run(unsigned workers)
+{
+	struct om_system *sys = bench_system(workers);
+	struct om_actor_id root = bench_spawn(sys, &w6_def, NULL);
+	struct om_msg *m = om_system_msg_new(sys, T_START, sizeof(struct w6_order));
+	double start = bench_now(), took;
+
+	OM_ASSERT(m != NULL);
+	*(struct w6_order *)(void *)m->payload = (struct w6_order){ .size = W6_LEAVES };
+	OM_ASSERT(om_system_send(sys, root, &m) == OM_OK);
+	bench_wait();
+	took = bench_now() - start;
+	OM_ASSERT(w6_sum == (uint64_t)W6_LEAVES * (W6_LEAVES - 1) / 2);
+	bench_system_end(sys);
+	return (struct bench_result){ took, 0 };
+}
+
+/* --- W7: memory per idle actor --------------------------------------------------------------------------- */
+
+struct w7 {
+	uint64_t seen;
+};
+static uint64_t w7_started;
+
+static enum om_err
+w7_on_num(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w7 *w = state;
+
+	(void)cx;
+	w->seen += om_msg_u64(msg);
+	if (__atomic_add_fetch(&w7_started, 1, __ATOMIC_RELAXED) == W7_ACTORS) {
+		bench_done();
+	}
+	return OM_OK;
+}
+
+static const struct om_handler w7_handlers[] = { { T_NUM, w7_on_num } };
+static const struct om_actor_def w7_def = {
+	.name = "idle", .state_size = sizeof(struct w7), .handlers = w7_handlers, .handler_count = 1
+};
+
+/* Spawns in turns, so that the messages that wake them are not counted as theirs. */
+static enum om_err
+w7_on_start(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct w4_spawner *s = state;
+
+	(void)msg;
+	for (unsigned i = 0; i < 1000; i++, s->spawned++) {
+		struct om_actor_id id;
+
+		OM_ASSERT(om_spawn(cx, &w7_def, NULL, &id) == OM_OK);
+		OM_ASSERT(om_send_u64(cx, id, T_NUM, 1) == OM_OK);
+	}
+	return s->spawned < W7_ACTORS ? OM_AGAIN : OM_OK;
+}
+
+static const struct om_handler w7_spawner_handlers[] = { { T_START, w7_on_start } };
+static const struct om_actor_def w7_spawner_def = { .name = "spawner",
+						    .state_size = sizeof(struct w4_spawner),
+						    .handlers = w7_spawner_handlers,
+						    .handler_count = 1 };
+
+static struct bench_result
+w7_run(unsigned workers)
+{
+	struct om_system *sys = bench_system(workers);
+	double before = bench_rss_mib(), after;
+
+	w7_started = 0;
+	bench_post(sys, bench_spawn(sys, &w7_spawner_def, NULL), T_START, 0);
+	bench_wait();
+	after = bench_rss_mib();
+	bench_system_end(sys);
+	return (struct bench_result){ (after - before) * 1048576.0 / W7_ACTORS, 0 };
+}
+
+/* --- W8: a foreign thread asks ----------------------------------------------------------------------------- */
+
+static enum om_err
+w8_on_num(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	return om_reply_u64(cx, msg, om_msg_u64(msg) + 1);
+}
+
+static const struct om_handler w8_handlers[] = { { T_NUM, w8_on_num } };
+static const struct om_actor_def w8_def = { .name = "answers",
+					    .handlers = w8_handlers,
+					    .handler_count = 1 };
+
+static int
+double_cmp(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static struct bench_result
+w8_asks(unsigned workers, unsigned count, bool idle)
+{
+	struct om_system *sys = bench_system(workers);
+	struct om_actor_id to = bench_spawn(sys, &w8_def, NULL);
+	double *us = calloc(count, sizeof(*us));
+	struct bench_result result;
+
+	OM_ASSERT(us != NULL);
+	for (unsigned i = 0; i < count; i++) {
+		struct om_msg *msg = om_system_msg_new(sys, T_NUM, 8), *reply = NULL;
+		struct timespec ms = { .tv_nsec = 1000000 };
+		double start;
+
+		OM_ASSERT(msg != NULL);
+		if (idle) {
+			(void)nanosleep(&ms, NULL);
+		}
+		*(uint64_t *)(void *)msg->payload = i;
+		start = bench_now();
+		OM_ASSERT(om_system_ask(sys, to, &msg, 10000, &reply) == OM_OK);
+		us[i] = (bench_now() - start) * 1e6;
+		OM_ASSERT(om_msg_u64(reply) == (uint64_t)i + 1);
+		om_msg_free(NULL, reply);
+	}
+	qsort(us, count, sizeof(*us), double_cmp);
+	result = (struct bench_result){ us[count / 2], us[count - count / 100 - 1] };
+	free(us);
+	bench_system_end(sys);
+	return result;
+}
+
+static struct bench_result
+w8_run(unsigned workers)
+{
+	return w8_asks(workers, W8_ASKS, false);
+}
+
+static struct bench_result
+w8_idle_run(unsigned workers)
+{
+	return w8_asks(workers, W8_IDLE_ASKS, true);
+}
+
+const struct bench_workload bench_workloads[] = {
+	{ "w1", "ping-pong", "M msg/s", true, 50, NULL, w1_run },
+	{ "w2", "counting, 4 producers", "M msg/s", true, 45, "MiB peak", w2_run },
+	{ "w2c", "counting, yields every 1000", "M msg/s", true, 55, "MiB peak", w2c_run },
+	{ "w3", "thread ring of 1000", "M hops/s", true, 45, NULL, w3_run },
+	{ "w4", "spawn 1,000,000", "M spawns/s", true, 12, NULL, w4_run },
+	{ "w4c", "spawn, yields every 100", "M spawns/s", true, 40, NULL, w4c_run },
+	{ "w5", "big, 200 actors", "M msg/s", true, 50, NULL, w5_run },
+	{ "w6", "skynet, 1,000,000 leaves", "s", false, 0.08, NULL, w6_run },
+	{ "w7", "memory per idle actor", "B", false, 192, NULL, w7_run },
+	{ "w8", "foreign ask, hot", "us p50", false, 1.2, "us p99", w8_run },
+	{ "w8i", "foreign ask after 1 ms idle", "us p50", false, 61, "us p99", w8_idle_run },
+};
+const unsigned bench_workload_count = OM_COUNT(bench_workloads);
