@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Who follows the trail has an audit.list that found nothing: the question is kept and asked again
- * when the ledger reports the next entry, so the ledger alone knows how to filter.  One that is asked
- * again keeps its place; an entry that comes while it is asked makes it ask once more (`again`).
+ * when the ledger reports the next entry, so the ledger alone knows how to filter.  One that is
+ * asked again keeps its place; an entry that comes while it is asked makes it ask once more
+ * (`again`).
  */
 #include "actors/activity_logger.h"
 
@@ -78,7 +79,7 @@ query_new(struct logger *l)
 	return q;
 }
 
-/* --- reading and following ---------------------------------------------------------------------- */
+/* --- reading and following -------------------------------------------------------------------- */
 
 static void logger_on_table(struct om_service *sv, void *state, const struct om_bus_answer *answer);
 
@@ -239,7 +240,7 @@ logger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	return OM_OK;
 }
 
-/* --- verifying ---------------------------------------------------------------------------------- */
+/* --- verifying -------------------------------------------------------------------------------- */
 
 static void
 logger_on_report(struct om_service *sv, void *state, const struct om_bus_answer *answer)

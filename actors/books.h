@@ -4,7 +4,8 @@
 
 /*
  * What each requester has: unfinished jobs, and seconds run today.  Plain logic, for the filter's
- * concurrency and quota rules and for the limit per requester.  A requester with nothing is forgotten.
+ * concurrency and quota rules and for the limit per requester.  A requester with nothing is
+ * forgotten.
  *
  * All functions: owner thread.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The operator's changes: checked, written to the ledger, then in force, then answered.  A change on
- * its way holds a copy of what it changes, for the answer comes later than the message goes.
+ * The operator's changes: checked, written to the ledger, then in force, then answered.  A change
+ * on its way holds a copy of what it changes, for the answer comes later than the message goes.
  */
 #include <stdlib.h>
 

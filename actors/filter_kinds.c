@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A kind of rule is the keys of its settings, a check of their combinations, and the question itself;
- * nothing else has to know it.
+ * A kind of rule is the keys of its settings, a check of their combinations, and the question
+ * itself; nothing else has to know it.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -198,7 +198,7 @@ networks_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struc
 			 "network_blocked", "network_not_allowed", hit);
 }
 
-/* --- rate: so many requests of one requester in a window that begins with its first -------------- */
+/* --- rate: so many requests of one requester in a window that begins with its first ----------- */
 
 struct counter {
 	struct om_name_node node; /* first */
@@ -298,7 +298,7 @@ rate_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct om
 	return false;
 }
 
-/* --- concurrency and quota: the provider keeps the books ----------------------------------------- */
+/* --- concurrency and quota: the provider keeps the books -------------------------------------- */
 
 static const struct om_rule_key concurrency_keys[] = {
 	{ "max", OM_KEY_NUMBER, AT(max), 1, 1000000, true, 0 },

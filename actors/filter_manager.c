@@ -2,13 +2,14 @@
 /*
  * The actor around filter_rules: decisions out, the operator's lists and rules kept durably.
  *
- * What is stored.  A live change is laid over what the configuration gave, so each list in the ledger
- * holds differences:  trusted, blocked: name -> "+" (added) or "-" (the configuration's was removed);
- * rules: name -> the encoded rule, where the kind "removed" takes the configuration's rule away.
+ * What is stored.  A live change is laid over what the configuration gave, so each list in the
+ * ledger holds differences:  trusted, blocked: name -> "+" (added) or "-" (the configuration's was
+ * removed); rules: name -> the encoded rule, where the kind "removed" takes the configuration's
+ * rule away.
  *
  * 1. Nothing is decided before the ledger's lists were read.  If broken: a blocked peer gets in.
- * 2. A change is checked, then durable, then in force, then answered.  If broken: an operator is told
- *    of a change that a crash undoes.
+ * 2. A change is checked, then durable, then in force, then answered.  If broken: an operator is
+ *    told of a change that a crash undoes.
  */
 
 #include <stdlib.h>
@@ -223,7 +224,7 @@ fm_on_test(struct om_service *sv, void *state, const struct om_in *in)
 	return err;
 }
 
-/* --- lists and counters ------------------------------------------------------------------------- */
+/* --- lists and counters ----------------------------------------------------------------------- */
 
 static enum om_err
 reply_set(struct om_service *sv, const struct om_in *in, const struct om_name_set *set)

@@ -3,8 +3,9 @@
 #define OM_ACTORS_FILTER_RULES_H
 
 /*
- * Is a job accepted, rejected or held for the operator?  Plain logic: no actors, no clock of its own,
- * no I/O.  The same request, rules and time give the same decision.  docs/filter.md is the manual.
+ * Is a job accepted, rejected or held for the operator?  Plain logic: no actors, no clock of its
+ * own, no I/O.  The same request, rules and time give the same decision.  docs/filter.md is the
+ * manual.
  *
  *   1. the operator's own job, or requester = owner peer  -> accepted at level owner
  *   2. requester in the blocked peers                     -> rejected
@@ -27,13 +28,20 @@
 #define OM_FILTER_LIST_MAX   100000 /* entries of a rule's own list of peers or networks */
 #define OM_FILTER_RATE_PEERS 100000 /* requesters that one rate rule keeps count of */
 
+/*
+ *                               trusted network     otherwise          the reference's name
+ * accept_trusted_hold_others    accept (network)    hold               acceptAll
+ * accept_trusted_reject_others  accept (network)    reject             acceptTrustedOnly
+ * hold_all                      hold                hold               requireApproval
+ * reject_all                    reject              reject             rejectAll
+ * accept_everyone               accept (network)    accept (external)  -
+ */
 enum om_filter_action {
-	/*  name                          trusted network     otherwise          the reference's name */
-	OM_FILTER_ACCEPT_TRUSTED_HOLD, /* accept (network)  hold               acceptAll */
-	OM_FILTER_ACCEPT_TRUSTED_REJECT, /* accept (network)  reject             acceptTrustedOnly */
-	OM_FILTER_HOLD_ALL, /* hold              hold               requireApproval */
-	OM_FILTER_REJECT_ALL, /* reject            reject             rejectAll */
-	OM_FILTER_ACCEPT_EVERYONE, /* accept (network)  accept (external)  - */
+	OM_FILTER_ACCEPT_TRUSTED_HOLD,
+	OM_FILTER_ACCEPT_TRUSTED_REJECT,
+	OM_FILTER_HOLD_ALL,
+	OM_FILTER_REJECT_ALL,
+	OM_FILTER_ACCEPT_EVERYONE,
 	OM_FILTER_ACTIONS,
 };
 

@@ -26,7 +26,7 @@ have_unicode(void)
 	return unicode != (locale_t)0;
 }
 
-/* --- UTF-8: the input was checked when it was decoded; a stray byte stands for itself ------------ */
+/* --- UTF-8: the input was checked when it was decoded; a stray byte stands for itself --------- */
 
 static size_t
 utf8_get(const unsigned char *p, size_t left, wint_t *out)
@@ -74,7 +74,9 @@ utf8_put(wint_t c, char *out)
 	return 4;
 }
 
-/* Bytes at the front that were ASCII and are folded, in blocks that the compiler makes one step of. */
+/*
+ * Bytes at the front that were ASCII and are folded, in blocks that the compiler makes one step of.
+ */
 static size_t
 fold_ascii(const unsigned char *p, size_t len, char *out)
 {

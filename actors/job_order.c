@@ -9,8 +9,8 @@
  *    functions that change it.  If broken: a job starts twice or never.
  * 2. cores_used and mem_used are the sums over RUNNING.  If broken: the machine is over-committed
  *    or a job waits for room that is there.
- * 3. `passed` counts the jobs that started while this one was the first that did not fit; it is in the
- *    job, so the next first job starts at zero and the wait of each is bounded.
+ * 3. `passed` counts the jobs that started while this one was the first that did not fit; it is in
+ *    the job, so the next first job starts at zero and the wait of each is bounded.
  */
 
 #include <stddef.h>
@@ -367,7 +367,7 @@ om_job_order_pick(struct om_job_order *o, struct om_wall now, struct om_order_jo
 	return true;
 }
 
-/* --- the ends of a job -------------------------------------------------------------------------- */
+/* --- the ends of a job ------------------------------------------------------------------------ */
 
 static struct job *
 find_running(const struct om_job_order *o, struct om_str id)
@@ -450,7 +450,7 @@ om_job_order_drop(struct om_job_order *o, struct om_str id)
 	return OM_OK;
 }
 
-/* --- hold, pause, limits ------------------------------------------------------------------------ */
+/* --- hold, pause, limits ---------------------------------------------------------------------- */
 
 enum om_err
 om_job_order_hold(struct om_job_order *o, struct om_str id)

@@ -79,7 +79,10 @@ enum om_err om_job_order_add(struct om_job_order *o, const struct om_order_job *
  */
 bool om_job_order_pick(struct om_job_order *o, struct om_wall now, struct om_order_job *out);
 
-/* It could not start: first of its level again.  NOT_FOUND; CANCELLED: it was cancelled meanwhile and is gone. */
+/*
+ * It could not start: first of its level again.  NOT_FOUND; CANCELLED: it was cancelled meanwhile
+ * and is gone.
+ */
 enum om_err om_job_order_put_back(struct om_job_order *o, struct om_str id) OM_MUST_CHECK;
 
 /* A running job ended.  NOT_FOUND: unknown or not running, nothing is counted (idempotent). */

@@ -232,7 +232,7 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 	jobq_arm_due(sv, q);
 }
 
-/* --- jobs in and out ---------------------------------------------------------------------------- */
+/* --- jobs in and out -------------------------------------------------------------------------- */
 
 static enum om_err
 jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
@@ -350,7 +350,7 @@ jobq_on_done(struct om_service *sv, void *state, const struct om_in *in)
 	return OM_OK;
 }
 
-/* --- the operator's verbs ----------------------------------------------------------------------- */
+/* --- the operator's verbs --------------------------------------------------------------------- */
 
 static enum om_err
 jobq_on_hold(struct om_service *sv, void *state, const struct om_in *in)

@@ -7,7 +7,8 @@
  * job_order.h.  For the executor:
  *   - exec.start is answered at once: ok (or `exists`: it has the job already) means that it will
  *     record the final state and send exec.done; `full`, `gone`, `timeout` and `shutting_down` mean
- *     that the job goes back to its place and is tried again; any other error ends the job as failed.
+ *     that the job goes back to its place and is tried again; any other error ends the job as
+ *     failed.
  *   - exec.cancel for a job that it does not have is `not_found`.
  * A job is ended in the ledger by the executor; only one that it refused is ended by the queue.
  */

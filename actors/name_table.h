@@ -3,14 +3,14 @@
 #define OM_ACTORS_NAME_TABLE_H
 
 /*
- * A hash table of things with a name (job ids, peers, networks).  Intrusive and chained, with four to
- * eight buckets a thing: a look-up touches its bucket and the thing itself, hardly ever another.
- * Removal leaves nothing behind.  It grows a few buckets with each insertion, so no single operation
- * pays for all.  Names come from clients: the hash is SipHash (libsodium) with a random key of the
- * process, nobody can choose names that collide.
+ * A hash table of things with a name (job ids, peers, networks).  Intrusive and chained, with four
+ * to eight buckets a thing: a look-up touches its bucket and the thing itself, hardly ever another.
+ * Removal leaves nothing behind.  It grows a few buckets with each insertion, so no single
+ * operation pays for all.  Names come from clients: the hash is SipHash (libsodium) with a random
+ * key of the process, nobody can choose names that collide.
  *
- * Looked at first: uthash (56 bytes a thing), ck_hs (leaves tombstones, and a queue removes as often
- * as it inserts), glib (allocates beside the thing, aborts without memory).
+ * Looked at first: uthash (56 bytes a thing), ck_hs (leaves tombstones, and a queue removes as
+ * often as it inserts), glib (allocates beside the thing, aborts without memory).
  *
  * All functions: owner thread.
  */
@@ -59,7 +59,9 @@ enum om_err om_name_table_add_hashed(struct om_name_table *t,
 /* The node must be in the table. */
 void om_name_table_remove(struct om_name_table *t, struct om_name_node *node);
 
-/* All things in no order: start with a zeroed walk.  The one last given may be removed, none added. */
+/*
+ * All things in no order: start with a zeroed walk.  The one last given may be removed, none added.
+ */
 struct om_name_walk {
 	struct om_name_node *next;
 	size_t bucket;
@@ -67,7 +69,7 @@ struct om_name_walk {
 };
 struct om_name_node *om_name_table_next(const struct om_name_table *t, struct om_name_walk *walk);
 
-/* --- sets of names that own their memory -------------------------------------------------------- */
+/* --- sets of names that own their memory ------------------------------------------------------ */
 
 struct om_name_set {
 	struct om_name_table table;

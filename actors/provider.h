@@ -8,10 +8,11 @@
  * hold and release; it lets held jobs expire; at start it recovers what the ledger has.
  *
  * For the control service:
- *   - `ping` is answered when recovery has finished: ask it before the daemon says that it is ready.
- *   - `daemon.stop` starts the drain: submissions are refused with shutting_down, no job is started,
- *     and the answer comes when none runs any more (or is `timeout` after timeout_ms).  With
- *     `now`, running jobs are cancelled first.  Queued and held jobs stay in the ledger.
+ *   - `ping` is answered when recovery has finished: ask it before the daemon says that it is
+ *     ready.
+ *   - `daemon.stop` starts the drain: submissions are refused with shutting_down, no job is
+ *     started, and the answer comes when none runs any more (or is `timeout` after timeout_ms).
+ *     With `now`, running jobs are cancelled first.  Queued and held jobs stay in the ledger.
  *   - every job.event is passed on to `control`, which publishes it.
  */
 #include "base/clock.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Cancelling in bulk: the ledger lists, page by page and as the caller, so that a requester's list holds
- * its own jobs alone.  The next page is asked for when all jobs of a page are done with.
+ * Cancelling in bulk: the ledger lists, page by page and as the caller, so that a requester's list
+ * holds its own jobs alone.  The next page is asked for when all jobs of a page are done with.
  */
 #include "actors/names.h"
 #include "actors/provider_impl.h"

@@ -134,7 +134,7 @@ live_id(const struct live *live)
 	return (struct om_str){ live->id, live->len };
 }
 
-/* --- provider_live.c ---------------------------------------------------------------------------- */
+/* --- provider_live.c -------------------------------------------------------------------------- */
 
 void provider_live_init(struct provider *p);
 void provider_live_fini(struct provider *p);
@@ -180,7 +180,7 @@ void provider_spec_timing(struct provider *p, const struct om_ledger_spec *spec,
 enum om_err provider_on_submit(struct om_service *sv, void *state, const struct om_in *in);
 void provider_submits_fini(struct om_service *sv, struct provider *p);
 
-/* --- provider_verbs.c for provider_bulk.c, and back -------------------------------------------- */
+/* --- provider_verbs.c for provider_bulk.c, and back ------------------------------------------- */
 
 /* One task more of the verb; NULL: too many, or no memory. */
 struct provider_task *provider_task_new(struct provider *p, struct provider_verb *verb);

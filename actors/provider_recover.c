@@ -4,9 +4,10 @@
  *
  *   pending_approval        waits on, with the expiry it had
  *   queued                  into the queue again, in the same order
- *   provisioning, running   left alone when the queue or the executor still has it (only we, or we and
- *                           the queue, were restarted); else lost, and queued again where the job
- *                           asks for it.  After a restart of the daemon the ledger has seen to this.
+ *   provisioning, running   left alone when the queue or the executor still has it (only we, or we
+ *                           and the queue, were restarted); else lost, and queued again where the
+ *                           job asks for it.  After a restart of the daemon the ledger has seen to
+ *                           this.
  *
  * The body of each queued job is read for what its row does not tell (not_before, hold).  The
  * provider is ready when all answers of the last page are there.
@@ -54,7 +55,7 @@ provider_recover_fini(struct provider *p)
 
 static void recover_page(struct om_service *sv, struct provider *p);
 
-/* --- what requesters have used today ------------------------------------------------------------ */
+/* --- what requesters have used today ---------------------------------------------------------- */
 
 static void ran_page(struct om_service *sv, struct provider *p, struct om_str cursor);
 
@@ -85,7 +86,9 @@ ran_on_page(struct om_service *sv, void *state, const struct om_bus_answer *answ
 	}
 }
 
-/* Jobs that ended today, for the filter's quota rules; those submitted before yesterday are missed. */
+/*
+ * Jobs that ended today, for the filter's quota rules; those submitted before yesterday are missed.
+ */
 static void
 ran_page(struct om_service *sv, struct provider *p, struct om_str cursor)
 {
@@ -113,7 +116,7 @@ ran_page(struct om_service *sv, struct provider *p, struct om_str cursor)
 	}
 }
 
-/* --- jobs ----------------------------------------------------------------------------------------- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 static void
 recover_ready(struct om_service *sv, struct provider *p)
@@ -413,7 +416,7 @@ provider_on_ping(struct om_service *sv, void *state, const struct om_in *in)
 	return OM_OK;
 }
 
-/* --- draining ----------------------------------------------------------------------------------- */
+/* --- draining --------------------------------------------------------------------------------- */
 
 static void
 stop_on_drained(struct om_service *sv, void *state, const struct om_bus_answer *answer)

@@ -148,7 +148,7 @@ submit_ask_known(struct om_service *sv, struct provider *p, struct submit *s, om
 	}
 }
 
-/* --- the queue ---------------------------------------------------------------------------------- */
+/* --- the queue -------------------------------------------------------------------------------- */
 
 static void
 submit_on_added(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -198,7 +198,7 @@ submit_queue(struct om_service *sv, struct provider *p, struct submit *s)
 	}
 }
 
-/* --- the ledger --------------------------------------------------------------------------------- */
+/* --- the ledger ------------------------------------------------------------------------------- */
 
 static void submit_store(struct om_service *sv, struct provider *p, struct submit *s);
 
@@ -298,7 +298,7 @@ submit_store(struct om_service *sv, struct provider *p, struct submit *s)
 	}
 }
 
-/* --- the filter --------------------------------------------------------------------------------- */
+/* --- the filter ------------------------------------------------------------------------------- */
 
 static void
 keep(struct om_str s, char *out, size_t size)
@@ -357,7 +357,7 @@ submit_filter(struct om_service *sv, struct provider *p, struct submit *s)
 	}
 }
 
-/* --- checks ------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 static enum om_err
 check_who(const struct provider *p, const struct om_in *in, struct submit *s, struct om_why *why)
@@ -489,7 +489,7 @@ submit_on_maybe_known(struct om_service *sv, void *state, const struct om_bus_an
 	submit_store(sv, p, s);
 }
 
-/* --- job.submit --------------------------------------------------------------------------------- */
+/* --- job.submit ------------------------------------------------------------------------------- */
 
 /* Takes over the body: decoded once more, into memory that lives as long as the submit. */
 static enum om_err

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Verbs over jobs.  A verb is one request; it makes a task for each job it names (or, in bulk, that a
- * list of the ledger gives) and is answered when all of them are finished.
+ * Verbs over jobs.  A verb is one request; it makes a task for each job it names (or, in bulk, that
+ * a list of the ledger gives) and is answered when all of them are finished.
  *
- * Every task begins with job.get asked *as the caller*: the ledger resolves the beginning of an id and
- * refuses what is not the caller's, so ownership is decided in one place.
+ * Every task begins with job.get asked *as the caller*: the ledger resolves the beginning of an id
+ * and refuses what is not the caller's, so ownership is decided in one place.
  *
- * A cancel never lies: a running job's cancel is answered when the ledger reports its end, and counts
- * only if that end is `cancelled`.  Messages of the ledger arrive in order, so an end that comes
- * after the row said "not ended" is always seen.
+ * A cancel never lies: a running job's cancel is answered when the ledger reports its end, and
+ * counts only if that end is `cancelled`.  Messages of the ledger arrive in order, so an end that
+ * comes after the row said "not ended" is always seen.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -257,8 +257,8 @@ wait_answer(struct om_service *sv, struct provider *p, struct provider_task *tas
 /* --- cancel ----------------------------------------------------------------------------------- */
 
 /*
- * The job's end and the queue's answer come from two services, in any order: so the task watches before
- * it asks, and an end that comes first is kept until the answer is there.
+ * The job's end and the queue's answer come from two services, in any order: so the task watches
+ * before it asks, and an end that comes first is kept until the answer is there.
  */
 static void
 cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -333,7 +333,7 @@ provider_task_ended(struct om_service *sv, struct provider *p, struct provider_t
 	}
 }
 
-/* --- approve, deny, hold, release ---------------------------------------------------------------- */
+/* --- approve, deny, hold, release ------------------------------------------------------------- */
 
 static void
 trust_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -472,7 +472,7 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 	}
 }
 
-/* --- requests ----------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 enum om_err
 provider_on_wait(struct om_service *sv, void *state, const struct om_in *in)

@@ -7,8 +7,8 @@
  *
  * From start (included) to end (not included), by the clock on the wall.  end before start: over
  * midnight; the part after midnight belongs to the day on which the window began.  start equal to
- * end: never.  When the clocks go forward, minutes that do not exist are not waited for (02:30-03:30
- * is then 03:00-03:30); when they go back, both passes of an hour count.
+ * end: never.  When the clocks go forward, minutes that do not exist are not waited for
+ * (02:30-03:30 is then 03:00-03:30); when they go back, both passes of an hour count.
  */
 #include "base/buf.h"
 #include "base/clock.h"

@@ -90,7 +90,10 @@ make(unsigned blocked)
 static double
 measure(struct om_filter *f, const char *activity)
 {
-	/* Noon of a Wednesday: no quiet hours in any zone of the table, or the next rule would not run. */
+	/*
+	 * Noon of a Wednesday: no quiet hours in any zone of the table, or the next rule would not
+	 * run.
+	 */
 	struct om_wall now = { INT64_C(1700049600) * OM_NS_PER_S };
 	static char peers[REQUESTER][24];
 	struct om_mono start;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What scheduling a job costs in the daemon, with 1,000 and with 1,000,000 jobs queued: the job_queue
- * service on the real bus, one worker.  A turn is queue.add with its answer, exec.start with its
- * answer, and exec.done: five messages, encoded, sent, and decoded.
+ * What scheduling a job costs in the daemon, with 1,000 and with 1,000,000 jobs queued: the
+ * job_queue service on the real bus, one worker.  A turn is queue.add with its answer, exec.start
+ * with its answer, and exec.done: five messages, encoded, sent, and decoded.
  *
  *	schedule_bench		prints one JSON object; the figure is the ratio of the medians
  */
@@ -38,7 +38,7 @@ static struct {
 	uint32_t started; /* by the executor */
 } bench;
 
-/* --- the executor ------------------------------------------------------------------------------- */
+/* --- the executor ----------------------------------------------------------------------------- */
 
 static enum om_err
 exec_on_start(struct om_service *sv, void *state, const struct om_in *in)
@@ -78,7 +78,7 @@ static const struct om_service_def executor = {
 	.on_count = OM_COUNT(exec_handlers),
 };
 
-/* --- the feeder, in the provider's place ---------------------------------------------------------- */
+/* --- the feeder, in the provider's place ------------------------------------------------------ */
 
 static void feed(struct om_service *sv, struct feeder *f);
 
@@ -136,7 +136,7 @@ static const struct om_service_def feeder = {
 	.on_msg = feeder_on_msg,
 };
 
-/* --- the bench: sim mode, so that all runs on this thread and nothing waits ------------------------ */
+/* --- the bench: sim mode, so that all runs on this thread and nothing waits ------------------- */
 
 static void
 add_until(uint32_t target)

@@ -3,9 +3,9 @@
 #define OM_TESTS_ACTORS_FAKE_H
 
 /*
- * The services around provider, filter_manager, job_queue and activity_logger, played by small ones in
- * sim mode: a ledger that keeps rows in an array (which outlives a "crash" of the system), an executor
- * that does what the test says, and a driver (named control) through which a test asks.
+ * The services around provider, filter_manager, job_queue and activity_logger, played by small ones
+ * in sim mode: a ledger that keeps rows in an array (which outlives a "crash" of the system), an
+ * executor that does what the test says, and a driver (named control) through which a test asks.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -112,7 +112,7 @@ fake_copy(struct om_str s, char *out, size_t size)
 	assert_int_equal(om_str_copy(s, out, size), OM_OK);
 }
 
-/* --- ledger ------------------------------------------------------------------------------------- */
+/* --- ledger ----------------------------------------------------------------------------------- */
 
 static struct fake_row *
 fake_row(const char *id)
@@ -480,7 +480,7 @@ static const struct om_service_def fake_ledger = {
 	.on_count = OM_COUNT(fake_ledger_handlers),
 };
 
-/* --- executor ----------------------------------------------------------------------------------- */
+/* --- executor --------------------------------------------------------------------------------- */
 
 static void
 fake_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -615,7 +615,7 @@ static const struct om_service_def fake_executor = {
 	.on_msg = fake_exec_on_msg,
 };
 
-/* --- driver ------------------------------------------------------------------------------------- */
+/* --- driver ----------------------------------------------------------------------------------- */
 
 static void
 fake_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -675,7 +675,7 @@ static const struct om_service_def fake_driver = {
 	.on_msg = fake_driver_on_msg,
 };
 
-/* --- a system ----------------------------------------------------------------------------------- */
+/* --- a system --------------------------------------------------------------------------------- */
 
 static struct om_actor_id
 fake_spawn(const struct om_service_def *def, const void *arg)

@@ -112,7 +112,7 @@ block(struct om_filter *f, const char *peer)
 	assert_int_equal(om_name_set_add(om_filter_blocked(f), om_str_of(peer)), OM_OK);
 }
 
-/* --- the reference's ten -------------------------------------------------------------------------- */
+/* --- the reference's ten ---------------------------------------------------------------------- */
 
 static void
 owner_peer_gets_priority(void **state)
@@ -296,7 +296,7 @@ block_and_unblock_peer(void **state)
 	om_filter_free(f);
 }
 
-/* --- default actions -------------------------------------------------------------------------------- */
+/* --- default actions -------------------------------------------------------------------------- */
 
 static void
 default_actions(void **state)
@@ -342,7 +342,7 @@ default_actions(void **state)
 	assert_int_equal(om_filter_action_parse(OM_STR("accept_all"), &action), OM_ERR_INVALID);
 }
 
-/* --- order ------------------------------------------------------------------------------------------ */
+/* --- order ------------------------------------------------------------------------------------ */
 
 static void
 owner_goes_before_blocks_and_rules(void **state)
@@ -448,7 +448,7 @@ default_rules_of_the_reference(void **state) /* A.12 (4): by night everything wa
 	om_filter_free(f);
 }
 
-/* --- the kinds -------------------------------------------------------------------------------------- */
+/* --- the kinds -------------------------------------------------------------------------------- */
 
 static void
 resources(void **state)
@@ -585,7 +585,7 @@ concurrency_and_quota(void **state)
 	om_filter_free(f);
 }
 
-/* --- rules as data ---------------------------------------------------------------------------------- */
+/* --- rules as data ---------------------------------------------------------------------------- */
 
 static void
 bad_settings_are_named(void **state)
@@ -661,7 +661,7 @@ a_rule_tells_its_settings(void **state)
 	om_filter_free(f);
 }
 
-/* --- the trace -------------------------------------------------------------------------------------- */
+/* --- the trace -------------------------------------------------------------------------------- */
 
 struct steps {
 	char text[1024];

@@ -77,7 +77,7 @@ stats(const struct om_job_order *o)
 	return s;
 }
 
-/* --- the reference's six ------------------------------------------------------------------------ */
+/* --- the reference's six ---------------------------------------------------------------------- */
 
 static void
 enqueue_and_dequeue(void **state)
@@ -204,7 +204,7 @@ queue_statistics(void **state)
 	om_job_order_free(o);
 }
 
-/* --- order and room ------------------------------------------------------------------------------ */
+/* --- order and room --------------------------------------------------------------------------- */
 
 static void
 fifo_inside_a_level(void **state)
@@ -353,7 +353,7 @@ ageing_lifts_the_first(void **state)
 	om_job_order_free(o);
 }
 
-/* --- hold, not_before, putting back --------------------------------------------------------------- */
+/* --- hold, not_before, putting back ----------------------------------------------------------- */
 
 static void
 hold_and_release(void **state)
@@ -445,7 +445,7 @@ put_back_is_first_again(void **state)
 	om_job_order_free(o);
 }
 
-/* --- A.12 --------------------------------------------------------------------------------------- */
+/* --- A.12 ------------------------------------------------------------------------------------- */
 
 static void
 bug_07_cancel_of_running_is_no_lie(void **state)
@@ -517,7 +517,7 @@ bug_14_the_queue_is_bounded(void **state)
 	om_job_order_free(o);
 }
 
-/* --- odds and ends -------------------------------------------------------------------------------- */
+/* --- odds and ends ---------------------------------------------------------------------------- */
 
 static void
 bad_input(void **state)
@@ -586,8 +586,8 @@ running_jobs_can_be_walked(void **state)
 }
 
 /*
- * Random operations beside a model that keeps every job in one array: sums and counts agree after each
- * step, a picked job fits and is the oldest of the best level unless room decides otherwise.
+ * Random operations beside a model that keeps every job in one array: sums and counts agree after
+ * each step, a picked job fits and is the oldest of the best level unless room decides otherwise.
  */
 struct model {
 	int place; /* 0 absent, 1 waiting, 2 running, 3 held */

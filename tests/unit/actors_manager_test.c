@@ -75,7 +75,7 @@ restart(void **state)
 	(void)fake_setup(state);
 }
 
-/* --- filter_manager ------------------------------------------------------------------------------- */
+/* --- filter_manager --------------------------------------------------------------------------- */
 
 static void
 live_changes_survive_a_restart(void **state)
@@ -258,7 +258,7 @@ lists_are_told(void **state)
 	om_arena_fini(&arena);
 }
 
-/* --- job_queue ------------------------------------------------------------------------------------ */
+/* --- job_queue -------------------------------------------------------------------------------- */
 
 static void
 submit(const char *id, uint64_t not_before, bool hold)
@@ -435,7 +435,7 @@ without_an_executor_jobs_wait(void **state)
 	state_is("j1", OM_JOB_RUNNING);
 }
 
-/* --- activity_logger ------------------------------------------------------------------------------ */
+/* --- activity_logger -------------------------------------------------------------------------- */
 
 static void
 the_trail_is_read_followed_and_verified(void **state)

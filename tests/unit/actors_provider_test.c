@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* The provider, the filter and the queue on the real bus in sim mode, with a played ledger and executor. */
+/*
+ * The provider, the filter and the queue on the real bus in sim mode, with a played ledger and
+ * executor.
+ */
 #include "actors_fake.h"
 
 #define OPERATOR fake_caller(OM_ROLE_OPERATOR, "root", "")
@@ -103,7 +106,7 @@ state_is(const char *id, enum om_job_state state)
 	assert_string_equal(om_job_state_text(row->state), om_job_state_text(state));
 }
 
-/* --- one job's way ------------------------------------------------------------------------------ */
+/* --- one job's way ---------------------------------------------------------------------------- */
 
 static void
 a_job_from_submit_to_its_end(void **state)
@@ -223,7 +226,7 @@ nothing_is_acknowledged_that_is_not_durable(void **state)
 	accepted(submit_id(BOB, "j1"), "queued", "network");
 }
 
-/* --- A.12 --------------------------------------------------------------------------------------- */
+/* --- A.12 ------------------------------------------------------------------------------------- */
 
 static void
 bug_01_identity_is_not_in_the_body(void **state)
@@ -488,7 +491,7 @@ bug_15_no_room_now_means_wait(void **state)
 	state_is("j2", OM_JOB_RUNNING);
 }
 
-/* --- recovery ----------------------------------------------------------------------------------- */
+/* --- recovery --------------------------------------------------------------------------------- */
 
 static void
 after_a_crash_running_jobs_are_lost(void **state)
