@@ -433,7 +433,7 @@ static void
 test_curve(void **state)
 {
 	char pub[41], secret[41], other_pub[41], other_secret[41], server[41], server_secret[41];
-	char port[8], url[64], line[128];
+	char port[8], url[64], line[128], peers[160];
 	struct om_job_submit job = { 0 };
 	const struct om_empty empty = { 0 };
 	struct om_why why = { "" };
@@ -449,7 +449,8 @@ test_curve(void **state)
 	snprintf(url, sizeof(url), "tcp://127.0.0.1:%s", port);
 	rig.flags[2].value = "auto"; /* control.tcp: the file of peers turns it on */
 	rig_flag("control.port", port);
-	rig_flag("control.authorized_peers", rig_path("peers"));
+	snprintf(peers, sizeof(peers), "%s", rig_path("peers"));
+	rig_flag("control.authorized_peers", peers);
 	rig_up();
 	assert_int_equal(
 	    om_auth_server_key(om_config_server_key(rig.config), server, server_secret, &why),
