@@ -16,6 +16,7 @@
 #include "daemon/daemon.h"
 
 #define FLAGS_MAX 64
+#define ARGS_MAX  64
 
 static const char help_text[] =
     "The daemon itself:\n"
@@ -311,32 +312,37 @@ set_endpoints(void)
 	om_config_free(config);
 }
 
-static int
-client_verb(int argc, char **argv)
-{
-	char *with_queue[64];
-	int n = 0;
-
-	set_endpoints();
-	/* pause and resume are short for queue pause and queue resume. */
-	if (argc > 1 && argc < 62 &&
-	    (strcmp(argv[1], "pause") == 0 || strcmp(argv[1], "resume") == 0)) {
-		with_queue[n++] = argv[0];
-		with_queue[n++] = (char[]){ "queue" };
-		for (int i = 1; i < argc; i++) {
-			with_queue[n++] = argv[i];
-		}
-		with_queue[n] = NULL;
-		return om_cli_main("omertad", n, with_queue, help_text);
-	}
-	return om_cli_main("omertad", argc, argv, help_text);
-}
-
 static bool
 is_verb(int argc, char **argv, const char *verb, const char *sub)
 {
 	return argc > 1 && strcmp(argv[1], verb) == 0 &&
 	       (sub == NULL || (argc > 2 && strcmp(argv[2], sub) == 0));
+}
+
+/* Short forms: `pause` and `resume` for `queue pause`, `rules list` for `rules`. */
+static int
+client_verb(int argc, char **argv)
+{
+	char queue[] = "queue", *longer[ARGS_MAX];
+	int n = 0;
+
+	set_endpoints();
+	if (is_verb(argc, argv, "rules", "list")) {
+		for (int i = 3; i <= argc; i++) {
+			argv[i - 1] = argv[i]; /* the NULL at the end too */
+		}
+		argc--;
+	}
+	if (argc < ARGS_MAX - 2 &&
+	    (is_verb(argc, argv, "pause", NULL) || is_verb(argc, argv, "resume", NULL))) {
+		longer[n++] = argv[0];
+		longer[n++] = queue;
+		for (int i = 1; i <= argc; i++) {
+			longer[n++] = argv[i];
+		}
+		return om_cli_main("omertad", n - 1, longer, help_text);
+	}
+	return om_cli_main("omertad", argc, argv, help_text);
 }
 
 /* A daemon that runs shows its own settings; otherwise those that it would start with. */
