@@ -17,3 +17,19 @@ bench-quick: $(BENCH_RUNTIME)
 bench-runtime: $(BENCH_RUNTIME)
 	$(BENCH_RUNTIME) -w 2
 	$(BENCH_RUNTIME) -w 1
+
+# The bus and the pipeline: a program a file; `make benches` builds them all.
+BENCH_SMALL := $(patsubst bench/%.c,%,$(wildcard bench/bus/*.c bench/pipeline/*.c))
+define BENCHRULE
+$(BUILD)/bench/$(notdir $(1)): $(BUILD)/obj/bench/$(1).o $(call LIBS,actors)
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS)
+endef
+$(foreach b,$(BENCH_SMALL),$(eval $(call BENCHRULE,$(b))))
+
+.PHONY: benches bench-pipeline
+benches: $(BENCH_RUNTIME) $(addprefix $(BUILD)/bench/,$(notdir $(BENCH_SMALL)))
+
+# Jobs through the daemon, beside beanstalkd, Redis and PostgreSQL where they are installed.
+bench-pipeline: $(BUILD)/omertad $(BUILD)/bench/submit_bench
+	bench/pipeline.py
