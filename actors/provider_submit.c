@@ -37,6 +37,9 @@ struct submit {
 	struct om_arena arena;
 	char peer[OM_PEER_MAX + 1], network[OM_NETWORK_MAX + 1];
 	bool operator_own;
+	bool counted; /* in provider.submitting */
+	struct om_account *account; /* counts this job until it is live, so that many at once do not
+				       slip past a limit */
 	uint64_t cores, mem_mib, disk_mib, runtime_s;
 	/* the decision */
 	enum om_job_state state;
@@ -52,11 +55,25 @@ submit_of(const struct om_bus_answer *answer)
 	return (struct submit *)(uintptr_t)answer->cookie;
 }
 
+/* From here on it counts as a live job, or not at all. */
+static void
+submit_uncount(struct provider *p, struct submit *s)
+{
+	if (s->counted) {
+		s->counted = false;
+		p->submitting--;
+	}
+	if (s->account != NULL) {
+		om_books_close(&p->books, s->account, 0, p->wall());
+		s->account = NULL;
+	}
+}
+
 static void
 submit_free(struct provider *p, struct submit *s)
 {
 	LIST_REMOVE(s, link);
-	p->submitting--;
+	submit_uncount(p, s);
 	if (s->spec != NULL) {
 		om_secret_wipe(s->spec, s->spec_len);
 	}
@@ -219,6 +236,7 @@ submit_stored(struct om_service *sv, struct provider *p, struct submit *s)
 		om_error("provider.live", "job %s: out of memory, its end will not be noticed",
 			 s->id.text);
 	}
+	submit_uncount(p, s);
 	if (s->state == OM_JOB_QUEUED) {
 		submit_queue(sv, p, s);
 		return;
@@ -347,7 +365,8 @@ submit_filter(struct om_service *sv, struct provider *p, struct submit *s)
 		OM_SET(&m, filter_request, activity, s->body.activity);
 	}
 	OM_SET(&m, filter_request, operator, s->operator_own);
-	OM_SET(&m, filter_request, peer_jobs, om_books_jobs(&p->books, m.peer));
+	OM_SET(&m, filter_request, peer_jobs,
+	       om_books_jobs(&p->books, m.peer) - 1); /* but this one */
 	OM_SET(&m, filter_request, peer_runtime_s,
 	       om_books_ran_ms(&p->books, m.peer, p->wall()) / 1000);
 	err = om_service_ask(sv, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m, NULL,
@@ -525,6 +544,10 @@ submit_check(struct provider *p, struct submit *s, const struct om_in *in, struc
 			err = OM_OK;
 		}
 	}
+	if (err == OM_OK) {
+		s->account = om_books_open(&p->books, om_str_of(s->peer));
+		err = s->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");
+	}
 	return err;
 }
 
@@ -549,6 +572,7 @@ provider_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	LIST_INSERT_HEAD(&p->submits, s, link);
 	p->submitting++;
+	s->counted = true;
 	err = submit_check(p, s, in, &why);
 	if (err != OM_OK) {
 		submit_free(p, s);

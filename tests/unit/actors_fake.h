@@ -62,6 +62,11 @@ struct fake_answer {
 	char text[512];
 	enum om_msg_type type;
 	struct om_buf raw;
+	/* the question */
+	const char *to;
+	enum om_msg_type asked;
+	const void *body;
+	struct om_caller as;
 };
 
 struct fake {
@@ -77,10 +82,6 @@ struct fake {
 	/* the driver */
 	struct fake_answer answers[FAKE_ANSWERS];
 	size_t answer_count;
-	const char *to;
-	enum om_msg_type type;
-	const void *body;
-	struct om_caller as;
 	char events[FAKE_EVENTS][96]; /* "job state", as published */
 	size_t event_count;
 	/* the executor */
@@ -640,8 +641,8 @@ fake_driver_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	enum om_err err;
 
 	(void)state;
-	err = om_service_ask(sv, fake.to, fake.type, fake.body, &fake.as, 1000 * 1000,
-			     fake_on_answer, om_msg_u64(msg));
+	err = om_service_ask(sv, a->to, a->asked, a->body, &a->as, 1000 * 1000, fake_on_answer,
+			     om_msg_u64(msg));
 	if (err != OM_OK) {
 		a->done = true;
 		a->err = err;
@@ -767,22 +768,31 @@ fake_caller(enum om_role role, const char *peer, const char *network)
 	return caller;
 }
 
-/* Asks as somebody and runs until nothing moves; gives where the answer is, or will be. */
+/* Asks as somebody; gives where the answer will be.  body lives until then. */
 static struct fake_answer *
-fake_ask(const struct om_caller *as, const char *to, enum om_msg_type type, const void *body)
+fake_post(const struct om_caller *as, const char *to, enum om_msg_type type, const void *body)
 {
 	struct fake_answer *a = &fake.answers[fake.answer_count];
 	struct om_msg *msg;
 
 	assert_true(fake.answer_count < FAKE_ANSWERS);
-	fake.to = to;
-	fake.type = type;
-	fake.body = body;
-	fake.as = *as;
+	a->to = to;
+	a->asked = type;
+	a->body = body;
+	a->as = *as;
 	msg = om_system_msg_new(fake.sys, 1, sizeof(uint64_t));
 	assert_non_null(msg);
 	*(uint64_t *)(void *)msg->payload = fake.answer_count++;
 	assert_int_equal(om_system_send(fake.sys, fake.driver, &msg), OM_OK);
+	return a;
+}
+
+/* The same, and runs until nothing moves. */
+static struct fake_answer *
+fake_ask(const struct om_caller *as, const char *to, enum om_msg_type type, const void *body)
+{
+	struct fake_answer *a = fake_post(as, to, type, body);
+
 	(void)om_sim_run(fake.sys);
 	return a;
 }

@@ -475,6 +475,32 @@ bug_14_one_peer_cannot_fill_the_queue(void **state)
 }
 
 static void
+bug_14_not_by_submitting_many_at_once_either(void **state)
+{
+	struct om_job_submit m = job(NULL);
+	struct om_caller bob = BOB;
+	struct fake_answer *a[6];
+	int let_in = 0;
+
+	(void)state;
+	fake.provider.peer_jobs_max = 2;
+	fake_up();
+	for (size_t i = 0; i < OM_COUNT(a); i++) {
+		a[i] = fake_post(&bob, OM_PROVIDER, OM_MSG_JOB_SUBMIT, &m);
+		for (size_t step = 0; step < 7 * i; step++) { /* at any moment of the one before */
+			(void)om_sim_step(fake.sys);
+		}
+	}
+	(void)om_sim_run(fake.sys);
+	for (size_t i = 0; i < OM_COUNT(a); i++) {
+		assert_true(a[i]->done);
+		let_in += a[i]->err == OM_OK;
+	}
+	assert_int_equal(let_in, 2);
+	assert_int_equal(disk.row_count, 2);
+}
+
+static void
 bug_15_no_room_now_means_wait(void **state)
 {
 	struct om_job_submit m = job("j1");
@@ -600,6 +626,7 @@ main(void)
 		T(bug_12_accepted_comes_before_started),
 		T(bug_13_one_id_everywhere),
 		T(bug_14_one_peer_cannot_fill_the_queue),
+		T(bug_14_not_by_submitting_many_at_once_either),
 		T(bug_15_no_room_now_means_wait),
 		T(after_a_crash_running_jobs_are_lost),
 		T(a_quota_survives_a_restart),
