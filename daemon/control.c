@@ -60,7 +60,7 @@ control_kick(struct om_service *sv, struct control *c, unsigned index)
 }
 
 /* Invariant 1. */
-void
+static void
 control_settle(struct om_service *sv, struct control *c, unsigned index)
 {
 	struct control_watch *w = &c->watches[index];
@@ -79,6 +79,18 @@ control_settle(struct om_service *sv, struct control *c, unsigned index)
 	}
 }
 
+/*
+ * An answer was sent, and the send may have taken the notice of a request with it.  Looking at the
+ * events costs a system call, so all answers of one turn share a kick.
+ */
+void
+control_touched(struct om_service *sv, struct control *c, unsigned index)
+{
+	if (!c->reading && c->phase != CONTROL_ENDED) {
+		control_kick(sv, c, index);
+	}
+}
+
 /* --- reading -------------------------------------------------------------------------------- */
 
 static void
@@ -90,6 +102,7 @@ control_read(struct om_service *sv, struct control *c, unsigned index)
 	if (w->ep.sock == NULL) {
 		return;
 	}
+	c->reading = true;
 	for (int n = 0; n < READ_BATCH; n++) {
 		if (index == CONTROL_ZAP) {
 			if (!om_endpoint_zap_step(&w->ep, c->auth, &c->counters.keys_refused)) {
@@ -103,6 +116,7 @@ control_read(struct om_service *sv, struct control *c, unsigned index)
 		control_on_request(sv, c, index, &in);
 		om_inbound_fini(&in);
 	}
+	c->reading = false;
 	control_settle(sv, c, index);
 }
 
@@ -283,6 +297,7 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 	struct control *c = state;
 
 	(void)why;
+	c->phase = CONTROL_ENDED;
 	control_fail_all(sv, c, OM_ERR_SHUTDOWN);
 	for (unsigned i = 0; i < CONTROL_WATCHES; i++) {
 		if (c->watches[i].ep.sock != NULL) {

@@ -12,18 +12,18 @@
 #define CONTROL_ZAP     2
 #define CONTROL_WATCHES 3
 
-enum control_phase { CONTROL_STARTING, CONTROL_SERVING, CONTROL_DRAINING };
+enum control_phase { CONTROL_STARTING, CONTROL_SERVING, CONTROL_DRAINING, CONTROL_ENDED };
 
 /* Each is told by daemon.status. */
-#define CONTROL_COUNTERS(X)                                                             \
-	X(requests)                                                                     \
-	X(answers)                                                                      \
-	X(errors)                                                                       \
-	X(malformed)                                                                    \
-	X(denied)                                                                       \
-	X(unauthenticated)                                                              \
-	X(limit_clients) X(limit_unread) X(cut_off) X(ignored_while_cut) X(client_gone) \
-	    X(keys_refused) X(events)
+#define CONTROL_COUNTERS(X) \
+	X(requests)         \
+	X(answers)          \
+	X(errors)           \
+	X(malformed)        \
+	X(denied)           \
+	X(unauthenticated)  \
+	X(limit_clients)    \
+	X(limit_unread) X(cut_off) X(ignored_while_cut) X(client_gone) X(keys_refused) X(events)
 
 struct control_counters {
 #define CONTROL_COUNTER(name) uint64_t name;
@@ -63,6 +63,7 @@ struct control {
 	struct om_mono ready_at;
 	uint64_t retry_timer;
 	struct control_status *statuses; /* control_verbs.c */
+	bool reading; /* inside control_read, which looks at the events at its end */
 	bool config_busy; /* a reload or a change is under way */
 };
 
@@ -90,8 +91,8 @@ void control_tell(struct control *c, enum om_control_event event, const char *te
 /* A request that was read from an endpoint.  control_request.c */
 void control_on_request(struct om_service *sv, struct control *c, unsigned index,
 			struct om_inbound *in);
-/* After reading or writing: the endpoint is watched again, or read on.  control.c */
-void control_settle(struct om_service *sv, struct control *c, unsigned index);
+/* After an answer: the endpoint's events will be looked at.  control.c */
+void control_touched(struct om_service *sv, struct control *c, unsigned index);
 /* Ends every request. */
 void control_fail_all(struct om_service *sv, struct control *c, enum om_err err);
 

@@ -137,7 +137,7 @@ answer_send(struct om_service *sv, struct control *c, struct control_request *rq
 		om_warn("control.cut_off", "a client does not read its answers");
 		om_clients_cut(c->clients, rq->client);
 	}
-	control_settle(sv, c, index);
+	control_touched(sv, c, index);
 }
 
 static void

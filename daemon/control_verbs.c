@@ -63,7 +63,7 @@ static const struct {
 static const char *
 phase_text(enum control_phase phase)
 {
-	static const char *const texts[] = { "starting", "ready", "draining" };
+	static const char *const texts[] = { "starting", "ready", "draining", "ended" };
 
 	return texts[phase];
 }

@@ -126,7 +126,13 @@ services_machine(struct om_services *sv, const struct om_services_in *in)
 	snprintf(sv->details, sizeof(sv->details), "omertad %s, pid %ld, accelerator %s",
 		 OM_VERSION, (long)getpid(), in->control->accelerator);
 	sv->logger = (struct om_activity_logger_conf){ .log_lines = true, .details = sv->details };
-	sv->vpn = (struct om_vpn_manager_conf){ .env = in->net };
+	sv->vpn = (struct om_vpn_manager_conf){
+		.env = in->net,
+		.health = { .no_reply_ms = (int64_t)s->network_no_reply,
+			    .handshake_max_ms = (int64_t)s->network_handshake_max,
+			    .handshake_retry_ms = (int64_t)s->network_handshake_retry },
+		.sample_ms = s->network_health_every,
+	};
 	sv->executor = (struct om_executor_conf){
 		.driver = in->driver,
 		.image = in->image,
