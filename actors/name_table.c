@@ -20,7 +20,7 @@
 #include "base/id.h"
 
 #define BUCKETS_FIRST 16
-#define SPREAD        4 /* buckets per thing when it grows to twice as many */
+#define SPREAD        2 /* buckets per thing when it grows to twice as many */
 #define MOVE_STEP     (2 * SPREAD) /* buckets per insertion; SPREAD would just do */
 #define HUGE_PAGE     (2u << 20)
 

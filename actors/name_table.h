@@ -3,8 +3,8 @@
 #define OM_ACTORS_NAME_TABLE_H
 
 /*
- * A hash table of things with a name (job ids, peers, networks).  Intrusive and chained, with four
- * to eight buckets a thing: a look-up touches its bucket and the thing itself, hardly ever another.
+ * A hash table of things with a name (job ids, peers, networks).  Intrusive and chained, with two
+ * to four buckets a thing: a look-up touches its bucket and the thing itself, hardly ever another.
  * Removal leaves nothing behind.  It grows a few buckets with each insertion, so no single
  * operation pays for all.  Names come from clients: the hash is SipHash (libsodium) with a random
  * key of the process, nobody can choose names that collide.
