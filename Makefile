@@ -25,7 +25,7 @@ endif
 PKGS	:= libzmq libsodium msgpack jansson libvirt sqlite3 libcrypto libmnl libnftnl libnftables
 WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wundef -Wvla
-HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC
+HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC -fno-semantic-interposition
 OPT	:= -O2 -g
 ifeq ($(SAN),asan)
 SANFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -156,6 +156,10 @@ tsan:
 
 # --- the client library as others link it, its examples, its installation --------------------------
 include client/client.mk
+
+# --- the runtime alone, and omertad on a system ----------------------------------------------------
+include runtime/actor.mk
+include dist/install.mk
 
 # --- benches: bench/bench.mk has the targets bench and bench-quick ---------------------------------
 -include bench/bench.mk
