@@ -152,12 +152,14 @@ on_cleaned(struct om_ctx *cx, void *actor_state, void *arg, enum om_err result)
 	struct executor *ex = om_service_state(sv);
 	struct exec_job *job = job_find(ex, om_str_of(c->id.text));
 	struct om_ledger_move m = { 0 };
+	struct om_rogue_unwatch unwatch = { 0 };
 	struct om_job_ref ref = { 0 };
 
 	(void)result;
 	OM_ASSERT(job != NULL);
 	OM_SET(&ref, job_ref, job, om_str_of(job->id.text));
-	if (om_service_send(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &ref) !=
+	OM_SET(&unwatch, rogue_unwatch, job, om_str_of(job->id.text));
+	if (om_service_send(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &unwatch) !=
 		OM_OK ||
 	    om_service_send(sv, OM_VPN_MANAGER, OM_MSG_VPN_DOWN, &ref) != OM_OK) {
 		om_warn("exec.cleanup", "%s: its network was not let go", job->id.text);

@@ -6,7 +6,8 @@
  *    undo runs twice, or a resource is left.
  * 2. The way back starts when `ended` is set and nothing is busy, never earlier: an answer that is
  *    still to come finds the state it was asked in.
- * 3. The first end wins (run_end); a cancel that meets a timeout does not rewrite history.
+ * 3. The first end wins (run_end); a cancel that meets a timeout does not rewrite history.  Only the
+ *    detector's word does, until the end is recorded.
  *
  * The order of the list is the order of the way back: the VM is killed first, then its network is
  * taken away (the last counters come from there), its files are removed, the end is recorded, and
@@ -256,6 +257,7 @@ enter_record(struct om_ctx *cx, struct run *run)
 static void
 undo_record(struct om_ctx *cx, struct run *run)
 {
+	run->recorded = true;
 	run_write_final(cx, run);
 }
 
@@ -373,8 +375,9 @@ run_on_io(struct om_ctx *cx, void *state, const struct om_msg *msg)
 }
 
 /*
- * The detector kills a VM before it tells anyone, so the VM's end may be heard of first.  That end
- * is a guess until the watch is undone: the detector answers that after it has told us.
+ * The detector kills a VM before it tells anyone, so the VM's end may be heard of first, and a guest
+ * may exit in the moment of its refused packet.  That end is a guess until the network is undone:
+ * the detector answers the end of its watch after it has told us.
  */
 static void
 end_correct(struct run *run, const struct om_jr_end *end)
@@ -386,13 +389,35 @@ end_correct(struct run *run, const struct om_jr_end *end)
 	run->vm_died = false;
 }
 
+void
+run_unseen(struct run *run, uint64_t seen, uint64_t unseen)
+{
+	char text[OM_WHY_MAX];
+
+	om_error("job.unseen", "%s: %llu refused packets that the detector did not see, %llu seen",
+		 run->job.text, (unsigned long long)unseen, (unsigned long long)seen);
+	if (om_job_is_failure(run->state)) {
+		/* It has a reason already; the audit gets both. */
+		(void)snprintf(text, sizeof(text), "%.180s; %llu refused packets were not seen",
+			       run->text, (unsigned long long)unseen);
+	} else {
+		(void)snprintf(text, sizeof(text), "%llu refused packets were not seen",
+			       (unsigned long long)unseen);
+		run->state = OM_JOB_FAILED;
+		(void)snprintf(run->reason, sizeof(run->reason), "detector_failed");
+	}
+	(void)snprintf(run->text, sizeof(run->text), "%s", text);
+}
+
 static enum om_err
 run_on_end(struct om_ctx *cx, void *state, const struct om_msg *msg)
 {
 	struct run *run = state;
 	struct om_jr_end *end = om_msg_obj(msg);
 
-	if (run->ended && run->vm_died && end->evidence.len > 0) {
+	if (run->ended && !run->recorded && end->evidence.len > 0 &&
+	    (run->vm_died ||
+	     (end->state == OM_JOB_ROGUE_KILLED && run->state != OM_JOB_ROGUE_KILLED))) {
 		end_correct(run, end);
 		return OM_OK;
 	}

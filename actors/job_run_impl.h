@@ -45,6 +45,7 @@ struct run {
 	/* How it ends; the first reason wins. */
 	bool ended;
 	bool vm_died; /* ended because the VM did, and the detector may know why */
+	bool recorded; /* the end is on its way to the ledger and does not change any more */
 	enum om_job_state state;
 	char reason[32];
 	char text[OM_WHY_MAX];
@@ -102,6 +103,8 @@ void run_write(struct om_ctx *cx, struct run *run, enum om_msg_type type, const 
 	       bool is_final);
 void run_write_state(struct om_ctx *cx, struct run *run, enum om_job_state state);
 void run_write_final(struct om_ctx *cx, struct run *run);
+/* Packets that the walls refused and the detector did not see: the end is detector_failed. */
+void run_unseen(struct run *run, uint64_t seen, uint64_t unseen); /* job_run.c */
 void run_retry(struct om_ctx *cx, struct run *run);
 void run_writes_fini(struct run *run);
 void run_final_written(struct om_ctx *cx, struct run *run); /* job_run.c */

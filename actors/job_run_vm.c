@@ -170,15 +170,16 @@ on_forgotten(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 	(void)a;
 }
 
-/* A step that failed half-way or too late: what its service may still hold is let go there. */
+/* A network that came too late or half-way: what the manager may still hold is let go there. */
 static void
-forget(struct om_ctx *cx, struct run *run, const char *service, enum om_msg_type type)
+forget_network(struct om_ctx *cx, struct run *run)
 {
 	struct om_job_ref ref = { 0 };
 
 	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
-	if (run_relay(cx, run, service, type, &ref, RUN_NETWORK_MS, on_forgotten) != OM_OK) {
-		om_warn("job.network_left", "%s: %s was not told", run->job.text, service);
+	if (run_relay(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_DOWN, &ref, RUN_NETWORK_MS,
+		      on_forgotten) != OM_OK) {
+		om_warn("job.network_left", "%s: the manager was not told", run->job.text);
 	}
 }
 
@@ -200,7 +201,7 @@ on_network_up(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 		}
 	}
 	if (err != OM_OK && err != OM_ERR_NOT_FOUND) {
-		forget(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_DOWN);
+		forget_network(cx, run);
 	}
 	run_entered(cx, run, err, &why);
 }
@@ -224,24 +225,54 @@ enter_network(struct om_ctx *cx, struct run *run)
 	}
 }
 
+/*
+ * The detector has read all that the walls refused, and has told of it before this answer.  An end
+ * that it could not tell (its packet nobody saw, and the job was over) is in the answer.
+ */
+static void
+on_unwatched(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
+{
+	struct om_arena arena = { 0 };
+	struct om_rogue_counted m = { 0 };
+	struct om_why why;
+
+	if (a->err == OM_OK &&
+	    om_body_decode(OM_BODY_rogue_counted, (struct om_bin){ a->body.data, a->body.len }, &m,
+			   &arena, &why) == OM_OK) {
+		if (m.unseen > 0) {
+			run_unseen(run, m.seen, m.unseen);
+		}
+	} else if (run->vm.pid > 0) {
+		om_warn("job.unwatched", "%s: %s", run->job.text, a->why.text);
+	}
+	om_arena_fini(&arena);
+	run_undone(cx, run);
+}
+
 static void
 on_network_down(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 {
 	struct om_arena arena = { 0 };
 	struct om_vpn_stats stats = { 0 };
+	struct om_rogue_unwatch m = { 0 };
 	struct om_why why;
 
+	OM_SET(&m, rogue_unwatch, job, om_str_of(run->job.text));
 	if (a->err == OM_OK &&
 	    om_body_decode(OM_BODY_vpn_stats, (struct om_bin){ a->body.data, a->body.len }, &stats,
 			   &arena, &why) == OM_OK) {
 		run->rx_bytes = stats.rx_bytes;
 		run->tx_bytes = stats.tx_bytes;
 		run->has_traffic = true;
+		OM_SET(&m, rogue_unwatch, refused, stats.refused);
 	} else {
 		om_warn("job.network_left", "%s: %s", run->job.text, a->why.text);
 	}
 	om_arena_fini(&arena);
-	run_undone(cx, run);
+	if (run_relay(cx, run, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &m,
+		      RUN_NETWORK_MS, on_unwatched) != OM_OK) {
+		run_undone(cx, run);
+	}
 }
 
 void
@@ -438,9 +469,6 @@ on_resumed(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 	struct om_why why = w->why;
 
 	work_free(w);
-	if (result != OM_OK) {
-		forget(cx, state, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH);
-	}
 	run_entered(cx, state, result, &why);
 }
 
@@ -498,24 +526,13 @@ enter_watch(struct om_ctx *cx, struct run *run)
 	}
 }
 
-static void
-on_unwatched(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
-{
-	(void)a; /* it forgets a job also by itself when the namespace goes */
-	run_undone(cx, run);
-}
-
+/*
+ * First the VM, then its network, then its watch (undo_network): there is no moment with a guest
+ * that nobody watches, and the walls' last counters are there when the watch ends.
+ */
 void
 undo_watch(struct om_ctx *cx, struct run *run)
 {
-	struct om_job_ref ref = { 0 };
-
-	/* First the VM, then its watch: there is no moment with a guest that nobody watches. */
 	run_kill_vm(run);
-	OM_SET(&ref, job_ref, job, om_str_of(run->job.text));
-	if (run->net == NULL ||
-	    run_relay(cx, run, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &ref,
-		      RUN_NETWORK_MS, on_unwatched) != OM_OK) {
-		run_undone(cx, run);
-	}
+	run_undone(cx, run);
 }

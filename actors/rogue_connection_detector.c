@@ -10,6 +10,9 @@
  *    hears, so arming fails the job instead.
  * 2. The kill comes before anything is sent, encoded or logged.
  * 3. A watch tells the executor once; what comes after that is counted, not told.
+ * 4. The walls count what they refuse, and each of those packets is an event that is in the socket
+ *    before anyone can read the counter.  So a counter that is ahead of the events means that we
+ *    are deaf: the job ends.  If broken: a guest that sends what it likes behind our back.
  */
 #include <errno.h>
 #include <signal.h>
@@ -31,6 +34,7 @@
 #define ROGUE_MAGIC      0x726f6775u
 #define ROGUE_BATCH      16 /* events read at one time */
 #define ROGUE_HANDED_MAX 4096 /* sockets that wait for their rogue.watch */
+#define ROGUE_DRAIN_MAX  1024 /* batches read before a comparison: more than the socket holds */
 
 struct watch {
 	struct om_name_node node;
@@ -42,6 +46,7 @@ struct watch {
 	bool is_armed;
 	bool told;
 	uint64_t noise_count, inbound_count, rogue_count;
+	bool is_deaf; /* the socket has failed: events are missing, and that is told already */
 	struct om_health health;
 };
 
@@ -122,6 +127,7 @@ static void
 watch_failed(struct om_service *sv, struct watch *w, const char *text)
 {
 	watch_kill(w);
+	w->is_deaf = true;
 	watch_tell(sv, w, "failed", "detector_failed", text, (struct om_pairs){ NULL, 0 });
 }
 
@@ -193,8 +199,9 @@ judge(struct om_service *sv, struct watch *w, const struct om_flow_event *ev)
 	}
 }
 
-static void
-watch_read(struct om_service *sv, struct watch *w)
+/* Judges at most a batch; gives how many there were. */
+static size_t
+watch_batch(struct om_service *sv, struct watch *w)
 {
 	struct om_flow_event events[ROGUE_BATCH];
 	struct om_why why = { "" };
@@ -207,9 +214,40 @@ watch_read(struct om_service *sv, struct watch *w)
 	}
 	if (err != OM_OK) {
 		watch_failed(sv, w, why.text[0] != '\0' ? why.text : om_err_text(err));
-	} else if (om_io_rearm(om_service_cx(sv), w->io, OM_IO_READ) != OM_OK) {
+	}
+	return count;
+}
+
+static void
+watch_read(struct om_service *sv, struct watch *w)
+{
+	(void)watch_batch(sv, w);
+	if (om_io_rearm(om_service_cx(sv), w->io, OM_IO_READ) != OM_OK) {
 		watch_failed(sv, w, "cannot wait for refused packets any more");
 	}
+}
+
+/* The second witness: how many refused packets did we not see? */
+static uint64_t
+watch_compare(struct om_service *sv, struct watch *w, uint64_t refused)
+{
+	char text[OM_WHY_MAX];
+	uint64_t seen;
+	unsigned i;
+
+	for (i = 0; i < ROGUE_DRAIN_MAX && !w->is_deaf && watch_batch(sv, w) > 0; i++) {
+	}
+	seen = w->rogue_count + w->noise_count;
+	if (refused <= seen) {
+		return 0;
+	}
+	if (!w->told) {
+		(void)snprintf(text, sizeof(text),
+			       "the walls refused %llu packets, and %llu of them were seen",
+			       (unsigned long long)refused, (unsigned long long)seen);
+		watch_failed(sv, w, text);
+	}
+	return refused - seen;
 }
 
 /* --- messages ------------------------------------------------------------------------------------ */
@@ -218,7 +256,6 @@ static enum om_err
 on_handoff(struct om_service *sv, struct detector *d, const struct om_msg *msg)
 {
 	struct om_vpn_handoff *h = om_msg_obj(msg);
-	struct om_health_limits limits = OM_HEALTH_LIMITS_DEFAULT;
 	struct watch *w;
 
 	(void)sv;
@@ -232,8 +269,7 @@ on_handoff(struct om_service *sv, struct detector *d, const struct om_msg *msg)
 	w->job = h->job;
 	w->noise = h->noise;
 	w->pidfd = -1;
-	limits.keepalive_s = h->keepalive_s;
-	om_health_init(&w->health, &limits);
+	om_health_init(&w->health, &h->health);
 	if (om_name_table_add(&d->watches, &w->node) != OM_OK) {
 		free(w);
 		return OM_OK;
@@ -273,23 +309,32 @@ rogue_on_watch(struct om_service *sv, void *state, const struct om_in *in)
 	return om_service_reply_ok(sv, in);
 }
 
+/*
+ * The job's VM is dead and its network gone.  What the socket still holds is read before the answer,
+ * so the executor hears of a last refused packet (or of one that nobody saw) before it.
+ */
 static enum om_err
 rogue_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct detector *d = state;
-	const struct om_job_ref *m = in->body;
+	const struct om_rogue_unwatch *m = in->body;
 	struct watch *w = watch_find(d, m->job);
+	struct om_rogue_counted answer = { 0 };
 
-	if (w != NULL) {
-		om_debug("rogue.unwatch", "%s: %llu rogue, %llu noise, %llu inbound", w->job.text,
-			 (unsigned long long)w->rogue_count, (unsigned long long)w->noise_count,
-			 (unsigned long long)w->inbound_count);
-		watch_free(sv, d, w);
+	OM_SET(&answer, rogue_counted, job, m->job);
+	if (w == NULL) {
+		return in->wants_answer ? OM_ERR_NOT_FOUND : OM_OK;
 	}
-	return in->wants_answer ? om_service_reply_ok(sv, in) : OM_OK;
+	if (OM_HAS(m, rogue_unwatch, refused)) {
+		OM_SET(&answer, rogue_counted, unseen, watch_compare(sv, w, m->refused));
+	}
+	OM_SET(&answer, rogue_counted, seen, w->rogue_count + w->noise_count);
+	OM_SET(&answer, rogue_counted, inbound, w->inbound_count);
+	watch_free(sv, d, w);
+	return in->wants_answer ? om_service_reply(sv, in, OM_MSG_ROGUE_COUNTED, &answer) : OM_OK;
 }
 
-/* The tunnel's health; the walls' own counters are the second witness of a refused packet. */
+/* A reading of the tunnel's counters: its health, and the second witness while the job runs. */
 static enum om_err
 rogue_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -303,6 +348,9 @@ rogue_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 
 	if (w == NULL || !w->is_armed) {
 		return OM_OK;
+	}
+	if (OM_HAS(m, vpn_stats, refused)) {
+		(void)watch_compare(sv, w, m->refused);
 	}
 	if (OM_HAS(m, vpn_stats, handshake_ms)) {
 		sample.handshake_age_ms =

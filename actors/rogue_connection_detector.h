@@ -7,7 +7,8 @@
  * SIGKILL at the first one that is not on the noise list, and then tells the executor what it saw.
  * It also judges the tunnels' health from vpn.stats.
  *
- * It fails closed: no socket, a socket error, lost events (ENOBUFS) and its own restart end the job.
+ * It fails closed: no socket, a socket error, lost events (ENOBUFS), a refused packet that the walls
+ * have counted and it has not seen, and its own restart end the job.
  */
 #include "msg/bus.h"
 

@@ -11,17 +11,21 @@
  *	executor --vpn.down-->   answered with the last counters, when all is gone
  *	         --vpn.stats-->  rogue_connection_detector, for each tunnel, every few seconds
  *
- * A WireGuard process that dies ends its job (rogue.caught with reason tunnel_lost).
+ * A WireGuard process that dies ends its job (rogue.caught with reason tunnel_lost); so does the
+ * manager's own end, by failure or by a stop: every network goes with it.
  */
 #include "msg/bus.h"
+#include "net/health.h"
 #include "net/jobnet.h"
 
-#define OM_VPN_STATS_MS 5000
-#define OM_VPN_JOBS_MAX 4096
+#define OM_VPN_SAMPLE_MS 5000 /* between two readings of a tunnel's counters, default */
+#define OM_VPN_JOBS_MAX  4096
 
 /* Borrowed for the manager's life.  env NULL: no tunnels here, every vpn.up is refused. */
 struct om_vpn_manager_conf {
 	struct om_jobnet_env *env;
+	struct om_health_limits health; /* keepalive_s is each tunnel's own */
+	uint64_t sample_ms; /* at least 1 */
 };
 
 extern const struct om_service_def om_vpn_manager_service;
@@ -35,7 +39,7 @@ struct om_vpn_handoff {
 	struct om_job_id job;
 	struct om_nflog *log;
 	uint32_t noise; /* mask of enum om_noise */
-	uint16_t keepalive_s; /* of the tunnel, for its health */
+	struct om_health_limits health;
 };
 void om_vpn_handoff_free(void *handoff);
 
