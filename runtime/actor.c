@@ -152,7 +152,7 @@ om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *ar
 	}
 	cx->n.spawned++;
 	*out = om_mbox_open(cx->sys, a);
-	om_sched_ready(cx, a);
+	om_sched_spawned(cx, a);
 	return OM_OK;
 }
 
@@ -403,7 +403,7 @@ om_become(struct om_ctx *cx, const struct om_handler *handlers, size_t count)
 
 /* --- handling -------------------------------------------------------------------------------------- */
 
-static om_handler_fn
+static inline om_handler_fn
 handler_find(const struct om_actor *a, uint32_t type)
 {
 	const struct om_handler *h = a->def->handlers;
@@ -434,16 +434,13 @@ handler_timed(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const str
 	return err;
 }
 
-static enum om_err
-handler_call(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
+/* Traced, timed, or this call's turn to be sampled. */
+static __attribute__((noinline)) enum om_err
+handler_call_slow(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
 {
 	uint32_t trace = om_hdr(msg)->trace;
 	enum om_err err;
 
-	if (om_likely(trace == 0 && (a->flags & (OM_ACTOR_TIMED | OM_ACTOR_TRACED)) == 0 &&
-		      --cx->sample != 0)) {
-		return fn(cx, a->state, msg);
-	}
 	if (trace != 0 || (a->flags & OM_ACTOR_TRACED) != 0) {
 		om_trace_put(cx->sys, OM_TRACE_HANDLE, cx->self_id, msg, 0);
 		cx->trace = trace;
@@ -457,6 +454,16 @@ handler_call(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const stru
 	cx->trace = 0;
 	cx->tracing = 0;
 	return err;
+}
+
+static inline enum om_err
+handler_call(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
+{
+	if (om_likely(om_hdr(msg)->trace == 0 &&
+	    (a->flags & (OM_ACTOR_TIMED | OM_ACTOR_TRACED)) == 0 && --cx->sample != 0)) {
+		return fn(cx, a->state, msg);
+	}
+	return handler_call_slow(cx, a, fn, msg);
 }
 
 /* The handler is through: answers a request that nobody answered, frees. */

@@ -214,9 +214,21 @@ send_trace(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 	}
 }
 
-/* As om_send, but msg->from stays as it is. */
-enum om_err
-om_send_as_is(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
+/* The mailbox did not take the message. */
+static __attribute__((noinline)) enum om_err
+send_refused(struct om_ctx *cx, uint64_t to, struct om_msg **msgp, enum om_err err)
+{
+	if (err == OM_ERR_FULL) {
+		err = send_full(cx, to, *msgp);
+		if (err == OM_OK) {
+			*msgp = NULL;
+		}
+	}
+	return err;
+}
+
+static inline enum om_err
+send_it(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
 {
 	struct om_msg *msg = *msgp;
 	enum om_err err;
@@ -225,25 +237,26 @@ om_send_as_is(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
 		send_trace(cx, to, msg);
 	}
 	err = om_mbox_push(cx, to, msg);
-	if (om_likely(err == OM_OK)) {
-		cx->n.sent++;
-		*msgp = NULL;
-		return OM_OK;
+	if (om_unlikely(err != OM_OK)) {
+		return send_refused(cx, to, msgp, err);
 	}
-	if (err == OM_ERR_FULL) {
-		err = send_full(cx, to, msg);
-		if (err == OM_OK) {
-			*msgp = NULL;
-		}
-	}
-	return err;
+	cx->n.sent++;
+	*msgp = NULL;
+	return OM_OK;
+}
+
+/* As om_send, but msg->from stays as it is. */
+enum om_err
+om_send_as_is(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
+{
+	return send_it(cx, to, msgp);
 }
 
 enum om_err
 om_send(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp)
 {
 	(*msgp)->from.v = cx->self_id;
-	return om_send_as_is(cx, to.v, msgp);
+	return send_it(cx, to.v, msgp);
 }
 
 enum om_err
@@ -256,7 +269,8 @@ om_send_u64(struct om_ctx *cx, struct om_actor_id to, uint32_t type, uint64_t va
 		return OM_ERR_NOMEM;
 	}
 	*(uint64_t *)(void *)msg->payload = value;
-	err = om_send(cx, to, &msg);
+	msg->from.v = cx->self_id;
+	err = send_it(cx, to.v, &msg);
 	if (om_unlikely(err != OM_OK)) {
 		om_msg_free(cx, msg);
 	}

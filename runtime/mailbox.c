@@ -33,18 +33,13 @@
 struct om_actor *
 om_actor_at(struct om_system *sys, uint64_t id)
 {
-	uint64_t slot = id & OM_SLOT_MASK;
-
-	if (om_unlikely(slot >= ck_pr_load_32(&sys->slot_mark) || (id & OM_PORT_BIT) != 0)) {
-		return NULL;
-	}
-	return &sys->slots[slot];
+	return mbox_actor_at(sys, id);
 }
 
 bool
 om_actor_is(struct om_system *sys, uint64_t id)
 {
-	const struct om_actor *a = om_actor_at(sys, id);
+	const struct om_actor *a = mbox_actor_at(sys, id);
 
 	return a != NULL && life_is(ck_pr_load_64(&a->life), id);
 }
@@ -176,7 +171,7 @@ om_mbox_pull_locked(struct om_system *sys, struct om_actor *a)
 enum om_err
 om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 {
-	struct om_actor *a = om_actor_at(cx->sys, to);
+	struct om_actor *a = mbox_actor_at(cx->sys, to);
 	uint64_t head, mine;
 	uint32_t limit, depth;
 
@@ -256,7 +251,7 @@ mbox_reap(struct om_ctx *cx, struct om_actor *a)
 enum om_err
 om_mbox_push_sys(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 {
-	struct om_actor *a = om_actor_at(cx->sys, to);
+	struct om_actor *a = mbox_actor_at(cx->sys, to);
 	uint64_t sys;
 	uint32_t len;
 
@@ -379,7 +374,7 @@ om_mbox_rest(struct om_actor *a, bool even_if_full)
 void
 om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
 {
-	struct om_actor *a = om_actor_at(cx->sys, to);
+	struct om_actor *a = mbox_actor_at(cx->sys, to);
 	uint64_t life, next;
 
 	if (a == NULL) {
@@ -401,15 +396,10 @@ om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
 	mbox_rouse(cx, a);
 }
 
-/* Owner thread: an order to end that is due.  The bits of it, or 0. */
+/* Owner thread: an order to end is there (`life`); the bit of it that is due, or 0. */
 uint64_t
-om_mbox_order(const struct om_actor *a)
+om_mbox_order(const struct om_actor *a, uint64_t life)
 {
-	uint64_t life = ck_pr_load_64(&a->life);
-
-	if (om_likely((life & OM_LIFE_CTL) == 0)) {
-		return 0;
-	}
 	if ((life & OM_LIFE_KILL) != 0) {
 		return OM_LIFE_KILL;
 	}

@@ -64,6 +64,18 @@ life_is(uint64_t life, uint64_t id)
 	return (life ^ id) >> OM_SLOT_BITS == 0;
 }
 
+/* Any thread.  NULL: there is no such slot. */
+static inline struct om_actor *
+mbox_actor_at(struct om_system *sys, uint64_t id)
+{
+	uint64_t slot = id & OM_SLOT_MASK;
+
+	if (om_unlikely(slot >= ck_pr_load_32(&sys->slot_mark) || (id & OM_PORT_BIT) != 0)) {
+		return NULL;
+	}
+	return &sys->slots[slot];
+}
+
 /*
  * Owner thread.  Everything that was pushed since the last pull becomes the private list, oldest
  * first.  Called with an empty list, so the count in head tells exactly how many messages are new;

@@ -34,25 +34,8 @@ struct om_slab {
 	uint64_t number;
 } __attribute__((aligned(OM_CACHE_LINE)));
 
-struct free_block {
-	struct free_block *next;
-	struct free_block *next_batch; /* first of a full magazine in the depot */
-};
-
 #ifndef OM_ASAN
 static const uint16_t class_size[OM_CLS_COUNT] = { 32, 64, 128, 256 };
-
-static int
-class_of(size_t size)
-{
-	if (size <= 64) {
-		return size <= 32 ? OM_CLS_32 : OM_CLS_64;
-	}
-	if (size <= 256) {
-		return size <= 128 ? OM_CLS_128 : OM_CLS_256;
-	}
-	return OM_CLS_HEAP;
-}
 
 /* depot.lock is held. */
 static struct om_slab *
@@ -85,7 +68,7 @@ slab_new(struct om_system *sys)
 
 /* Fresh memory for a class. */
 static bool
-pool_carve(struct om_ctx *cx, int cls)
+pool_carve(struct om_ctx *cx, uint8_t cls)
 {
 	struct om_magazine *mag = &cx->mag[cls];
 	struct om_slab *slab;
@@ -109,11 +92,11 @@ pool_carve(struct om_ctx *cx, int cls)
 }
 
 /* The magazine is empty: the other one, a full one from the depot, or fresh memory. */
-static void *
-pool_refill(struct om_ctx *cx, int cls)
+void *
+om_pool_refill(struct om_ctx *cx, uint8_t cls)
 {
 	struct om_magazine *mag = &cx->mag[cls];
-	struct free_block *block;
+	struct om_free_block *block;
 
 	if (mag->prev_n > 0) {
 		mag->cur = mag->prev;
@@ -121,7 +104,7 @@ pool_refill(struct om_ctx *cx, int cls)
 		mag->prev = NULL;
 		mag->prev_n = 0;
 	} else if (mag->bump + class_size[cls] <= mag->bump_end) {
-		block = (struct free_block *)(void *)mag->bump;
+		block = (struct om_free_block *)(void *)mag->bump;
 		mag->bump += class_size[cls];
 		return block;
 	} else {
@@ -134,7 +117,7 @@ pool_refill(struct om_ctx *cx, int cls)
 		}
 		(void)pthread_mutex_unlock(&cx->sys->depot.lock);
 		if (block == NULL) {
-			return pool_carve(cx, cls) ? pool_refill(cx, cls) : NULL;
+			return pool_carve(cx, cls) ? om_pool_refill(cx, cls) : NULL;
 		}
 	}
 	block = mag->cur;
@@ -143,13 +126,13 @@ pool_refill(struct om_ctx *cx, int cls)
 	return block;
 }
 
-static void
-pool_spill(struct om_ctx *cx, int cls)
+void
+om_pool_spill(struct om_ctx *cx, uint8_t cls)
 {
 	struct om_magazine *mag = &cx->mag[cls];
 
 	if (mag->prev_n > 0) {
-		struct free_block *batch = mag->prev;
+		struct om_free_block *batch = mag->prev;
 
 		(void)pthread_mutex_lock(&cx->sys->depot.lock);
 		batch->next_batch = cx->sys->depot.batch[cls];
@@ -161,88 +144,34 @@ pool_spill(struct om_ctx *cx, int cls)
 	mag->cur = NULL;
 	mag->cur_n = 0;
 }
-#endif /* !OM_ASAN */
+#else
+void *
+om_pool_refill(struct om_ctx *cx, uint8_t cls)
+{
+	(void)cx;
+	(void)cls;
+	return NULL;
+}
+
+void
+om_pool_spill(struct om_ctx *cx, uint8_t cls)
+{
+	(void)cx;
+	(void)cls;
+}
+#endif /* OM_ASAN */
 
 void *
-om_pool_alloc(struct om_ctx *cx, size_t size, uint8_t *cls)
+om_pool_heap(size_t size)
 {
-#ifdef OM_ASAN
-	(void)cx;
-	*cls = OM_CLS_HEAP;
-	return aligned_alloc(OM_CACHE_LINE, (size + OM_CACHE_LINE - 1) & ~(size_t)63);
-#else
-	int c = class_of(size);
-	struct om_magazine *mag;
-	struct free_block *block;
-
-	*cls = (uint8_t)c;
-	if (om_unlikely(c == OM_CLS_HEAP)) {
-		return aligned_alloc(OM_CACHE_LINE, (size + OM_CACHE_LINE - 1) & ~(size_t)63);
-	}
-	mag = &cx->mag[c];
-	block = mag->cur;
-	if (om_unlikely(block == NULL)) {
-		return pool_refill(cx, c);
-	}
-	mag->cur = block->next;
-	mag->cur_n--;
-	return block;
-#endif
+	return aligned_alloc(OM_CACHE_LINE,
+	    (size + OM_CACHE_LINE - 1) & ~(size_t)(OM_CACHE_LINE - 1));
 }
 
 void
-om_pool_free(struct om_ctx *cx, void *mem, uint8_t cls)
+om_pool_heap_free(void *block)
 {
-	struct om_magazine *mag;
-	struct free_block *block = mem;
-
-	if (om_unlikely(cls == OM_CLS_HEAP)) {
-		free(mem);
-		return;
-	}
-	mag = &cx->mag[cls];
-	block->next = mag->cur;
-	mag->cur = block;
-	if (om_unlikely(++mag->cur_n == OM_MAGAZINE)) {
-#ifndef OM_ASAN
-		pool_spill(cx, cls);
-#endif
-	}
-}
-
-struct om_msg *
-om_pool_msg(struct om_ctx *cx, uint32_t type, size_t size)
-{
-	uint8_t cls;
-	struct om_msg_hdr *hdr;
-	struct om_msg *msg;
-
-	if (om_unlikely(size > UINT32_MAX - 4096)) {
-		return NULL;
-	}
-	hdr = om_pool_alloc(cx, sizeof(*hdr) + sizeof(*msg) + size, &cls);
-	if (om_unlikely(hdr == NULL)) {
-		return NULL;
-	}
-	*hdr = (struct om_msg_hdr){ .cls = cls, .kind = OM_KIND_USER, .trace = cx->trace };
-	msg = (struct om_msg *)(hdr + 1);
-	msg->next = NULL;
-	msg->type = type;
-	msg->size = (uint32_t)size;
-	msg->from = OM_NOBODY;
-	msg->tag = 0;
-	return msg;
-}
-
-void
-om_pool_msg_free(struct om_ctx *cx, struct om_msg *msg)
-{
-	struct om_msg_hdr *hdr = om_hdr(msg);
-
-	if (om_unlikely(hdr->cls == OM_CLS_EMBEDDED)) {
-		return;
-	}
-	om_pool_free(cx, hdr, hdr->cls);
+	free(block);
 }
 
 struct om_system *
@@ -373,7 +302,7 @@ om_pool_ctx_fini(struct om_ctx *cx)
 {
 	(void)pthread_mutex_lock(&cx->sys->depot.lock);
 	for (int c = 0; c < OM_CLS_COUNT; c++) {
-		struct free_block *batch = cx->mag[c].prev;
+		struct om_free_block *batch = cx->mag[c].prev;
 
 		if (cx->mag[c].prev_n == OM_MAGAZINE) {
 			batch->next_batch = cx->sys->depot.batch[c];

@@ -26,12 +26,14 @@
 #include <unistd.h>
 #include "base/log.h"
 
-#define SCHED_PAYS_CYCLES   400 /* a message dearer than this may cross to another core */
-#define SCHED_WAIT_CYCLES   250000 /* about 100 us: so long may a runnable actor wait */
-#define SCHED_WINDOW_MAX    64 /* runs between two looks at the clock */
-#define SCHED_WINDOW_CYCLES 50000
-#define SCHED_HANDOVER_MAX  256
-#define SCHED_QUIET_TICKS   20 /* watchdog ticks without work before the watchdog sleeps too */
+#define SCHED_PAYS_CYCLES     400	 /* an operation dearer than this may cross to another core */
+#define SCHED_CHEAP_CYCLES    100	 /* one cheaper than this only if somebody waits very long */
+#define SCHED_WAIT_CYCLES     250000	 /* about 100 us: so long may a runnable actor wait */
+#define SCHED_WAIT_MAX_CYCLES (100 * SCHED_WAIT_CYCLES)
+#define SCHED_WINDOW_MAX      64 /* runs between two looks at the clock */
+#define SCHED_WINDOW_CYCLES   50000
+#define SCHED_HANDOVER_MAX    256
+#define SCHED_QUIET_TICKS     20 /* watchdog ticks without work before the watchdog sleeps too */
 
 struct om_wake {
 	uint64_t inject; /* shared: struct om_actor *, newest first, linked by run_next */
@@ -165,11 +167,22 @@ runq_push(struct om_ctx *cx, struct om_actor *a)
 	cx->run_count++;
 }
 
+/*
+ * The next actor.  Fresh ones go first, the newest before the others: a tree of actors that spawn
+ * actors is walked depth first, so it needs memory for its height, not for its width, and a short
+ * life is over while it is in the cache.  worker_measure sees to it that nobody starves.
+ */
 static inline struct om_actor *
 runq_pop(struct om_ctx *cx)
 {
-	struct om_actor *a = cx->run_head;
+	struct om_actor *a = cx->fresh;
 
+	if (a != NULL) {
+		cx->fresh = a->run_next;
+		cx->fresh_count--;
+		return a;
+	}
+	a = cx->run_head;
 	if (a != NULL) {
 		cx->run_head = a->run_next;
 		if (cx->run_head == NULL) {
@@ -255,6 +268,22 @@ om_sched_ready(struct om_ctx *cx, struct om_actor *a)
 	wake_leave(sched_pick(cx->sys, a)->wake, a, a);
 }
 
+/* The caller has just made the actor. */
+void
+om_sched_spawned(struct om_ctx *cx, struct om_actor *a)
+{
+	if (cx->kind != OM_CTX_WORKER || cx->sys->sim || (a->limit & OM_LIMIT_DETACHED) != 0) {
+		om_sched_ready(cx, a);
+		return;
+	}
+	if (cx->fresh == NULL) {
+		cx->fresh_last = a;
+	}
+	a->run_next = cx->fresh;
+	cx->fresh = a;
+	cx->fresh_count++;
+}
+
 void
 om_sched_requeue(struct om_ctx *cx, struct om_actor *a)
 {
@@ -312,14 +341,15 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 	struct om_msg *msg;
 
 	cx->self = a;
-	cx->self_id = (om_mbox_life(a) >> OM_SLOT_BITS) << OM_SLOT_BITS | om_actor_slot(cx->sys, a);
+	cx->self_id = (ck_pr_load_64(&a->life) >> OM_SLOT_BITS) << OM_SLOT_BITS |
+	    om_actor_slot(cx->sys, a);
 	cx->yield = false;
 	a->worker = cx->index;
 	if (om_unlikely(a->phase == OM_PHASE_NEW) && !om_actor_start(cx, a)) {
 		return;
 	}
 	for (;;) {
-		uint64_t order;
+		uint64_t order, life;
 
 		if (om_unlikely(ck_pr_load_64(&a->sys) != 0 || a->sys_first != NULL)) {
 			if (!run_sys(cx, a)) {
@@ -329,8 +359,9 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 				break;
 			}
 		}
-		order = om_mbox_order(a);
-		if (om_unlikely(order != 0)) {
+		life = ck_pr_load_64(&a->life);
+		if (om_unlikely((life & OM_LIFE_CTL) != 0) &&
+		    (order = om_mbox_order(a, life)) != 0) {
 			if (order == OM_LIFE_STOP && om_actor_drains(cx, a)) {
 				if (!cx->leaving) { /* it may end at once after all */
 					continue;
@@ -422,19 +453,53 @@ worker_hand_over(struct om_ctx *cx, uint64_t hungry)
 	wake_leave(to->wake, first, last);
 }
 
-/* Every few runs: what does a message cost here, and should somebody else have some of it? */
+/* Those who wait behind fresh actors have waited long enough: all are equal now. */
+static void
+worker_mix_fresh(struct om_ctx *cx)
+{
+	if (cx->fresh == NULL) {
+		return;
+	}
+	if (cx->run_tail != NULL) {
+		cx->run_tail->run_next = cx->fresh;
+	} else {
+		cx->run_head = cx->fresh;
+	}
+	cx->run_tail = cx->fresh_last;
+	cx->run_count += cx->fresh_count;
+	cx->fresh = NULL;
+	cx->fresh_count = 0;
+}
+
+/* Does it pay to move actors to another core?  `wait`: how long the last in the queue will wait. */
+static bool
+worker_pays(uint64_t cycles, uint64_t ops, uint64_t wait)
+{
+	return cycles > ops * SCHED_PAYS_CYCLES || wait > SCHED_WAIT_MAX_CYCLES ||
+	    (wait > SCHED_WAIT_CYCLES && cycles > ops * SCHED_CHEAP_CYCLES);
+}
+
+/*
+ * Every few runs: what does an operation (a message handled or sent, an actor made) cost here, and
+ * should somebody else have some of the work?
+ */
 static void
 worker_measure(struct om_ctx *cx)
 {
 	uint64_t now = sched_tsc();
 	uint64_t cycles = now - cx->tsc;
-	uint64_t handled = cx->n.handled - cx->window_handled;
+	uint64_t ops = cx->n.handled + cx->n.sent + cx->n.spawned;
 	uint64_t hungry = ck_pr_load_64(&cx->sys->sched->hungry);
-	uint64_t a_run = cycles / cx->window;
+	uint32_t waiting = cx->run_count + cx->fresh_count;
 
-	if (hungry != 0 && cx->run_count >= 2 &&
-	    (cycles > handled * SCHED_PAYS_CYCLES || a_run * cx->run_count > SCHED_WAIT_CYCLES)) {
+	if (hungry != 0 && waiting >= 2 &&
+	    worker_pays(cycles, ops - cx->window_ops, cycles / cx->window * waiting)) {
+		worker_mix_fresh(cx);
 		worker_hand_over(cx, hungry);
+	}
+	if (now - cx->mixed > SCHED_WAIT_CYCLES) {
+		cx->mixed = now;
+		worker_mix_fresh(cx);
 	}
 	if (cycles > SCHED_WINDOW_CYCLES) {
 		cx->window = cx->window > 1 ? cx->window / 2 : 1;
@@ -442,7 +507,7 @@ worker_measure(struct om_ctx *cx)
 		cx->window *= 2;
 	}
 	cx->window_left = cx->window;
-	cx->window_handled = cx->n.handled;
+	cx->window_ops = ops;
 	cx->tsc = now;
 }
 
@@ -474,7 +539,7 @@ worker_idle(struct om_ctx *cx)
 	ck_pr_and_64(&sched->hungry, ~bit);
 	cx->window = 1;
 	cx->window_left = 1;
-	cx->window_handled = cx->n.handled;
+	cx->window_ops = cx->n.handled + cx->n.sent + cx->n.spawned;
 	cx->tsc = sched_tsc();
 	om_sched_busy(cx->sys);
 }
@@ -764,7 +829,7 @@ om_sched_ended(struct om_system *sys)
 	 * Order: the life word of the ended actor before our look at the waiters.  Pairs with
 	 * om_sched_wait_ended (waiters, then life).  Without it a waiter sleeps until its deadline.
 	 */
-	ck_pr_fence_memory();
+	ck_pr_fence_atomic_load(); /* the exchange of head in om_mbox_close lies between */
 	if (om_unlikely(ck_pr_load_32(&sys->sched->end_waiters) != 0)) {
 		ck_ec32_inc(&sys->sched->ended, &ec_mode);
 	}
