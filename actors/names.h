@@ -8,14 +8,14 @@
  * the provider keep in memory what they can read again from the ledger, so when one of them
  * restarts, those after it restart too and the provider recovers.
  */
-#define OM_LEDGER          "ledger"
-#define OM_FILTER_MANAGER  "filter_manager"
-#define OM_ACTIVITY_LOGGER "activity_logger"
-#define OM_EXECUTOR        "executor"
-#define OM_VPN_MANAGER     "vpn_manager"
+#define OM_LEDGER                    "ledger"
+#define OM_FILTER_MANAGER            "filter_manager"
+#define OM_ACTIVITY_LOGGER           "activity_logger"
+#define OM_EXECUTOR                  "executor"
+#define OM_VPN_MANAGER               "vpn_manager"
 #define OM_ROGUE_CONNECTION_DETECTOR "rogue_connection_detector"
-#define OM_JOB_QUEUE       "job_queue"
-#define OM_PROVIDER        "provider"
-#define OM_CONTROL         "control"
+#define OM_JOB_QUEUE                 "job_queue"
+#define OM_PROVIDER                  "provider"
+#define OM_CONTROL                   "control"
 
 #endif /* OM_ACTORS_NAMES_H */

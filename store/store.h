@@ -37,7 +37,7 @@
 #define OM_JOB_AFTER_MAX    64 /* jobs that one job waits for */
 #define OM_JOB_NOTES_MAX    4 /* audit rows written with one new job */
 #define OM_OUT_NAME_MAX     255 /* name of an output file */
-#define OM_OUT_AT_END      UINT64_MAX
+#define OM_OUT_AT_END       UINT64_MAX
 #define OM_OUT_CHUNK_MAX    (1u << 20) /* bytes of one append */
 #define OM_AUDIT_EVENT_MAX  32
 #define OM_AUDIT_TEXT_MAX   2048 /* details of an audit row; longer ones are cut */

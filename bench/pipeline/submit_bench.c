@@ -40,7 +40,8 @@ submit_frame(uint64_t id)
 
 	memset(script, '#', sizeof(script));
 	OM_SET(&m, job_submit, lang, OM_STR("sh"));
-	OM_SET(&m, job_submit, script, ((struct om_bin){ (const uint8_t *)script, sizeof(script) }));
+	OM_SET(&m, job_submit, script,
+	       ((struct om_bin){ (const uint8_t *)script, sizeof(script) }));
 	OM_SET(&m, job_submit, network, OM_STR("none"));
 	if (om_envelope_encode(OM_MSG_JOB_SUBMIT, id, 60000, &m, &frame) != OM_OK) {
 		abort();
@@ -78,13 +79,13 @@ client_answer(void *s, enum om_msg_type want, struct om_arena *arena, void *body
 	if (zmq_msg_recv(&msg, s, 0) < 0) {
 		*why = "no answer within 60 s";
 	} else if (om_envelope_decode((struct om_bin){ zmq_msg_data(&msg), zmq_msg_size(&msg) },
-		       &env, &text) != OM_OK) {
+				      &env, &text) != OM_OK) {
 		*why = "an answer that is no envelope";
 	} else if (env.type != want) {
 		*why = env.type == OM_MSG_ERROR ? "an error instead of an acknowledgement"
 						: "an unexpected answer";
-	} else if (body != NULL && om_body_decode(om_msg_info(want)->body, env.body, body, arena,
-				       &text) != OM_OK) {
+	} else if (body != NULL &&
+		   om_body_decode(om_msg_info(want)->body, env.body, body, arena, &text) != OM_OK) {
 		*why = "a body that does not decode";
 	} else {
 		id = env.id;
@@ -180,10 +181,10 @@ main(int argc, char **argv)
 	start = om_mono_now().ns;
 	for (i = 0; i < clients; i++) {
 		c[i] = (struct client){ .zmq = zmq,
-			.endpoint = argv[1],
-			.jobs = jobs / clients,
-			.in_flight = in_flight,
-			.took_ns = took + i * (jobs / clients) };
+					.endpoint = argv[1],
+					.jobs = jobs / clients,
+					.in_flight = in_flight,
+					.took_ns = took + i * (jobs / clients) };
 		if (pthread_create(&c[i].thread, NULL, client_run, &c[i]) != 0) {
 			abort();
 		}
@@ -204,8 +205,8 @@ main(int argc, char **argv)
 	qsort(took, jobs, sizeof(*took), compare);
 	printf("{\"name\":\"%s/%zux%zu\",\"value\":%.6g,\"unit\":\"jobs/s\",\"p50_us\":%.6g,"
 	       "\"p99_us\":%.6g,\"jobs\":%zu}\n",
-	    cycle ? "cycle" : "submit", clients, in_flight, (double)jobs / ((double)ns / 1e9),
-	    (double)took[jobs / 2] / 1e3, (double)took[jobs * 99 / 100] / 1e3, jobs);
+	       cycle ? "cycle" : "submit", clients, in_flight, (double)jobs / ((double)ns / 1e9),
+	       (double)took[jobs / 2] / 1e3, (double)took[jobs * 99 / 100] / 1e3, jobs);
 	(void)zmq_close(watch);
 	(void)zmq_ctx_term(zmq);
 	free(took);
