@@ -123,6 +123,7 @@ om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *ar
 	}
 	a->limit = limit;
 	a->first = NULL;
+	om_tsan_release(&a->def); /* pairs with the watchdog's, which knows an actor by its worker alone */
 	a->def = def;
 	a->state = (void *)(uintptr_t)arg;
 	a->ext = NULL;

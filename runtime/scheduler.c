@@ -956,6 +956,7 @@ om_sched_watchdog(struct om_ctx *io)
 		const struct om_actor_def *def = a != NULL ? ck_pr_load_ptr(&a->def) : NULL;
 		uint64_t us = (uint64_t)w->ticks * OM_WATCHDOG_TICK_MS * 1000;
 
+		om_tsan_acquire(&a->def);
 		busy = busy || a != NULL;
 		if (a == NULL || def == NULL || a != w->actor || handled != w->handled) {
 			*w = (struct watch_entry){ .actor = a, .handled = handled };
