@@ -119,7 +119,7 @@ task_finish(struct om_service *sv, struct provider *p, struct provider_task *tas
 
 	if (err == OM_OK) {
 		verb->done++;
-	} else {
+	} else if (!verb->bulk || err != OM_ERR_STATE) { /* in bulk: it ended by itself meanwhile */
 		provider_verb_failed(verb, err, text);
 	}
 	task_free(p, task);

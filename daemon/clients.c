@@ -28,6 +28,7 @@ struct peer {
 	struct peer *next;
 	struct om_unread *unread;
 	size_t clients;
+	size_t bytes; /* of its requests in flight */
 	char name[PEER_LEN];
 };
 
@@ -47,6 +48,7 @@ struct om_clients {
 	struct om_client **buckets;
 	size_t bucket_count; /* a power of two */
 	size_t client_count, in_flight, cut_count;
+	size_t bytes; /* of all requests in flight */
 	struct peer *peers; /* few: a list; one entry for each uid or key that is active */
 	size_t peer_count, peer_sweep_at;
 };
@@ -268,14 +270,10 @@ clients_grow(struct om_clients *c)
 
 static struct om_client *
 client_add(struct om_clients *c, unsigned endpoint, const void *route, size_t len,
-	   const char *peer_name)
+	   struct peer *peer)
 {
-	struct peer *peer = peer_get(c, peer_name);
 	struct om_client *client, **at;
 
-	if (peer == NULL) {
-		return NULL;
-	}
 	client = calloc(1, sizeof(*client) + len);
 	if (client == NULL) {
 		return NULL;
@@ -314,43 +312,86 @@ clients_forget_cut(struct om_clients *c)
 	}
 }
 
-enum om_err
-om_clients_enter(struct om_clients *clients, unsigned endpoint, const void *route, size_t route_len,
-		 const char *peer, struct om_client **out, struct om_why *why)
+/* See the header: an operator may have all that is free, a requester as much as it leaves free. */
+static bool
+has_room(size_t max, size_t used, size_t of_peer, size_t more, bool is_operator)
 {
-	struct om_client *client;
+	if (used >= max || more > max - used) {
+		return false;
+	}
+	/* The first is never too much, or a limit below two largest requests would refuse those. */
+	return is_operator || of_peer == 0 || of_peer + more <= max - used - more;
+}
 
-	OM_ASSERT(route_len <= OM_ROUTE_MAX);
-	client = *client_find(clients, endpoint, route, route_len);
-	if (client != NULL && client->in_flight >= clients->conf.max_in_flight) {
+static bool
+has_place(const struct om_clients *c, const struct peer *peer, bool is_operator)
+{
+	return has_room(c->conf.max_clients, c->client_count, peer->clients, 1, is_operator);
+}
+
+/* The client of a visit, made if there is a place for it. */
+static enum om_err
+client_get(struct om_clients *c, const struct om_visit *v, struct peer *peer,
+	   struct om_client **out, struct om_why *why)
+{
+	*out = *client_find(c, v->endpoint, v->route, v->route_len);
+	if (*out != NULL) {
+		return OM_OK;
+	}
+	if (!has_place(c, peer, v->is_operator)) {
+		clients_forget_cut(c);
+	}
+	if (!has_place(c, peer, v->is_operator)) {
+		return om_why_set(why, OM_ERR_LIMIT,
+				  "%zu clients have requests in flight, %zu of them yours",
+				  c->client_count, peer->clients);
+	}
+	*out = client_add(c, v->endpoint, v->route, v->route_len, peer);
+	return *out != NULL ? OM_OK : OM_ERR_NOMEM;
+}
+
+enum om_err
+om_clients_enter(struct om_clients *clients, const struct om_visit *visit, struct om_client **out,
+		 struct om_why *why)
+{
+	struct peer *peer = peer_get(clients, visit->peer);
+	struct om_client *client;
+	enum om_err err;
+
+	OM_ASSERT(visit->route_len <= OM_ROUTE_MAX);
+	if (peer == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	if (!has_room(clients->conf.max_pending, clients->bytes, peer->bytes, visit->bytes,
+		      visit->is_operator)) {
+		return om_why_set(why, OM_ERR_LIMIT,
+				  "%zu bytes of requests are in flight, %zu of them yours",
+				  clients->bytes, peer->bytes);
+	}
+	err = client_get(clients, visit, peer, &client, why);
+	if (err != OM_OK) {
+		return err;
+	}
+	if (client->in_flight >= clients->conf.max_in_flight) {
 		return om_why_set(why, OM_ERR_LIMIT, "%zu requests of this client are in flight",
 				  client->in_flight);
 	}
-	if (client == NULL) {
-		if (clients->client_count >= clients->conf.max_clients) {
-			clients_forget_cut(clients);
-		}
-		if (clients->client_count >= clients->conf.max_clients) {
-			return om_why_set(why, OM_ERR_LIMIT, "%zu clients have requests in flight",
-					  clients->client_count);
-		}
-		client = client_add(clients, endpoint, route, route_len, peer);
-		if (client == NULL) {
-			return OM_ERR_NOMEM;
-		}
-	}
 	client->in_flight++;
 	clients->in_flight++;
+	peer->bytes += visit->bytes;
+	clients->bytes += visit->bytes;
 	*out = client;
 	return OM_OK;
 }
 
 void
-om_clients_leave(struct om_clients *clients, struct om_client *client)
+om_clients_leave(struct om_clients *clients, struct om_client *client, size_t bytes)
 {
-	OM_ASSERT(client->in_flight > 0);
+	OM_ASSERT(client->in_flight > 0 && client->peer->bytes >= bytes);
 	client->in_flight--;
 	clients->in_flight--;
+	client->peer->bytes -= bytes;
+	clients->bytes -= bytes;
 	if (client->in_flight == 0 && !client->cut) {
 		client_remove(clients, client);
 	}
@@ -410,6 +451,7 @@ om_clients_stats(const struct om_clients *clients, struct om_clients_stats *out)
 	out->clients = clients->client_count;
 	out->in_flight = clients->in_flight;
 	out->cut = clients->cut_count;
+	out->pending = clients->bytes;
 }
 
 void

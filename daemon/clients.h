@@ -25,6 +25,7 @@ struct om_unread; /* bytes of answers that wait in ZeroMQ for a peer's connectio
 
 struct om_clients_conf {
 	size_t max_clients; /* with something in flight */
+	size_t max_pending; /* bytes of requests in flight, of all */
 	size_t max_in_flight; /* of one client */
 	size_t max_unread; /* bytes, of one peer */
 };
@@ -34,15 +35,27 @@ struct om_clients *om_clients_new(const struct om_clients_conf *conf); /* NULL: 
 void om_clients_free(struct om_clients *clients);
 void om_clients_limit(struct om_clients *clients, const struct om_clients_conf *conf);
 
+struct om_visit {
+	unsigned endpoint;
+	const void *route;
+	size_t route_len;
+	const char *peer;
+	size_t bytes; /* of the request */
+	bool is_operator;
+};
+
 /*
- * A request came.  Gives the client, with one more in flight.  LIMIT (max_clients or
- * max_in_flight; why says which), NOMEM.
+ * A request came.  Gives the client, with one more in flight.  LIMIT (max_clients, max_in_flight or
+ * max_pending; why says which), NOMEM.
+ *
+ * Of clients and bytes, a requester may hold as much as it leaves free: the greediest one gets half,
+ * the next half of the rest, and there is always room for one more and for the operator (dynamic
+ * thresholds, Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998).
  */
-enum om_err om_clients_enter(struct om_clients *clients, unsigned endpoint, const void *route,
-			     size_t route_len, const char *peer, struct om_client **out,
-			     struct om_why *why) OM_MUST_CHECK;
-/* A request has ended.  The client is gone when it was the last, unless it was cut off. */
-void om_clients_leave(struct om_clients *clients, struct om_client *client);
+enum om_err om_clients_enter(struct om_clients *clients, const struct om_visit *visit,
+			     struct om_client **out, struct om_why *why) OM_MUST_CHECK;
+/* A request of so many bytes has ended.  The client is gone when it was the last, unless cut off. */
+void om_clients_leave(struct om_clients *clients, struct om_client *client, size_t bytes);
 
 unsigned om_client_endpoint(const struct om_client *client);
 const void *om_client_route(const struct om_client *client, size_t *len);
@@ -68,6 +81,7 @@ struct om_clients_stats {
 	size_t clients; /* with something in flight, or cut */
 	size_t in_flight; /* requests */
 	size_t cut;
+	size_t pending; /* bytes of those requests */
 };
 void om_clients_stats(const struct om_clients *clients, struct om_clients_stats *out);
 

@@ -35,6 +35,7 @@ void
 control_clients_conf(const struct om_settings *s, struct om_clients_conf *out)
 {
 	out->max_clients = s->control_max_clients;
+	out->max_pending = s->control_max_pending * 1024 * 1024;
 	out->max_in_flight = s->control_max_in_flight;
 	out->max_unread = s->control_max_unread * 1024 * 1024;
 }
@@ -110,6 +111,12 @@ control_read(struct om_service *sv, struct control *c, unsigned index)
 			}
 			continue;
 		}
+		if (index >= CONTROL_NEWS) {
+			if (!om_endpoint_news_step(&w->ep, &c->news)) {
+				break;
+			}
+			continue;
+		}
 		if (!om_endpoint_recv(&w->ep, &in)) {
 			break;
 		}
@@ -134,6 +141,20 @@ control_watch_add(struct om_service *sv, struct control *c, unsigned index, stru
 	w->armed = true;
 	control_settle(sv, c, index);
 	return OM_OK;
+}
+
+/* An endpoint of clients: its requests, and what becomes of its connections. */
+static enum om_err
+control_watch_clients(struct om_service *sv, struct control *c, unsigned index, struct om_why *why)
+{
+	enum om_err err =
+	    om_endpoint_open_news(om_bus_zmq(om_service_bus(sv)), &c->watches[index].ep,
+				  &c->watches[CONTROL_NEWS + index].ep, why);
+
+	if (err == OM_OK) {
+		err = control_watch_add(sv, c, CONTROL_NEWS + index, why);
+	}
+	return err == OM_OK ? control_watch_add(sv, c, index, why) : err;
 }
 
 bool
@@ -173,7 +194,7 @@ control_open_tcp(struct om_service *sv, struct control *c, const struct om_endpo
 					   &c->watches[CONTROL_TCP].ep, why);
 	}
 	if (err == OM_OK) {
-		err = control_watch_add(sv, c, CONTROL_TCP, why);
+		err = control_watch_clients(sv, c, CONTROL_TCP, why);
 	}
 	if (err == OM_OK && curve) {
 		om_info("control.curve", "public key %s, %zu authorized peers", public_key,
@@ -190,7 +211,7 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 	void *zmq = om_bus_zmq(om_service_bus(sv));
 	const struct om_endpoint_limits limits = {
 		.frame_max = s->control_max_frame * 1024 * 1024,
-		.answers_max = s->control_max_in_flight + 16,
+		.answers_max = s->control_max_in_flight + OM_ENDPOINT_REFUSALS_MAX,
 	};
 	enum om_err err;
 
@@ -210,7 +231,7 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 	err =
 	    om_endpoint_open_ipc(zmq, om_config_control_socket(c->config), s->control_socket_group,
 				 &limits, &c->watches[CONTROL_IPC].ep, why);
-	return err == OM_OK ? control_watch_add(sv, c, CONTROL_IPC, why) : err;
+	return err == OM_OK ? control_watch_clients(sv, c, CONTROL_IPC, why) : err;
 }
 
 static void
@@ -301,6 +322,9 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 	control_fail_all(sv, c, OM_ERR_SHUTDOWN);
 	for (unsigned i = 0; i < CONTROL_WATCHES; i++) {
 		if (c->watches[i].ep.sock != NULL) {
+			if (i < CONTROL_ZAP) {
+				om_endpoint_unwatch(&c->watches[i].ep);
+			}
 			om_io_unwatch(om_service_cx(sv), c->watches[i].watch);
 			om_endpoint_close(&c->watches[i].ep);
 		}

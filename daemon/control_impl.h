@@ -10,7 +10,8 @@
 #define CONTROL_IPC     0
 #define CONTROL_TCP     1
 #define CONTROL_ZAP     2
-#define CONTROL_WATCHES 3
+#define CONTROL_NEWS    3 /* of the connections of CONTROL_IPC, then of CONTROL_TCP */
+#define CONTROL_WATCHES 5
 
 enum control_phase { CONTROL_STARTING, CONTROL_SERVING, CONTROL_DRAINING, CONTROL_ENDED };
 
@@ -35,6 +36,7 @@ struct control_counters {
 struct control_request {
 	struct om_client *client; /* NULL: free */
 	uint64_t id; /* the client's */
+	size_t bytes;
 	uint32_t generation;
 	uint32_t next_free;
 	bool delimited;
@@ -59,6 +61,7 @@ struct control {
 	struct control_request *requests;
 	uint32_t request_count, free_head; /* free_head: index + 1, 0: none */
 	struct control_counters counters;
+	struct om_endpoint_news news;
 	enum control_phase phase;
 	struct om_mono ready_at;
 	uint64_t retry_timer;

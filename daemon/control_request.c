@@ -72,6 +72,7 @@ request_add(struct control *c, struct om_client *client, const struct om_inbound
 	rq->client = client;
 	rq->id = id;
 	rq->delimited = in->delimited;
+	rq->bytes = zmq_msg_size(&in->body);
 	*cookie = request_cookie(c, slot);
 	return OM_OK;
 }
@@ -79,7 +80,7 @@ request_add(struct control *c, struct om_client *client, const struct om_inbound
 static void
 request_end(struct control *c, struct control_request *rq)
 {
-	om_clients_leave(c->clients, rq->client);
+	om_clients_leave(c->clients, rq->client, rq->bytes);
 	rq->client = NULL;
 	rq->generation = rq->generation == UINT32_MAX ? 1 : rq->generation + 1;
 	rq->next_free = c->free_head;
@@ -297,6 +298,7 @@ control_admit(struct control *c, unsigned index, struct om_inbound *in, struct o
 	      struct om_caller *caller, struct om_client **client, struct om_why *why)
 {
 	const struct om_bin frame = { zmq_msg_data(&in->body), zmq_msg_size(&in->body) };
+	struct om_visit visit;
 	enum om_err err;
 
 	if (in->bad != NULL) {
@@ -323,8 +325,13 @@ control_admit(struct control *c, unsigned index, struct om_inbound *in, struct o
 		return om_why_set(why, OM_ERR_INVALID, "%s is an answer, not a request",
 				  om_msg_info(env->type)->name);
 	}
-	err = om_clients_enter(c->clients, index, in->route, in->route_len, caller->peer, client,
-			       why);
+	visit = (struct om_visit){ .endpoint = index,
+				   .route = in->route,
+				   .route_len = in->route_len,
+				   .peer = caller->peer,
+				   .bytes = frame.len,
+				   .is_operator = caller->role == OM_ROLE_OPERATOR };
+	err = om_clients_enter(c->clients, &visit, client, why);
 	c->counters.limit_clients += err == OM_ERR_LIMIT;
 	return err;
 }
@@ -341,7 +348,12 @@ control_on_request(struct om_service *sv, struct control *c, unsigned index, str
 
 	c->counters.requests++;
 	if (om_clients_is_cut(c->clients, index, in->route, in->route_len)) {
-		err = control_refuse(c, index, in, 0, OM_ERR_LIMIT,
+		const struct om_bin frame = { zmq_msg_data(&in->body), zmq_msg_size(&in->body) };
+
+		if (om_envelope_decode(frame, &env, &why) != OM_OK) {
+			c->counters.malformed++; /* all the same: it is told that answers were lost */
+		}
+		err = control_refuse(c, index, in, env.id, OM_ERR_LIMIT,
 				     "answers were lost because this client did not read them");
 		if (err == OM_OK) {
 			om_clients_mend(c->clients, index, in->route, in->route_len);
@@ -354,7 +366,7 @@ control_on_request(struct om_service *sv, struct control *c, unsigned index, str
 	if (err == OM_OK) {
 		err = request_add(c, client, in, env.id, &cookie);
 		if (err != OM_OK) {
-			om_clients_leave(c->clients, client);
+			om_clients_leave(c->clients, client, zmq_msg_size(&in->body));
 		}
 	}
 	if (err != OM_OK) {

@@ -68,37 +68,59 @@ phase_text(enum control_phase phase)
 	return texts[phase];
 }
 
+static const char *const counter_names[] = {
+#define COUNTER_NAME(name) #name,
+	CONTROL_COUNTERS(COUNTER_NAME)
+#undef COUNTER_NAME
+	    "clients",
+	"in_flight",
+	"cut",
+	"pending_bytes",
+	"connections",
+	"connects",
+	"disconnects",
+	"handshakes_failed",
+	"accepts_failed",
+};
+
+static void
+counter_values(const struct control *c, uint64_t values[OM_COUNT(counter_names)])
+{
+	uint64_t *v = values + sizeof(c->counters) / sizeof(uint64_t);
+	struct om_clients_stats now;
+
+	om_clients_stats(c->clients, &now);
+	memcpy(values, &c->counters, sizeof(c->counters));
+	*v++ = now.clients;
+	*v++ = now.in_flight;
+	*v++ = now.cut;
+	*v++ = now.pending;
+	*v++ = c->news.connects - c->news.disconnects;
+	*v++ = c->news.connects;
+	*v++ = c->news.disconnects;
+	*v++ = c->news.handshakes_failed;
+	*v++ = c->news.accepts_failed;
+	OM_ASSERT(v == values + OM_COUNT(counter_names));
+}
+
 /* Counters of the endpoint as a map; numbers as text in the arena. */
 static void
 status_counters(const struct control *c, struct om_daemon_status *m, struct om_arena *arena)
 {
-	static const char *const names[] = {
-#define COUNTER_NAME(name) #name,
-		CONTROL_COUNTERS(COUNTER_NAME)
-#undef COUNTER_NAME
-		    "clients",
-		"in_flight",
-		"cut",
-	};
-	struct om_clients_stats now;
-	struct om_pair *pairs = om_arena_alloc(arena, OM_COUNT(names) * sizeof(*pairs));
-	uint64_t values[OM_COUNT(names)];
+	struct om_pair *pairs = om_arena_alloc(arena, OM_COUNT(counter_names) * sizeof(*pairs));
+	uint64_t values[OM_COUNT(counter_names)];
 	char text[24];
 
 	if (pairs == NULL) {
 		return;
 	}
-	om_clients_stats(c->clients, &now);
-	memcpy(values, &c->counters, sizeof(c->counters));
-	values[OM_COUNT(names) - 3] = now.clients;
-	values[OM_COUNT(names) - 2] = now.in_flight;
-	values[OM_COUNT(names) - 1] = now.cut;
-	for (size_t i = 0; i < OM_COUNT(names); i++) {
+	counter_values(c, values);
+	for (size_t i = 0; i < OM_COUNT(counter_names); i++) {
 		snprintf(text, sizeof(text), "%llu", (unsigned long long)values[i]);
-		pairs[i].key = om_str_of(names[i]);
+		pairs[i].key = om_str_of(counter_names[i]);
 		pairs[i].value = om_str_of(om_arena_str(arena, om_str_of(text)));
 	}
-	OM_SET(m, daemon_status, counters, ((struct om_pairs){ pairs, OM_COUNT(names) }));
+	OM_SET(m, daemon_status, counters, ((struct om_pairs){ pairs, OM_COUNT(counter_names) }));
 }
 
 static void

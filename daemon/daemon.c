@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,8 @@
 #define LEFT_TEXT    512
 #define CRASH_STACK  65536
 #define FILES_WANTED 65536
+#define LARGE_BYTES  (128 * 1024) /* an allocation from here on is a mapping of its own */
+#define KEEP_BYTES   (4 * 1024 * 1024) /* free heap kept for the next */
 
 /* --- what actors tell ------------------------------------------------------------------------- */
 
@@ -135,6 +138,17 @@ raise_files(void)
 	}
 }
 
+/*
+ * Bodies and output of jobs are large and live for milliseconds.  By default glibc raises its threshold
+ * up to 32 MiB with the first of them, and what a burst took then stays in the heap for good.
+ */
+static void
+return_large_memory(void)
+{
+	(void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+	(void)mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
+}
+
 static void
 print_banner(const struct daemon *d)
 {
@@ -209,6 +223,7 @@ bring_up(struct daemon *d, struct om_why *why)
 		return err;
 	}
 	raise_files();
+	return_large_memory();
 	d->mail.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	d->signals.fd = om_signals_block();
 	if (d->mail.fd < 0 || d->signals.fd < 0) {

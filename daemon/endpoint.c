@@ -425,6 +425,75 @@ om_endpoint_publish(const struct om_endpoint *ep, struct om_str topic, struct om
 	}
 }
 
+/* --- connections ----------------------------------------------------------------------------- */
+
+enum om_err
+om_endpoint_open_news(void *zmq, const struct om_endpoint *of, struct om_endpoint *out,
+		      struct om_why *why)
+{
+	/* Without a limit: at one the I/O thread would wait for us, with every connection behind it. */
+	const struct option options[] = { { ZMQ_RCVHWM, 0 }, { ZMQ_LINGER, 0 } };
+	const int events = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_ACCEPT_FAILED | ZMQ_EVENT_DISCONNECTED |
+			   ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+			   ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+	enum om_err err = OM_OK;
+
+	memset(out, 0, sizeof(*out));
+	snprintf(out->url, sizeof(out->url), "inproc://omerta/news/%d", of->fd);
+	out->sock = zmq_socket(zmq, ZMQ_PAIR);
+	if (out->sock == NULL) {
+		return om_why_set(why, OM_ERR_LIMIT, "socket: %s", zmq_strerror(zmq_errno()));
+	}
+	err = endpoint_options(out->sock, options, OM_COUNT(options), why);
+	if (err == OM_OK && (zmq_socket_monitor(of->sock, out->url, events) != 0 ||
+			     zmq_connect(out->sock, out->url) != 0)) {
+		err =
+		    om_why_set(why, OM_ERR_INTERNAL, "%s: %s", out->url, zmq_strerror(zmq_errno()));
+	}
+	if (err == OM_OK) {
+		err = endpoint_fd(out, why);
+	}
+	if (err != OM_OK) {
+		om_endpoint_unwatch(of);
+		om_endpoint_close(out);
+	}
+	return err;
+}
+
+void
+om_endpoint_unwatch(const struct om_endpoint *of)
+{
+	(void)zmq_socket_monitor(of->sock, NULL, 0);
+}
+
+/* Two frames: the event's number and value, and the address. */
+bool
+om_endpoint_news_step(const struct om_endpoint *ep, struct om_endpoint_news *news)
+{
+	unsigned char frame[6];
+	uint16_t event;
+
+	if (zmq_recv(ep->sock, frame, sizeof(frame), ZMQ_DONTWAIT) < (int)sizeof(event)) {
+		return false;
+	}
+	(void)zmq_recv(ep->sock, NULL, 0, ZMQ_DONTWAIT);
+	memcpy(&event, frame, sizeof(event));
+	switch (event) {
+	case ZMQ_EVENT_ACCEPTED:
+		news->connects++;
+		break;
+	case ZMQ_EVENT_DISCONNECTED:
+		news->disconnects++;
+		break;
+	case ZMQ_EVENT_ACCEPT_FAILED:
+		news->accepts_failed++;
+		break;
+	default:
+		news->handshakes_failed++;
+	}
+	return true;
+}
+
 /* --- ZAP ------------------------------------------------------------------------------------- */
 
 static void

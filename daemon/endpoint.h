@@ -15,6 +15,7 @@
 
 #define OM_ENDPOINT_URL_MAX         160
 #define OM_ENDPOINT_RECV_HWM        64 /* requests of one connection that wait to be read */
+#define OM_ENDPOINT_REFUSALS_MAX    1024 /* that wait for a client who sends before it reads */
 #define OM_ENDPOINT_BACKLOG         1024 /* connections that wait to be accepted */
 #define OM_ENDPOINT_HANDSHAKE_MS    5000
 #define OM_ENDPOINT_HEARTBEAT_MS    15000 /* tcp: a silent peer is asked */
@@ -85,6 +86,22 @@ enum om_err om_endpoint_send(const struct om_endpoint *ep, const void *route, si
 
 /* Publishes.  Never blocks; a slow subscriber loses events. */
 void om_endpoint_publish(const struct om_endpoint *ep, struct om_str topic, struct om_bin body);
+
+struct om_endpoint_news {
+	uint64_t connects, disconnects;
+	/* Connections that spoke no ZMTP, were refused, or said nothing in OM_ENDPOINT_HANDSHAKE_MS. */
+	uint64_t handshakes_failed;
+	uint64_t accepts_failed; /* no file descriptors left */
+};
+/*
+ * What becomes of an endpoint's connections, told by ZeroMQ's I/O thread.  To be closed after the
+ * endpoint's own om_endpoint_unwatch: the I/O thread would wait for ever for a reader that is gone.
+ */
+enum om_err om_endpoint_open_news(void *zmq, const struct om_endpoint *of, struct om_endpoint *out,
+				  struct om_why *why) OM_MUST_CHECK;
+void om_endpoint_unwatch(const struct om_endpoint *of);
+/* Counts one piece of news.  false: nothing there. */
+bool om_endpoint_news_step(const struct om_endpoint *ep, struct om_endpoint_news *news);
 
 /* Answers one question of ZeroMQ about a key.  false: nothing there. */
 bool om_endpoint_zap_step(const struct om_endpoint *ep, const struct om_auth *auth,
