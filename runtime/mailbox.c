@@ -180,7 +180,7 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 	}
 	om_hdr(msg)->to = to;
 	head = ck_pr_load_64(&a->head);
-	do {
+	for (;;) {
 		/*
 		 * Order: head before life.  Pairs with om_mbox_close, which makes life dead before
 		 * it changes head.  Without it we could see the old life, then the closed head, and
@@ -196,6 +196,18 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 		}
 		depth = head_depth(head, ck_pr_load_32(&a->taken));
 		if (om_unlikely(depth >= (limit & OM_LIMIT_MASK))) {
+			/*
+			 * Order: taken before a second look at head.  The owner may have taken what was
+			 * pushed after our head: then taken is ahead of it and the depth wraps.  Without
+			 * it a sender that was interrupted between the two is told FULL.
+			 */
+			uint64_t seen = head;
+
+			ck_pr_fence_load();
+			head = ck_pr_load_64(&a->head);
+			if (head != seen) {
+				continue;
+			}
 			return OM_ERR_FULL;
 		}
 		msg->next = head_msg(head);
@@ -206,7 +218,10 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 		 */
 		ck_pr_fence_release();
 		om_tsan_release(&a->head);
-	} while (om_unlikely(!ck_pr_cas_64_value(&a->head, head, mine, &head)));
+		if (om_likely(ck_pr_cas_64_value(&a->head, head, mine, &head))) {
+			break;
+		}
+	}
 	if (om_unlikely(depth > OM_OVERLOAD_DEPTH)) {
 		cx->yield = true;
 	}
