@@ -228,6 +228,7 @@ sq_close(struct om_store *st)
 		sq_disconnect(sq);
 	}
 	om_hasher_free(sq->hasher);
+	sq_rows_free(sq->rows);
 	if (sq->lock_fd >= 0) {
 		(void)close(sq->lock_fd);
 	}
@@ -255,7 +256,9 @@ sq_new(const struct om_sqlite_conf *conf)
 	sq->path = strdup(conf->path);
 	sq->vfs = conf->vfs == NULL ? NULL : strdup(conf->vfs);
 	sq->hasher = om_hasher_new();
-	if (sq->path == NULL || (conf->vfs != NULL && sq->vfs == NULL) || sq->hasher == NULL) {
+	sq->rows = conf->read_only ? NULL : sq_rows_new();
+	if (sq->path == NULL || (conf->vfs != NULL && sq->vfs == NULL) || sq->hasher == NULL ||
+	    (sq->rows == NULL && !conf->read_only)) {
 		sq_close(&sq->st);
 		return NULL;
 	}

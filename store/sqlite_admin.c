@@ -282,6 +282,10 @@ sq_purge(struct om_store *st, struct om_purge *purge)
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err = sq_writable(sq);
 
+	if (err == OM_OK) {
+		err = sq_rows_flush(sq);
+		sq_rows_clear(sq); /* jobs that go must not be remembered */
+	}
 	purge->jobs = 0;
 	purge->audit_rows = 0;
 	purge->more = false;

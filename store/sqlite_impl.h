@@ -16,6 +16,7 @@ enum sq_stmt {
 	SQ_BEGIN,
 	SQ_COMMIT,
 	SQ_ROLLBACK,
+	SQ_OTHERS,
 	SQ_JOB_INSERT,
 	SQ_JOB_UPDATE,
 	SQ_JOB_BY_ID,
@@ -81,6 +82,8 @@ struct om_sqlite {
 	enum om_err doomed; /* in_tx: OM_OK, or what every further write returns */
 	bool suspect; /* an fsync failed: nothing is written before sq_recover worked */
 	struct sq_cached now, saved;
+	struct sq_rows *rows; /* NULL when read_only */
+	int64_t others; /* PRAGMA data_version: changes when another connection has written */
 	uint64_t tally[OM_JOB_STATES]; /* of this transaction, not yet written */
 	int64_t tally_slot;
 	bool head_dirty;
@@ -168,6 +171,22 @@ enum om_err sq_job_spec_set(struct om_store *st, const struct om_job_id *id,
 			    struct om_bin spec) OM_MUST_CHECK;
 enum om_err sq_job_place(struct om_store *st, const struct om_job_id *id,
 			 const struct om_job_place *place, struct om_job_row *row) OM_MUST_CHECK;
+
+/* Writes what may change of a row. */
+enum om_err sq_job_update(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
+
+/* sqlite_rows.c */
+struct sq_rows *sq_rows_new(void);
+void sq_rows_free(struct sq_rows *rows);
+/* The row as this transaction has left it; false: not here, read it. */
+bool sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row *row);
+/* In a transaction: the row is written before its commit. */
+enum om_err sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
+/* The row is in the file as it is; remembered when there is room. */
+void sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row);
+/* Writes what changed, before a statement that reads jobs. */
+enum om_err sq_rows_flush(struct om_sqlite *sq) OM_MUST_CHECK;
+void sq_rows_clear(struct om_sqlite *sq);
 
 /* sqlite_read.c */
 #define SQ_JOB_COLS                                                                               \

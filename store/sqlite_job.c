@@ -21,7 +21,8 @@ job_text(struct om_str from, char *out, size_t size)
 	if (len > 0) {
 		memcpy(out, from.ptr, len);
 	}
-	out[len] = '\0';
+	memset(out + len, 0,
+	       size - len); /* a row in memory equals the same row read from the file */
 }
 
 static enum om_err
@@ -208,6 +209,7 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 		return put_again(sq, row, existed, row);
 	}
 	sq->now.next_seq++;
+	sq_rows_keep(sq, row);
 	err = put_spec(sq, row->seq, job->spec);
 	if (err == OM_OK) {
 		err = put_after(sq, job, row->seq, others);
@@ -221,8 +223,8 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 	return err;
 }
 
-static enum om_err
-job_update(struct om_sqlite *sq, const struct om_job_row *row)
+enum om_err
+sq_job_update(struct om_sqlite *sq, const struct om_job_row *row)
 {
 	enum om_err err = OM_OK;
 	sqlite3_stmt *s = sq_stmt(sq, SQ_JOB_UPDATE, &err);
@@ -362,7 +364,7 @@ sq_job_move(struct om_store *st, const struct om_job_id *id, const struct om_job
 		err = sq_output_drop(sq, (int64_t)row->seq);
 	}
 	if (err == OM_OK) {
-		err = job_update(sq, row);
+		err = sq_rows_changed(sq, row);
 	}
 	if (err == OM_OK) {
 		err = sq_audit_note(sq, change->at, &change->note, row);
@@ -417,7 +419,7 @@ sq_job_place(struct om_store *st, const struct om_job_id *id, const struct om_jo
 		return err;
 	}
 	place_apply(row, place);
-	err = job_update(sq, row);
+	err = sq_rows_changed(sq, row);
 	if (err == OM_OK && place->note.event.len > 0) {
 		err = sq_audit_note(sq, place->at, &place->note, row);
 	}

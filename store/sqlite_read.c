@@ -72,6 +72,9 @@ sq_job_get(struct om_store *st, const struct om_job_id *id, struct om_job_row *r
 	sqlite3_stmt *s;
 	bool found;
 
+	if (sq_rows_find(sq, id, row)) {
+		return OM_OK;
+	}
 	s = sq_stmt(sq, SQ_JOB_BY_ID, &err);
 	if (s == NULL) {
 		return err;
@@ -82,6 +85,9 @@ sq_job_get(struct om_store *st, const struct om_job_id *id, struct om_job_row *r
 		err = found ? sq_job_row(sq, s, row) : read_unknown(sq, id->text);
 	}
 	(void)sqlite3_reset(s);
+	if (err == OM_OK) {
+		sq_rows_keep(sq, row);
+	}
 	return err;
 }
 
@@ -218,6 +224,10 @@ sq_job_list(struct om_store *st, struct om_job_filter *filter, struct om_job_row
 
 	OM_ASSERT(cap > 0);
 	*count = 0;
+	err = sq_rows_flush(sq);
+	if (err != OM_OK) {
+		return err;
+	}
 	s = list_stmt(sq, filter, &err);
 	if (s == NULL) {
 		return err;
@@ -288,7 +298,10 @@ sq_job_after(struct om_store *st, const struct om_job_id *id, struct om_job_afte
 	bool found;
 
 	*count = 0;
-	err = sq_job_seq(sq, id, &seq);
+	err = sq_rows_flush(sq);
+	if (err == OM_OK) {
+		err = sq_job_seq(sq, id, &seq);
+	}
 	if (err != OM_OK) {
 		return err;
 	}

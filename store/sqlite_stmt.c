@@ -16,6 +16,7 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_BEGIN] = "BEGIN IMMEDIATE",
 	[SQ_COMMIT] = "COMMIT",
 	[SQ_ROLLBACK] = "ROLLBACK",
+	[SQ_OTHERS] = "PRAGMA data_version",
 	[SQ_JOB_INSERT] =
 	    "INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state,"
 	    " reason, text,"

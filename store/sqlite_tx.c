@@ -46,6 +46,30 @@ sq_cached_load(struct om_sqlite *sq)
 	return err;
 }
 
+/* Rows that we remember may be old when somebody else has written. */
+static enum om_err
+tx_see_others(struct om_sqlite *sq)
+{
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s = sq_stmt(sq, SQ_OTHERS, &err);
+	int64_t version = 0;
+	bool row;
+
+	if (s == NULL) {
+		return err;
+	}
+	err = sq_step(sq, s, &row, "look for other writers");
+	if (err == OM_OK && row) {
+		version = sqlite3_column_int64(s, 0);
+	}
+	(void)sqlite3_reset(s);
+	if (version != sq->others) {
+		sq_rows_clear(sq);
+		sq->others = version;
+	}
+	return err;
+}
+
 enum om_err
 sq_begin(struct om_store *st)
 {
@@ -73,7 +97,11 @@ sq_begin(struct om_store *st)
 	sq->saved = sq->now;
 	sq->head_dirty = false;
 	memset(sq->tally, 0, sizeof(sq->tally));
-	return OM_OK;
+	err = tx_see_others(sq);
+	if (err != OM_OK) {
+		sq_rollback(st);
+	}
+	return err;
 }
 
 static enum om_err
@@ -156,6 +184,9 @@ sq_commit(struct om_store *st)
 	sqlite3_stmt *s;
 
 	if (err == OM_OK) {
+		err = sq_rows_flush(sq);
+	}
+	if (err == OM_OK) {
 		err = tx_flush_tally(sq);
 	}
 	if (err == OM_OK) {
@@ -190,6 +221,7 @@ sq_rollback(struct om_store *st)
 	}
 	sq->in_tx = false;
 	sq->now = sq->saved;
+	sq_rows_clear(sq);
 	sq->rollbacks++;
 	/* Some errors (disk full among them) have rolled back already. */
 	if (sqlite3_get_autocommit(sq->db) == 0 &&

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Submits jobs to a running omertad and waits for the acknowledgements; with `cycle`, also until
- * the daemon has ended them all.  The daemon is meant to run the null executor; bench/pipeline.py
- * starts it.
+ * Submits jobs to a running omertad and waits for the acknowledgements.  Its queue is paused first,
+ * so that accepting is all that is measured; with `cycle` it is not, and the time runs until the
+ * daemon has ended all jobs.  The daemon is meant to run the null executor; bench/pipeline.py starts
+ * it.
  *
  *	submit_bench ENDPOINT CLIENTS IN_FLIGHT JOBS [cycle]
  *
@@ -125,6 +126,23 @@ client_run(void *arg)
 	return NULL;
 }
 
+/* Nothing starts any more. */
+static void
+pause_queue(void *s)
+{
+	struct om_reason reason = { .reason = OM_STR("submit_bench") };
+	struct om_buf frame = { 0 };
+	const char *why = NULL;
+
+	if (om_envelope_encode(OM_MSG_QUEUE_PAUSE, 1, 10000, &reason, &frame) != OM_OK ||
+	    zmq_send(s, frame.data, frame.len, 0) < 0 ||
+	    client_answer(s, OM_MSG_OK, NULL, NULL, &why) == UINT64_MAX) {
+		fprintf(stderr, "queue.pause: %s\n", why != NULL ? why : "cannot ask");
+		exit(1);
+	}
+	om_buf_fini(&frame);
+}
+
 static uint64_t
 completed(void *s)
 {
@@ -177,6 +195,9 @@ main(int argc, char **argv)
 	took = calloc(jobs, sizeof(*took));
 	watch = client_connect(zmq, argv[1]);
 	before = completed(watch);
+	if (!cycle) {
+		pause_queue(watch);
+	}
 
 	start = om_mono_now().ns;
 	for (i = 0; i < clients; i++) {
