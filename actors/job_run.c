@@ -327,7 +327,7 @@ run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 	case TIMER_BOOT:
 		run->boot_timer = 0;
 		run_end(cx, run, OM_JOB_FAILED, "boot_timeout", 0,
-			"the guest was silent for %llu ms after its start",
+			"the guest was silent for %llu ms before its job started",
 			(unsigned long long)run_boot_timeout_ms(run));
 		break;
 	case TIMER_RUNTIME:
@@ -336,9 +336,7 @@ run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 			"over its limit of %llu s", (unsigned long long)run->spec.runtime_s);
 		break;
 	case TIMER_STOP:
-		run->stop_timer = 0;
-		run_kill_vm(run);
-		run_over(cx, run);
+		run_on_stop_timer(cx, run);
 		break;
 	case TIMER_RETRY:
 		run->retry_timer = 0;

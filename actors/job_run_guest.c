@@ -196,6 +196,23 @@ run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 	channel_write(cx, run);
 }
 
+/* The grace of a stop is over, or the time for the files of a job that has exited. */
+void
+run_on_stop_timer(struct om_ctx *cx, struct run *run)
+{
+	run->stop_timer = 0;
+	if (!run->ended && run->reading_stopped) {
+		/* We do not read, so it cannot tell: the ledger is behind. */
+		timer_restart(cx, &run->stop_timer, run_boot_timeout_ms(run), TIMER_STOP);
+		return;
+	}
+	run_kill_vm(run);
+	run_end(cx, run, OM_JOB_FAILED, "files_timeout", 0,
+		"it exited, and its files did not come within %llu ms",
+		(unsigned long long)run_boot_timeout_ms(run));
+	run_over(cx, run);
+}
+
 /* --- output ---------------------------------------------------------------------------------- */
 
 static void
@@ -318,7 +335,8 @@ on_guest_event(struct om_ctx *cx, struct run *run, const struct om_guest_event *
 {
 	switch (ev->kind) {
 	case OM_GUEST_EV_HELLO:
-		timer_off(cx, &run->boot_timer);
+		/* Until its job starts: a guest that stops here must not keep its slot. */
+		timer_restart(cx, &run->boot_timer, run_boot_timeout_ms(run), TIMER_BOOT);
 		run_entered(cx, run, OM_OK, NULL); /* the boot step is done */
 		break;
 	case OM_GUEST_EV_PRIMED:
@@ -327,6 +345,7 @@ on_guest_event(struct om_ctx *cx, struct run *run, const struct om_guest_event *
 		guest_start(cx, run);
 		break;
 	case OM_GUEST_EV_STARTED:
+		timer_off(cx, &run->boot_timer);
 		run->started = true;
 		run->started_at = om_now(cx);
 		run_write_state(cx, run, OM_JOB_RUNNING);

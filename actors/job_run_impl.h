@@ -127,6 +127,7 @@ void enter_boot(struct om_ctx *cx, struct run *run);
 void undo_boot(struct om_ctx *cx, struct run *run);
 void enter_run(struct om_ctx *cx, struct run *run);
 void run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms);
+void run_on_stop_timer(struct om_ctx *cx, struct run *run);
 void run_on_channel(struct om_ctx *cx, struct run *run, uint32_t events);
 void run_flush_output(struct om_ctx *cx, struct run *run);
 void run_flush_rest(struct om_ctx *cx, struct run *run); /* before the end is recorded */

@@ -42,6 +42,8 @@ enum play {
 	PLAY_GARBAGE,
 	PLAY_SILENT, /* no hello */
 	PLAY_HANG_UP,
+	PLAY_NEVER_STARTS, /* hello, and then nothing */
+	PLAY_ENDLESS_FILES, /* it exits, and is never done */
 };
 
 enum cmd { CMD_START = 100, CMD_CANCEL, CMD_ROGUE, CMD_DRAIN };
@@ -399,7 +401,7 @@ guest_output(int fd, const char *data, size_t len)
 
 /* Exit status, signal, CPU us, two peaks in KiB, dropped (2), OOM kills, refused forks, stopped. */
 static void
-guest_exit(int fd, uint64_t status, uint64_t sig, uint64_t oom, uint64_t stopped)
+guest_exit_only(int fd, uint64_t status, uint64_t sig, uint64_t oom, uint64_t stopped)
 {
 	struct om_buf b = { 0 };
 
@@ -417,6 +419,12 @@ guest_exit(int fd, uint64_t status, uint64_t sig, uint64_t oom, uint64_t stopped
 	om_mp_put_bool(&b, stopped != 0);
 	guest_frame(fd, &b);
 	om_buf_fini(&b);
+}
+
+static void
+guest_exit(int fd, uint64_t status, uint64_t sig, uint64_t oom, uint64_t stopped)
+{
+	guest_exit_only(fd, status, sig, oom, stopped);
 	guest_say(fd, OM_GUEST_DONE, 0, NULL);
 }
 
@@ -494,7 +502,11 @@ guest_play(int fd)
 	case PLAY_HANG_UP:
 		guest_output(fd, "last words\n", 11);
 		return;
+	case PLAY_ENDLESS_FILES:
+		guest_exit_only(fd, 0, 0, 0, 0);
+		break;
 	case PLAY_SILENT:
+	case PLAY_NEVER_STARTS:
 		break;
 	}
 	(void)guest_hear(fd, 0xffff); /* until the host hangs up */
@@ -513,7 +525,7 @@ guest_main(void *arg)
 		guest_hello(fd);
 	}
 	if (W->play == PLAY_SILENT || guest_hear(fd, OM_GUEST_START)) {
-		if (W->play != PLAY_SILENT) {
+		if (W->play != PLAY_SILENT && W->play != PLAY_NEVER_STARTS) {
 			guest_say(fd, OM_GUEST_STARTED, 0, NULL);
 		}
 		guest_play(fd);
@@ -747,6 +759,23 @@ test_silent_guest(void **state)
 	play(PLAY_SILENT, "provisioning failed ", "boot_timeout");
 }
 
+/* Nobody counted the time between the guest's hello and its job's start: a slot was lost for ever. */
+static void
+test_guest_that_never_starts_its_job(void **state)
+{
+	(void)state;
+	play(PLAY_NEVER_STARTS, "provisioning failed ", "boot_timeout");
+}
+
+/* The end of the time for files out was an assertion: the guest could end the daemon. */
+static void
+test_guest_that_is_never_done_with_its_files(void **state)
+{
+	(void)state;
+	play(PLAY_ENDLESS_FILES, "provisioning running failed ", "files_timeout");
+	assert_int_equal(W->exit_code, 0);
+}
+
 static void
 test_vm_that_dies_keeps_its_last_words(void **state)
 {
@@ -794,6 +823,8 @@ main(void)
 		T(test_rogue_is_killed_and_keeps_its_output),
 		T(test_broken_protocol),
 		T(test_silent_guest),
+		T(test_guest_that_never_starts_its_job),
+		T(test_guest_that_is_never_done_with_its_files),
 		T(test_vm_that_dies_keeps_its_last_words),
 		T(test_create_fails),
 		T(test_drain_waits_for_the_last_job),
