@@ -53,10 +53,15 @@ om_mbox_life(const struct om_actor *a)
 uint32_t
 om_mbox_depth(const struct om_actor *a, uint32_t *sys_depth)
 {
+	uint32_t taken;
+
 	if (sys_depth != NULL) {
 		*sys_depth = sys_len(ck_pr_load_64(&a->sys)) + ck_pr_load_32(&a->sys_left);
 	}
-	return head_depth(ck_pr_load_64(&a->head), ck_pr_load_32(&a->taken));
+	/* `taken` first: it only grows, so the difference is never negative. */
+	taken = ck_pr_load_32(&a->taken);
+	ck_pr_fence_load();
+	return head_depth(ck_pr_load_64(&a->head), taken);
 }
 
 /* The actor has work: whoever finds it idle schedules it (invariant 1). */
@@ -222,7 +227,7 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 			break;
 		}
 	}
-	if (om_unlikely(depth > OM_OVERLOAD_DEPTH)) {
+	if (om_unlikely(depth > OM_OVERLOAD_DEPTH && depth <= OM_MBOX_SLOTS_MAX)) {
 		cx->yield = true;
 	}
 	if ((head & MBOX_IDLE) != 0) {
