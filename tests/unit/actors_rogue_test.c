@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The detector on the real bus.  The socket of refused packets is a fake with a script (this file
+ * defines net/nflog.h's functions); qemu is a child process that waits to be killed.
+ */
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include "actors_net_stage.h"
+
+#define SCRIPT_MAX 64
+
+/* What the walls say: events, then perhaps an error.  Its descriptor is readable as a socket's is. */
+struct om_nflog {
+	int fd;
+	pthread_mutex_t lock;
+	struct om_flow_event events[SCRIPT_MAX];
+	size_t count, read;
+	enum om_err err; /* told after the events, once */
+};
+
+static unsigned open_logs;
+
+static struct om_nflog *
+log_new(void)
+{
+	struct om_nflog *log = calloc(1, sizeof(*log));
+
+	assert_non_null(log);
+	log->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_true(log->fd >= 0);
+	pthread_mutex_init(&log->lock, NULL);
+	__atomic_add_fetch(&open_logs, 1, __ATOMIC_SEQ_CST);
+	return log;
+}
+
+static void
+log_ring(struct om_nflog *log)
+{
+	uint64_t one = 1;
+
+	OM_ASSERT(write(log->fd, &one, sizeof(one)) == sizeof(one));
+}
+
+/* A refused packet to this address; with `silent` nobody is woken. */
+static void
+log_packet(struct om_nflog *log, const char *rule, const char *to, bool silent)
+{
+	struct om_flow_event ev = { .at = om_wall_now(), .ethertype = 0x0800, .proto = 6 };
+
+	(void)snprintf(ev.rule, sizeof(ev.rule), "%s", rule);
+	assert_int_equal(om_ip_parse(om_str_of("10.99.0.2"), &ev.src), OM_OK);
+	assert_int_equal(om_ip_parse(om_str_of(to), &ev.dst), OM_OK);
+	ev.dport = 443;
+	pthread_mutex_lock(&log->lock);
+	assert_true(log->count < SCRIPT_MAX);
+	log->events[log->count++] = ev;
+	pthread_mutex_unlock(&log->lock);
+	if (!silent) {
+		log_ring(log);
+	}
+}
+
+static void
+log_fail(struct om_nflog *log, enum om_err err)
+{
+	pthread_mutex_lock(&log->lock);
+	log->err = err;
+	pthread_mutex_unlock(&log->lock);
+	log_ring(log);
+}
+
+int
+om_nflog_fd(const struct om_nflog *log)
+{
+	return log->fd;
+}
+
+enum om_err
+om_nflog_read(struct om_nflog *log, struct om_flow_event *events, size_t max, size_t *count,
+	      struct om_why *why)
+{
+	enum om_err err = OM_OK;
+	uint64_t n;
+
+	(void)!read(log->fd, &n, sizeof(n));
+	pthread_mutex_lock(&log->lock);
+	for (*count = 0; *count < max && log->read < log->count; (*count)++) {
+		events[*count] = log->events[log->read++];
+	}
+	if (log->read < log->count) {
+		log_ring(log);
+	} else {
+		err = log->err;
+		log->err = OM_OK;
+	}
+	pthread_mutex_unlock(&log->lock);
+	return err == OM_OK ? OM_OK : om_why_set(why, err, "the socket: %s", om_err_text(err));
+}
+
+void
+om_nflog_close(struct om_nflog *log)
+{
+	if (log != NULL) {
+		(void)close(log->fd);
+		pthread_mutex_destroy(&log->lock);
+		free(log);
+		__atomic_sub_fetch(&open_logs, 1, __ATOMIC_SEQ_CST);
+	}
+}
+
+/* Here so that net/nflog.c is not linked; nobody calls it. */
+enum om_err
+om_nflog_open(uint16_t group, struct om_nflog **out, struct om_why *why)
+{
+	(void)group;
+	*out = NULL;
+	return om_why_set(why, OM_ERR_UNSUPPORTED, "not in this test");
+}
+
+/* --- a job: its socket is handed over, its qemu watched ------------------------------------------ */
+
+static pid_t qemus[4];
+static size_t qemu_count;
+
+static pid_t
+qemu_start(void)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		for (;;) {
+			(void)pause();
+		}
+	}
+	qemus[qemu_count++] = pid;
+	return pid;
+}
+
+/* It was killed by the detector: waits until it is dead. */
+static void
+assert_killed(pid_t pid)
+{
+	int status = 0;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	for (size_t i = 0; i < qemu_count; i++) {
+		qemus[i] = qemus[i] == pid ? 0 : qemus[i];
+	}
+}
+
+static void
+assert_alive(pid_t pid)
+{
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+}
+
+static void
+hand_over(const char *job, struct om_nflog *log)
+{
+	struct om_vpn_handoff *h = calloc(1, sizeof(*h));
+
+	assert_non_null(h);
+	assert_int_equal(om_job_id_parse(job, strlen(job), &h->job), OM_OK);
+	h->log = log;
+	h->noise = OM_NOISE_ND_RS;
+	h->health = (struct om_health_limits)OM_HEALTH_LIMITS_DEFAULT;
+	h->health.no_reply_ms = 1;
+	stage_command(STAGE_HAND_OVER, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_OK, h);
+	stage_wait(stage_is_done);
+}
+
+static enum om_err
+watch(const char *job, pid_t pid)
+{
+	struct om_rogue_watch m = { .job = om_str_of(job), .netns = OM_STR("net:[1]") };
+
+	OM_SET(&m, rogue_watch, qemu_pid, (uint64_t)pid);
+	return stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &m);
+}
+
+struct job {
+	struct om_nflog *log;
+	pid_t pid;
+};
+
+static struct job
+watched(const char *job)
+{
+	struct job j = { log_new(), qemu_start() };
+
+	hand_over(job, j.log);
+	assert_int_equal(watch(job, j.pid), OM_OK);
+	return j;
+}
+
+static struct om_rogue_counted
+unwatch(const char *job, uint64_t refused)
+{
+	struct om_rogue_unwatch m = { .job = om_str_of(job) };
+	struct om_rogue_counted got = { 0 };
+	struct om_arena arena = { 0 };
+	struct om_why why;
+
+	OM_SET(&m, rogue_unwatch, refused, refused);
+	assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &m), OM_OK);
+	assert_int_equal(om_body_decode(OM_BODY_rogue_counted,
+					(struct om_bin){ S->raw.data, S->raw.len }, &got, &arena,
+					&why),
+			 OM_OK);
+	got.job = (struct om_str){ 0 };
+	om_arena_fini(&arena);
+	return got;
+}
+
+static void
+stats(const char *job, uint64_t tx, uint64_t rx, uint64_t refused)
+{
+	struct om_vpn_stats m = { .job = om_str_of(job), .tx_bytes = tx, .rx_bytes = rx };
+
+	OM_SET(&m, vpn_stats, refused, refused);
+	stage_send(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_VPN_STATS, &m);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	qemu_count = 0;
+	return stage_up(&om_rogue_connection_detector_service, NULL, NULL);
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	stage_down();
+	for (size_t i = 0; i < qemu_count; i++) {
+		if (qemus[i] != 0) {
+			(void)kill(qemus[i], SIGKILL);
+			(void)waitpid(qemus[i], NULL, 0);
+		}
+	}
+	return open_logs == 0 ? 0 : -1; /* a socket was left open */
+}
+
+/* --- tests --------------------------------------------------------------------------------------- */
+
+static void
+test_monitoring_initialization(void **state)
+{
+	struct job j;
+
+	(void)state;
+	assert_int_equal(watch("job1", getpid()), OM_ERR_STATE); /* no socket: no watch */
+	j = watched("job1");
+	assert_int_equal(watch("job1", j.pid), OM_ERR_EXISTS);
+	assert_int_equal(unwatch("job1", 0).unseen, 0);
+	assert_alive(j.pid);
+	assert_int_equal(S->told_count, 0);
+}
+
+static void
+test_suspicious_connection_detection(void **state)
+{
+	struct job j = watched("job1");
+
+	(void)state;
+	log_packet(j.log, "r_outside", "192.0.2.7", false);
+	assert_killed(j.pid);
+	assert_told(0, "rogue_killed", "rogue_packet");
+	assert_string_equal(S->told[0].destination, "192.0.2.7");
+	assert_non_null(strstr(S->told[0].text, "192.0.2.7:443"));
+}
+
+static void
+test_rogue_connection_event_is_told_once(void **state)
+{
+	struct job j = watched("job1");
+	struct om_rogue_counted c;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 40; i++) { /* more than one batch */
+		log_packet(j.log, "r_outside", "192.0.2.7", i < 39);
+	}
+	assert_killed(j.pid);
+	c = unwatch("job1", 40);
+	assert_int_equal(c.seen, 40);
+	assert_int_equal(c.unseen, 0);
+	assert_int_equal(S->told_count, 1);
+}
+
+static void
+test_multiple_job_monitoring(void **state)
+{
+	struct job a = watched("job1"), b = watched("job2");
+
+	(void)state;
+	log_packet(b.log, "r_special", "169.254.169.254", false);
+	assert_killed(b.pid);
+	assert_told(0, "rogue_killed", "rogue_packet");
+	assert_string_equal(S->told[0].job, "job2");
+	assert_alive(a.pid);
+	assert_int_equal(unwatch("job1", 0).seen, 0);
+}
+
+/* The requester's packets are not the guest's doing. */
+static void
+test_inbound_does_not_kill(void **state)
+{
+	struct job j = watched("job1");
+	struct om_rogue_counted c;
+
+	(void)state;
+	log_packet(j.log, "inbound", "10.99.0.77", false);
+	c = unwatch("job1", 0);
+	assert_int_equal(c.inbound, 1);
+	assert_int_equal(c.seen, 0);
+	assert_alive(j.pid);
+	assert_int_equal(S->told_count, 0);
+}
+
+static void
+test_socket_error_ends_the_job(void **state)
+{
+	struct job j = watched("job1");
+
+	(void)state;
+	log_fail(j.log, OM_ERR_NET);
+	assert_killed(j.pid);
+	assert_told(0, "failed", "detector_failed");
+}
+
+/* ENOBUFS: the kernel had more to say than the socket holds. */
+static void
+test_lost_events_end_the_job(void **state)
+{
+	struct job j = watched("job1");
+
+	(void)state;
+	log_fail(j.log, OM_ERR_FULL);
+	assert_killed(j.pid);
+	assert_told(0, "failed", "detector_failed");
+	assert_int_equal(unwatch("job1", 9).unseen, 9);
+	assert_int_equal(S->told_count, 1);
+}
+
+/* In a burst the packets that did arrive are the evidence. */
+static void
+test_lost_events_after_a_packet(void **state)
+{
+	struct job j = watched("job1");
+
+	(void)state;
+	log_packet(j.log, "r_outside", "192.0.2.7", true);
+	log_fail(j.log, OM_ERR_FULL);
+	assert_killed(j.pid);
+	assert_told(0, "rogue_killed", "rogue_packet");
+}
+
+static void
+test_vpn_tunnel_health_check(void **state)
+{
+	struct job j = watched("job1");
+	struct om_rogue_watch sync = { .job = OM_STR("none"), .netns = OM_STR("x") };
+
+	(void)state;
+	stats("job1", 100, 100, 0);
+	stats("job1", 5000, 200, 0); /* answered */
+	stats("job1", 9000, 200, 0); /* not answered from here on */
+	assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &sync),
+			 OM_ERR_STATE);
+	assert_int_equal(S->told_count, 0);
+	while (S->told_count == 0) { /* the limit is 1 ms */
+		stats("job1", 9000, 200, 0);
+		assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &sync),
+				 OM_ERR_STATE);
+	}
+	assert_killed(j.pid);
+	assert_told(0, "failed", "tunnel_lost");
+}
+
+/* The walls have counted a packet, and no event came: the detector is deaf. */
+static void
+test_second_witness_while_it_runs(void **state)
+{
+	struct job j = watched("job1");
+
+	(void)state;
+	stats("job1", 0, 0, 1);
+	assert_killed(j.pid);
+	assert_told(0, "failed", "detector_failed");
+	assert_non_null(strstr(S->told[0].text, "refused 1 packets"));
+}
+
+static void
+test_second_witness_at_the_end(void **state)
+{
+	struct job j = watched("job1");
+	struct om_rogue_counted c = unwatch("job1", 2);
+
+	(void)state;
+	assert_int_equal(c.unseen, 2);
+	assert_told(0, "failed", "detector_failed");
+	assert_killed(j.pid);
+}
+
+/* An event that waits in the socket is no missing one: it is read before the counters are compared. */
+static void
+test_second_witness_reads_first(void **state)
+{
+	struct job j = watched("job1");
+
+	(void)state;
+	log_packet(j.log, "r_arp", "192.0.2.7", true);
+	assert_int_equal(unwatch("job1", 1).unseen, 0);
+	assert_told(0, "rogue_killed", "rogue_packet");
+	assert_killed(j.pid);
+}
+
+/* Restarted by the supervisor: what it watched dies with it, and what it had is closed. */
+static void
+test_restart_ends_what_was_watched(void **state)
+{
+	struct job a = watched("job1"), b = watched("job2");
+	struct om_rogue_watch sync = { .job = OM_STR("none"), .netns = OM_STR("x") };
+	struct om_nflog *waiting = log_new();
+	struct job c;
+
+	(void)state;
+	hand_over("job3", waiting); /* handed over, not yet watched */
+	stage_kill(OM_ROGUE_CONNECTION_DETECTOR);
+	assert_killed(a.pid);
+	assert_killed(b.pid);
+	stage_next_life(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &sync);
+	c = watched("job4"); /* the next life serves */
+	assert_int_equal(watch("job3", getpid()), OM_ERR_STATE); /* and knows nothing of the last */
+	log_packet(c.log, "r_outside", "192.0.2.7", false);
+	assert_killed(c.pid);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_monitoring_initialization),
+		T(test_suspicious_connection_detection),
+		T(test_rogue_connection_event_is_told_once),
+		T(test_multiple_job_monitoring),
+		T(test_inbound_does_not_kill),
+		T(test_socket_error_ends_the_job),
+		T(test_lost_events_end_the_job),
+		T(test_lost_events_after_a_packet),
+		T(test_vpn_tunnel_health_check),
+		T(test_second_witness_while_it_runs),
+		T(test_second_witness_at_the_end),
+		T(test_second_witness_reads_first),
+		T(test_restart_ends_what_was_watched),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
