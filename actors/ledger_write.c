@@ -136,6 +136,8 @@ submit_put(struct ledger *l, const struct om_job_new *given, const struct om_led
 	return err;
 }
 
+static enum om_err move_scrub(struct ledger *l, const struct om_job_id *id);
+
 enum om_err
 ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -159,6 +161,11 @@ ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
+	}
+	/* Rejected: it is over, so its keys are of no use; the hash of the whole body stays. */
+	if (!existed && om_job_is_final(row.state) && move_scrub(l, &row.id) != OM_OK) {
+		om_warn("ledger.keys", "job %s keeps its keys: %s", row.id.text,
+			om_store_why(l->store));
 	}
 	stored = om_arena_alloc(&l->arena, sizeof(*stored));
 	if (stored != NULL) {

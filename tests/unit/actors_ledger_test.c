@@ -277,7 +277,7 @@ body_of(size_t i, enum om_msg_type type)
 	} while (0)
 
 static void
-ask_submit(const char *id, const struct om_job_submit *spec, bool chosen)
+ask_submit_as(const char *state, const char *id, const struct om_job_submit *spec, bool chosen)
 {
 	struct om_job_info info = { 0 };
 	struct om_ledger_submit m = { 0 };
@@ -285,7 +285,7 @@ ask_submit(const char *id, const struct om_job_submit *spec, bool chosen)
 
 	OK(om_body_encode(OM_BODY_job_submit, spec, &body));
 	OM_SET(&info, job_info, job, om_str_of(id));
-	OM_SET(&info, job_info, state, OM_STR("queued"));
+	OM_SET(&info, job_info, state, om_str_of(state));
 	OM_SET(&info, job_info, peer, OM_STR("alice"));
 	OM_SET(&info, job_info, level, OM_STR("network"));
 	OM_SET(&info, job_info, text, OM_STR("network home is trusted"));
@@ -297,6 +297,12 @@ ask_submit(const char *id, const struct om_job_submit *spec, bool chosen)
 	OM_SET(&m, ledger_submit, after, spec->after);
 	ask(OM_MSG_LEDGER_SUBMIT, &m);
 	om_buf_fini(&body);
+}
+
+static void
+ask_submit(const char *id, const struct om_job_submit *spec, bool chosen)
+{
+	ask_submit_as("queued", id, spec, chosen);
 }
 
 static struct om_job_submit
@@ -743,22 +749,47 @@ test_what_a_crash_left_is_lost_or_queued_again(void **state)
 	STR_IS(((const struct om_job_info *)body_of(0, OM_MSG_JOB_INFO))->state, "dead");
 }
 
+static struct om_vpn_config
+vpn_with_key(const struct om_str *address)
+{
+	struct om_vpn_config vpn = { 0 };
+
+	OM_SET(&vpn, vpn_config, private_key,
+	       OM_STR("cHJpdmF0ZSBrZXkgb2YgdGhlIGpvYiEhISEhISEhISE="));
+	OM_SET(&vpn, vpn_config, addresses, ((struct om_strs){ address, 1 }));
+	OM_SET(&vpn, vpn_config, peer_public_key, OM_STR("public"));
+	OM_SET(&vpn, vpn_config, endpoint, OM_STR("192.0.2.1:51820"));
+	OM_SET(&vpn, vpn_config, allowed_ips, ((struct om_strs){ address, 1 }));
+	return vpn;
+}
+
+/* A job that is rejected never moves, so its keys stayed in the ledger for ever. */
+static void
+test_a_rejected_job_leaves_no_private_key(void **state)
+{
+	struct om_str address = OM_STR("10.9.0.2/32");
+	struct om_vpn_config vpn = vpn_with_key(&address);
+	struct om_job_submit spec = plain_spec();
+
+	(void)state;
+	OM_SET(&spec, job_submit, vpn, &vpn);
+	ask_submit_as("rejected", "a1", &spec, true);
+	ask_submit_as("rejected", "a1", &spec, true); /* still the same job */
+	go();
+	FX_ASK_IS(&W.fx, "SELECT instr(body, 'cHJpdmF0ZSBr') > 0 FROM job_spec", "0");
+	assert_true(((const struct om_ledger_stored *)body_of(1, OM_MSG_LEDGER_STORED))->duplicate);
+}
+
 static void
 test_private_keys_are_taken_out_at_the_end(void **state)
 {
 	struct om_str address = OM_STR("10.9.0.2/32");
-	struct om_vpn_config vpn = { 0 };
+	struct om_vpn_config vpn = vpn_with_key(&address);
 	struct om_job_submit spec = plain_spec();
 	struct om_job_ref ref = { .job = OM_STR("a1") };
 	const struct om_job_info result = exit_0();
 
 	(void)state;
-	OM_SET(&vpn, vpn_config, private_key,
-	       OM_STR("cHJpdmF0ZSBrZXkgb2YgdGhlIGpvYiEhISEhISEhISE="));
-	OM_SET(&vpn, vpn_config, addresses, ((struct om_strs){ &address, 1 }));
-	OM_SET(&vpn, vpn_config, peer_public_key, OM_STR("public"));
-	OM_SET(&vpn, vpn_config, endpoint, OM_STR("192.0.2.1:51820"));
-	OM_SET(&vpn, vpn_config, allowed_ips, ((struct om_strs){ &address, 1 }));
 	OM_SET(&spec, job_submit, vpn, &vpn);
 	ask_submit("a1", &spec, true);
 	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
@@ -957,6 +988,7 @@ main(void)
 		T(test_following_output),
 		T(test_a_follower_is_answered_in_time),
 		T(test_what_a_crash_left_is_lost_or_queued_again),
+		T(test_a_rejected_job_leaves_no_private_key),
 		T(test_private_keys_are_taken_out_at_the_end),
 		T(test_evidence_of_a_rogue_job),
 		T(test_lists),
