@@ -22,6 +22,7 @@
 #define VERIFY_TIMEOUT_MS (UINT64_C(600) * 1000) /* a long chain is read to its end */
 #define FOLLOW_MS         60000 /* then an empty answer, and the client asks again */
 #define FOLLOWERS_MAX     1024
+#define LINES_PAGE        1000
 
 struct query {
 	TAILQ_ENTRY(query) link;
@@ -44,6 +45,9 @@ struct logger {
 	struct queries queries;
 	size_t count;
 	uint64_t timer; /* not 0: fires when the first follower's time is over */
+	uint64_t logged; /* lines were written up to this entry; 0: none yet */
+	uint64_t newest; /* that the ledger told of */
+	bool reading; /* the entries between the two */
 };
 
 static struct logger *
@@ -177,6 +181,70 @@ logger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 	return OM_OK;
 }
 
+/* --- log lines ---------------------------------------------------------------------------------- */
+
+static void lines_on_table(struct om_service *sv, void *state, const struct om_bus_answer *answer);
+
+static void
+line(struct logger *l, const struct om_audit_entry *m)
+{
+	om_info("audit", "%" PRIu64 " %.*s job=%.*s peer=%.*s %.*s", m->seq, OM_STR_ARG(m->event),
+		OM_STR_ARG(m->job), OM_STR_ARG(m->peer), OM_STR_ARG(m->details));
+	l->logged = m->seq;
+}
+
+/* Reads what was not logged yet, a page at a time. */
+static void
+lines_read(struct om_service *sv, struct logger *l)
+{
+	struct om_audit_query m = { 0 };
+
+	if (l->reading || l->logged >= l->newest) {
+		return;
+	}
+	OM_SET(&m, audit_query, after_seq, l->logged);
+	OM_SET(&m, audit_query, limit, LINES_PAGE);
+	l->reading = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_AUDIT, &m, NULL, LEDGER_TIMEOUT_MS,
+				    lines_on_table, 0) == OM_OK;
+}
+
+static void
+lines_on_table(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct logger *l = logger_of(state);
+	const struct om_audit_table *table = answer->body;
+	size_t i;
+
+	l->reading = false;
+	if (answer->err != OM_OK) {
+		om_warn("audit.lines", "entries are not logged yet: %s", answer->text);
+		return; /* the next entry tries again */
+	}
+	for (i = 0; i < table->entries.n; i++) {
+		line(l, &table->entries.v[i]);
+	}
+	if (table->entries.n == 0) {
+		l->logged = l->newest; /* they were purged meanwhile */
+	}
+	lines_read(sv, l);
+}
+
+/* The trail has grown to this entry.  What was there before this life is not logged again. */
+static void
+lines_grown(struct om_service *sv, struct logger *l, const struct om_audit_entry *m)
+{
+	l->newest = m->seq;
+	if (!l->conf->log_lines || !om_log_is_on(OM_LOG_INFO)) {
+		l->logged = m->seq;
+	} else if (!l->reading && (l->logged == 0 || l->logged + 1 == m->seq)) {
+		line(l, m);
+	} else {
+		lines_read(sv, l);
+	}
+}
+
+/* --- following ---------------------------------------------------------------------------------- */
+
 static enum om_err
 logger_on_appended(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -187,11 +255,7 @@ logger_on_appended(struct om_service *sv, void *state, const struct om_in *in)
 	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
-	if (l->conf->log_lines) {
-		om_info("audit", "%" PRIu64 " %.*s job=%.*s peer=%.*s %.*s", m->seq,
-			OM_STR_ARG(m->event), OM_STR_ARG(m->job), OM_STR_ARG(m->peer),
-			OM_STR_ARG(m->details));
-	}
+	lines_grown(sv, l, m);
 	for (q = TAILQ_FIRST(&l->queries); q != NULL; q = next) {
 		next = TAILQ_NEXT(q, link);
 		if (!q->follow || q->verify) {

@@ -4,8 +4,8 @@
 
 /*
  * The activity logger: the audit trail as people see it.  The ledger writes the entries (a job's
- * state and its audit entry are one transaction) and sends each durable one as audit.appended; this
- * service logs it, answers audit.list (also following) and audit.verify, and adds the entries that
+ * state and its audit entry are one transaction) and sends the last of each commit as audit.appended;
+ * this service reads what it has not seen and logs it, answers audit.list (also following) and audit.verify, and adds the entries that
  * are about the daemon itself: daemon_started and daemon_stopped.
  */
 #include "msg/bus.h"

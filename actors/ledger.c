@@ -158,18 +158,21 @@ audit_tell_row(void *arg, const struct om_audit_row *row)
 	ledger_audit_entry(row, hex, &entry);
 	err = om_service_send(t->sv, OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_APPENDED, &entry);
 	if (err == OM_ERR_FULL || err == OM_ERR_NOMEM) {
-		return false; /* from this one on, next time */
+		return false; /* next time, or the group after it */
 	}
 	t->l->audit_sent = row->seq;
 	return true;
 }
 
-/* The entries are read back from the store: they are told as they are stored. */
+/*
+ * One message a group, however many entries it wrote: its last, as it is stored.  Who wants the
+ * others reads them (ledger.audit).
+ */
 static void
 audit_tell(struct om_service *sv, struct ledger *l)
 {
 	struct audit_tell t = { sv, l };
-	struct om_audit_filter filter = { .after_seq = l->audit_sent };
+	struct om_audit_filter filter = { 0 };
 	struct om_audit_mark head;
 	bool more = false;
 
@@ -177,8 +180,8 @@ audit_tell(struct om_service *sv, struct ledger *l)
 	if (om_store_audit_head(l->store, &head) != OM_OK || head.seq <= l->audit_sent) {
 		return;
 	}
-	if (om_store_audit_each(l->store, &filter, LEDGER_GROUP_MAX, audit_tell_row, &t, &more) !=
-	    OM_OK) {
+	filter.after_seq = head.seq - 1;
+	if (om_store_audit_each(l->store, &filter, 1, audit_tell_row, &t, &more) != OM_OK) {
 		om_warn("ledger.audit", "entries cannot be told: %s", om_store_why(l->store));
 	}
 	l->audit_behind = l->audit_sent < head.seq;

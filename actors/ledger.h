@@ -7,7 +7,7 @@
  * transaction, committed, and then answered: an answer means durable.
  *
  *   - After a commit it sends job.event to the provider for each job that was added or moved, in
- *     order, and audit.appended to the activity_logger for each audit entry.
+ *     order, and audit.appended to the activity_logger with the last audit entry of the group.
  *   - When the disk refuses, every write of the group is answered OM_ERR_DISK with the reason; the
  *     ledger stays up, goes on answering questions, and serves again when there is room.
  *   - At start, jobs that a crash left provisioning or running become lost, and are queued again

@@ -60,6 +60,12 @@ om_log_set_level(enum om_log_level least)
 	atomic_store_explicit(&log_least, (int)least, memory_order_relaxed);
 }
 
+bool
+om_log_is_on(enum om_log_level level)
+{
+	return (int)level >= atomic_load_explicit(&log_least, memory_order_relaxed);
+}
+
 enum om_err
 om_log_level_parse(const char *text, enum om_log_level *out)
 {

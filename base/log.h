@@ -2,6 +2,7 @@
 #ifndef OM_BASE_LOG_H
 #define OM_BASE_LOG_H
 
+#include <stdbool.h>
 #include "base/err.h"
 
 /*
@@ -17,6 +18,9 @@ void om_log_init(enum om_log_level least, int json);
 
 /* Any thread.  Lines under this level are not written. */
 void om_log_set_level(enum om_log_level least);
+
+/* Any thread.  Are such lines written?  For callers whose text costs something to come by. */
+bool om_log_is_on(enum om_log_level level);
 
 /* Any thread.  Control bytes in the text are escaped: a name from a peer cannot forge a line. */
 void om_log(enum om_log_level level, const char *event, const char *fmt, ...) OM_PRINTF(3, 4);

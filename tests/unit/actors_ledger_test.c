@@ -41,7 +41,7 @@ static struct world {
 	struct answer answers[ANSWERS_MAX];
 	size_t answer_count;
 	char order[4096]; /* what came, in order: answers "a0", events "job:from>to" */
-	char audit[4096]; /* events of audit.appended */
+	char audit[4096]; /* events of audit.appended: the last of each group */
 	uint64_t audit_seq;
 	struct om_arena arena;
 	struct om_wall now;
@@ -85,7 +85,7 @@ fake_on_appended(struct om_service *sv, void *state, const struct om_in *in)
 
 	(void)sv;
 	(void)state;
-	assert_int_equal(m->seq, W.audit_seq + 1); /* none missed, none twice */
+	assert_true(m->seq > W.audit_seq); /* none twice */
 	W.audit_seq = m->seq;
 	note(W.audit, "%.*s ", OM_STR_ARG(m->event));
 	return OM_OK;
@@ -433,7 +433,7 @@ test_a_group_is_one_commit(void **state)
 	assert_memory_equal(got, "a0 a1 a2 a3 a4 ", 15);
 	order_of('j', got);
 	assert_memory_equal(got, "j0:received>queued j1:received>queued j2", 40);
-	assert_memory_equal(W.audit, "received accepted received accepted ", 36);
+	assert_string_equal(W.audit, "accepted ");
 	assert_int_equal(W.audit_seq, 42);
 }
 
@@ -490,7 +490,7 @@ test_the_way_of_a_job(void **state)
 	assert_string_equal(W.answers[8].text, "job a1 is completed and cannot become cancelled");
 	assert_non_null(strstr(W.order, "a1:received>queued a1:queued>provisioning "
 					"a1:provisioning>running a1:running>completed! "));
-	assert_string_equal(W.audit, "received accepted provisioning started completed ");
+	assert_string_equal(W.audit, "completed ");
 	FX_ASK_IS(&W.fx, "SELECT details FROM audit WHERE event='completed'",
 		  "exit_code: 0, time: 1234ms; because");
 	ask_job("alice", OM_ROLE_REQUESTER, "a");
@@ -549,7 +549,7 @@ test_full_disk_is_told_and_passes(void **state)
 	STR_IS(((const struct om_job_info *)body_of(1, OM_MSG_JOB_INFO))->state, "provisioning");
 	counts = (struct om_ledger_counts *)(uintptr_t)body_of(2, OM_MSG_LEDGER_COUNTS);
 	assert_int_equal(counts->pending, 0);
-	assert_string_equal(W.audit, "received accepted received accepted provisioning ");
+	assert_string_equal(W.audit, "accepted accepted provisioning ");
 }
 
 static void
@@ -863,7 +863,8 @@ test_lists(void **state)
 	items = body_of(4, OM_MSG_LEDGER_ITEMS);
 	assert_int_equal(items->items.n, 1);
 	STR_IS(items->items.v[0].key, "home");
-	assert_string_equal(W.audit, "config_changed config_changed config_changed ");
+	assert_string_equal(W.audit, "config_changed ");
+	assert_int_equal(W.audit_seq, 3);
 	FX_ASK_IS(&W.fx, "SELECT actor || ' ' || details FROM audit WHERE seq = 3",
 		  "uid:0 trusted: removed lab");
 }

@@ -62,12 +62,28 @@ on_event(struct om_service *sv, void *state, const struct om_in *in)
 {
 	(void)sv;
 	(void)state;
-	count(in->type == OM_MSG_JOB_EVENT ? &W.events : &W.audits);
+	(void)in;
+	count(&W.events);
+	return OM_OK;
+}
+
+/* The last entry of a group. */
+static enum om_err
+on_audit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_audit_entry *m = in->body;
+
+	(void)sv;
+	(void)state;
+	pthread_mutex_lock(&W.lock);
+	W.audits = (unsigned)m->seq;
+	pthread_cond_broadcast(&W.changed);
+	pthread_mutex_unlock(&W.lock);
 	return OM_OK;
 }
 
 static const struct om_service_handler told_on[] = { { OM_MSG_JOB_EVENT, on_event },
-						     { OM_MSG_AUDIT_APPENDED, on_event } };
+						     { OM_MSG_AUDIT_APPENDED, on_audit } };
 static const struct om_service_def provider_def = { .name = OM_PROVIDER,
 						    .on = told_on,
 						    .on_count = 2 };
