@@ -13,12 +13,15 @@ cleanup() {
 	for m in dev/pts dev proc sys run; do
 		umount -l "$root/$m" 2>/dev/null || true
 	done
+	umount -l "$root" 2>/dev/null || true
 	rm -rf --one-file-system "$root"
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 start=$(date +%s)
+chmod 755 "$root"
+mount --bind "$root" "$root" # so that / is a mount point in there, as on any machine
 debootstrap --variant=minbase --include=make,ca-certificates,git bookworm "$root" \
 	"${MIRROR:-$(sed -n 's/^deb \([^ [][^ ]*\).*/\1/p; s/^URIs: *//p' /etc/apt/sources.list \
 		/etc/apt/sources.list.d/* 2>/dev/null | head -1)}" >/dev/null
