@@ -99,6 +99,7 @@ fm_on_items(struct om_service *sv, void *state, const struct om_bus_answer *answ
 static void
 fm_load(struct om_service *sv, struct filter_manager *fm)
 {
+	const struct om_empty ok = { 0 };
 	struct om_ledger_list list;
 	enum om_err err;
 
@@ -107,6 +108,7 @@ fm_load(struct om_service *sv, struct filter_manager *fm)
 			om_filter_rule_count(fm->filter),
 			om_filter_trusted(fm->filter)->table.count,
 			om_filter_blocked(fm->filter)->table.count);
+		om_service_reply_to(sv, &fm->ping, OM_MSG_OK, &ok);
 		return;
 	}
 	list = (struct om_ledger_list){ .list = om_str_of(load_lists[fm->load]) };
@@ -149,6 +151,20 @@ filter_not_loaded(struct om_service *sv, const struct om_in *in)
 {
 	return om_service_reply_err(sv, in, OM_ERR_STATE,
 				    "the filter is reading its lists, try again");
+}
+
+/* Answered when it decides; one asker is enough, a later one takes its place. */
+static enum om_err
+fm_on_ping(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct filter_manager *fm = fm_of(state);
+
+	if (fm->load == LOADED) {
+		return om_service_reply_ok(sv, in);
+	}
+	om_service_reply_err_to(sv, &fm->ping, OM_ERR_STATE, "asked again");
+	fm->ping = om_service_later(sv, in);
+	return OM_OK;
 }
 
 static enum om_err
@@ -401,14 +417,23 @@ fm_stop(struct om_service *sv, void *state, enum om_err why)
 }
 
 static const struct om_service_handler fm_handlers[] = {
-	{ OM_MSG_FILTER_DECIDE, fm_on_decide },      { OM_MSG_RULES_TEST, fm_on_test },
-	{ OM_MSG_RULES_LIST, fm_on_rules },          { OM_MSG_RULES_ADD, filter_on_rule },
-	{ OM_MSG_RULES_CHANGE, filter_on_rule },     { OM_MSG_RULES_REMOVE, filter_on_rule_ref },
-	{ OM_MSG_RULES_ENABLE, filter_on_rule_ref }, { OM_MSG_RULES_DISABLE, filter_on_rule_ref },
-	{ OM_MSG_CONFIG_TRUST, filter_on_trust },    { OM_MSG_CONFIG_UNTRUST, filter_on_trust },
-	{ OM_MSG_CONFIG_TRUSTED, fm_on_list },       { OM_MSG_CONFIG_BLOCK, filter_on_block },
-	{ OM_MSG_CONFIG_UNBLOCK, filter_on_block },  { OM_MSG_CONFIG_BLOCKED, fm_on_list },
-	{ OM_MSG_FILTER_STATS, fm_on_stats },        { OM_MSG_FILTER_RESET, fm_on_reset },
+	{ OM_MSG_PING, fm_on_ping },
+	{ OM_MSG_FILTER_DECIDE, fm_on_decide },
+	{ OM_MSG_RULES_TEST, fm_on_test },
+	{ OM_MSG_RULES_LIST, fm_on_rules },
+	{ OM_MSG_RULES_ADD, filter_on_rule },
+	{ OM_MSG_RULES_CHANGE, filter_on_rule },
+	{ OM_MSG_RULES_REMOVE, filter_on_rule_ref },
+	{ OM_MSG_RULES_ENABLE, filter_on_rule_ref },
+	{ OM_MSG_RULES_DISABLE, filter_on_rule_ref },
+	{ OM_MSG_CONFIG_TRUST, filter_on_trust },
+	{ OM_MSG_CONFIG_UNTRUST, filter_on_trust },
+	{ OM_MSG_CONFIG_TRUSTED, fm_on_list },
+	{ OM_MSG_CONFIG_BLOCK, filter_on_block },
+	{ OM_MSG_CONFIG_UNBLOCK, filter_on_block },
+	{ OM_MSG_CONFIG_BLOCKED, fm_on_list },
+	{ OM_MSG_FILTER_STATS, fm_on_stats },
+	{ OM_MSG_FILTER_RESET, fm_on_reset },
 };
 
 const struct om_service_def om_filter_manager_service = {

@@ -36,6 +36,7 @@ struct filter_manager {
 	struct om_name_set base_trusted, base_blocked; /* the configuration's own */
 	struct om_name_set base_rules;
 	LIST_HEAD(, change) changes;
+	struct om_bus_request ping; /* answered when loaded */
 };
 
 static inline struct filter_manager *

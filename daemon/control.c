@@ -243,8 +243,12 @@ control_retry(struct om_service *sv, struct control *c)
 	}
 }
 
+static const char *const must_be_ready[] = { "provider", "filter_manager" };
+
+static void control_ask_ready(struct om_service *sv, struct control *c);
+
 static void
-control_on_provider_ready(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+control_on_ready(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct control *c = state;
 	struct om_why why = { "" };
@@ -252,8 +256,13 @@ control_on_provider_ready(struct om_service *sv, void *state, const struct om_bu
 
 	OM_ASSERT(c->magic == CONTROL_MAGIC);
 	if (answer->err != OM_OK) {
-		om_warn("control.waiting", "the provider is not ready: %s", answer->text);
+		om_warn("control.waiting", "the %s is not ready: %s", must_be_ready[c->ready_count],
+			answer->text);
 		control_retry(sv, c);
+		return;
+	}
+	if (++c->ready_count < OM_COUNT(must_be_ready)) {
+		control_ask_ready(sv, c);
 		return;
 	}
 	err = control_open(sv, c, &why);
@@ -267,14 +276,14 @@ control_on_provider_ready(struct om_service *sv, void *state, const struct om_bu
 	control_tell(c, OM_CONTROL_READY, c->watches[CONTROL_TCP].ep.url);
 }
 
-/* Again and again, until it has answered once. */
+/* Each again and again, until it has answered once: no client shall be told to come later. */
 static void
-control_ask_provider(struct om_service *sv, struct control *c)
+control_ask_ready(struct om_service *sv, struct control *c)
 {
 	const struct om_empty body = { 0 };
 
-	if (om_service_ask(sv, "provider", OM_MSG_PING, &body, NULL, READY_TIMEOUT_MS,
-			   control_on_provider_ready, 0) != OM_OK) {
+	if (om_service_ask(sv, must_be_ready[c->ready_count], OM_MSG_PING, &body, NULL,
+			   READY_TIMEOUT_MS, control_on_ready, 0) != OM_OK) {
 		control_retry(sv, c); /* it is not there yet, or just restarts */
 	}
 }
@@ -304,7 +313,7 @@ control_start(struct om_service *sv, void *state, const void *arg)
 	}
 	err = om_join(om_service_cx(sv), OM_CONTROL_GROUP);
 	if (err == OM_OK) {
-		control_ask_provider(sv, c);
+		control_ask_ready(sv, c);
 	}
 out:
 	om_buf_fini(&problems);
@@ -379,7 +388,7 @@ control_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	} else if (msg->type == OM_CONTROL_SIGNAL) {
 		control_on_signal(sv, c, om_msg_u64(msg));
 	} else if (msg->type == OM_SYS_TIMER) {
-		control_ask_provider(sv, c);
+		control_ask_ready(sv, c);
 	} else {
 		return OM_ERR_UNKNOWN_TYPE;
 	}

@@ -63,6 +63,7 @@ struct control {
 	struct control_counters counters;
 	struct om_endpoint_news news;
 	enum control_phase phase;
+	size_t ready_count; /* services that have said that they are ready */
 	struct om_mono ready_at;
 	uint64_t retry_timer;
 	struct control_status *statuses; /* control_verbs.c */

@@ -59,7 +59,7 @@ class Daemon:
         self.dir = dir or tempfile.mkdtemp(prefix=f"omerta-test.{os.getpid()}.", dir="/tmp")
         os.chmod(self.dir, 0o711)
         self.config = config
-        self.process = self.pump = None
+        self.process = self.pump = self.out = None
         self.log = []
 
     @property
@@ -77,6 +77,10 @@ class Daemon:
         return path
 
     def start(self):
+        self.launch()
+        return self.until_ready()
+
+    def launch(self):
         conf = self.write_config()
         libc = ctypes.CDLL(None)
         self.logfile = open(f"{self.dir}/log", "ab")
@@ -86,6 +90,8 @@ class Daemon:
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
         os.close(write)
         self.out = os.fdopen(read, "rb", buffering=0)  # select() must see every line
+
+    def until_ready(self):
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             ready, _, _ = select.select([self.out], [], [], 1)
@@ -112,9 +118,10 @@ class Daemon:
     def pipes_end(self):
         if self.pump:
             self.pump.wait()
+        if self.out:
             self.out.close()
             self.logfile.close()
-            self.pump = None
+        self.pump = self.out = None
 
     def stop(self):
         if self.process and self.process.poll() is None:

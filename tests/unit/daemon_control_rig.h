@@ -253,6 +253,7 @@ static const struct om_service_handler fake_queue_on[] = {
 	{ OM_MSG_QUEUE_LIMITS, fake_queue_limits },
 };
 static const struct om_service_handler fake_filter_on[] = {
+	{ OM_MSG_PING, fake_ok },
 	{ OM_MSG_FILTER_STATS, fake_filter_stats },
 };
 static const struct om_service_handler fake_ledger_on[] = {
