@@ -38,6 +38,7 @@ struct executor {
 	const struct om_executor_conf *conf;
 	struct om_name_table jobs;
 	struct exec_drain *drains;
+	unsigned sweeping; /* of what an executor before this one left; nothing starts until 0 */
 };
 
 static struct exec_job *
@@ -77,6 +78,29 @@ job_of_actor(const struct executor *ex, struct om_actor_id actor)
 	return NULL;
 }
 
+static void
+drains_answer(struct om_service *sv, struct executor *ex)
+{
+	while (ex->jobs.count == 0 && ex->sweeping == 0 && ex->drains != NULL) {
+		struct exec_drain *d = ex->drains;
+		struct om_empty empty = { 0 };
+
+		ex->drains = d->next;
+		om_service_reply_to(sv, &d->rq, OM_MSG_OK, &empty);
+		free(d);
+	}
+}
+
+void
+om_exec_swept(struct om_service *sv)
+{
+	struct executor *ex = om_service_state(sv);
+
+	OM_ASSERT(ex->magic == EXEC_MAGIC && ex->sweeping > 0);
+	ex->sweeping--;
+	drains_answer(sv, ex);
+}
+
 /* Frees the slot in the queue and forgets the job. */
 static void
 job_done(struct om_service *sv, struct executor *ex, struct exec_job *job)
@@ -90,14 +114,7 @@ job_done(struct om_service *sv, struct executor *ex, struct exec_job *job)
 	}
 	om_name_table_remove(&ex->jobs, &job->node);
 	free(job);
-	while (ex->jobs.count == 0 && ex->drains != NULL) {
-		struct exec_drain *d = ex->drains;
-		struct om_empty empty = { 0 };
-
-		ex->drains = d->next;
-		om_service_reply_to(sv, &d->rq, OM_MSG_OK, &empty);
-		free(d);
-	}
+	drains_answer(sv, ex);
 }
 
 /* --- a child that failed ----------------------------------------------------------------------- */
@@ -276,8 +293,8 @@ exec_on_start(struct om_service *sv, void *state, const struct om_in *in)
 	if (job_find(ex, m->job) != NULL) {
 		return OM_ERR_EXISTS;
 	}
-	if (ex->jobs.count >= OM_EXEC_JOBS_MAX) {
-		return OM_ERR_FULL;
+	if (ex->sweeping > 0 || ex->jobs.count >= OM_EXEC_JOBS_MAX) {
+		return OM_ERR_FULL; /* the queue asks again */
 	}
 	job = calloc(1, sizeof(*job));
 	if (job == NULL) {
@@ -367,7 +384,7 @@ exec_on_drain(struct om_service *sv, void *state, const struct om_in *in)
 	struct executor *ex = state;
 	struct exec_drain *d;
 
-	if (ex->jobs.count == 0) {
+	if (ex->jobs.count == 0 && ex->sweeping == 0) {
 		return om_service_reply_ok(sv, in);
 	}
 	d = calloc(1, sizeof(*d));
@@ -504,10 +521,12 @@ exec_start(struct om_service *sv, void *state, const void *arg)
 {
 	struct executor *ex = state;
 
-	(void)sv;
 	ex->magic = EXEC_MAGIC;
 	ex->conf = arg;
 	om_name_table_init(&ex->jobs, job_name_of);
+	if (ex->conf->driver != NULL) {
+		ex->sweeping = om_exec_sweep(sv, ex->conf);
+	}
 	return OM_OK;
 }
 

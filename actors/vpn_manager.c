@@ -122,6 +122,28 @@ vpn_on_attach(struct om_service *sv, void *state, const struct om_in *in)
 	return OM_OK;
 }
 
+/* An executor has begun its life: what the one before it had is nobody's. */
+static enum om_err
+vpn_sweep(struct om_service *sv, struct om_vpn_manager *vm, const struct om_in *in)
+{
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	om_service_reply_err_to(sv, &vm->sweep_rq, OM_ERR_CANCELLED, "another one took its place");
+	vm->sweep_rq = om_service_later(sv, in);
+	while ((node = om_name_table_next(&vm->tunnels, &walk)) != NULL) {
+		struct om_vpn_tunnel *t = om_vpn_tunnel_of(node);
+
+		t->is_orphan = true;
+		if (!t->going_down) {
+			t->going_down = true;
+			om_vpn_tunnel_next(sv, vm, t);
+		}
+	}
+	om_vpn_swept(sv, vm);
+	return OM_OK;
+}
+
 /* Works from any state; one that is gone already has no counters. */
 static enum om_err
 vpn_on_down(struct om_service *sv, void *state, const struct om_in *in)
@@ -130,6 +152,9 @@ vpn_on_down(struct om_service *sv, void *state, const struct om_in *in)
 	const struct om_job_ref *m = in->body;
 	struct om_vpn_tunnel *t = tunnel_find(vm, m->job);
 
+	if (om_str_is(m->job, "*")) {
+		return vpn_sweep(sv, vm, in);
+	}
 	if (t == NULL) {
 		return OM_ERR_NOT_FOUND;
 	}

@@ -8,7 +8,8 @@
  *	executor --vpn.up-->     answered when the tap is there; the tunnel comes up meanwhile
  *	executor --vpn.attach--> answered when the tap is behind its walls; the packets that they
  *				 refuse go to the detector from here on
- *	executor --vpn.down-->   answered with the last counters, when all is gone
+ *	executor --vpn.down-->   answered with the last counters, when all is gone; job "*": those
+ *				 of an executor that has failed, and their watches
  *	         --vpn.stats-->  rogue_connection_detector, for each tunnel, every few seconds
  *
  * A WireGuard process that dies ends its job (rogue.caught with reason tunnel_lost); so does the

@@ -204,6 +204,29 @@ send_stats(struct om_service *sv, const struct om_vpn_tunnel *t, struct om_bus_r
 	}
 }
 
+/* In the place of an executor that has ended. */
+static void
+end_watch(struct om_service *sv, const struct om_vpn_tunnel *t)
+{
+	struct om_rogue_unwatch m = { 0 };
+
+	OM_SET(&m, rogue_unwatch, job, om_str_of(t->job.text));
+	if (om_service_send(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &m) != OM_OK) {
+		om_warn("vpn.watch_left", "%s: the detector does not listen", t->job.text);
+	}
+}
+
+void
+om_vpn_swept(struct om_service *sv, struct om_vpn_manager *vm)
+{
+	struct om_vpn_stats m = { 0 };
+
+	if (vm->tunnels.count == 0) {
+		OM_SET(&m, vpn_stats, job, OM_STR("*"));
+		om_service_reply_to(sv, &vm->sweep_rq, OM_MSG_VPN_STATS, &m);
+	}
+}
+
 /* The refused packets go to the detector: its mailbox, because a socket is no message of bytes. */
 static enum om_err
 hand_off(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tunnel *t)
@@ -376,7 +399,11 @@ om_vpn_tunnel_next(struct om_service *sv, struct om_vpn_manager *vm, struct om_v
 		}
 		if (!t->busy && t->net == NULL) {
 			send_stats(sv, t, &t->down_rq);
+			if (t->is_orphan) {
+				end_watch(sv, t);
+			}
 			tunnel_forget(sv, vm, t);
+			om_vpn_swept(sv, vm);
 		}
 		return;
 	}

@@ -46,7 +46,7 @@ enum play {
 	PLAY_ENDLESS_FILES, /* it exits, and is never done */
 };
 
-enum cmd { CMD_START = 100, CMD_CANCEL, CMD_ROGUE, CMD_DRAIN };
+enum cmd { CMD_START = 100, CMD_CANCEL, CMD_ROGUE, CMD_DRAIN, CMD_KILL_EXECUTOR };
 
 struct world {
 	char dir[64];
@@ -55,7 +55,7 @@ struct world {
 	struct om_vm_driver driver;
 	struct om_vm_image image;
 	struct om_executor_conf conf;
-	struct om_actor_id queue_id;
+	struct om_actor_id queue_id, executor_id;
 	enum play play;
 	int listen_fd;
 	pthread_t guest;
@@ -72,7 +72,7 @@ struct world {
 	size_t output_bytes, output_in_final_order;
 	char done_state[32];
 	unsigned dones, drained, disk_errors_left, cancels_answered;
-	bool running;
+	bool running, killed;
 };
 
 static struct world *W; /* cmocka runs one test at a time */
@@ -121,6 +121,12 @@ static bool
 is_drained(void)
 {
 	return W->drained > 0;
+}
+
+static bool
+is_killed(void)
+{
+	return W->killed;
 }
 
 /* --- the fake ledger --------------------------------------------------------------------------- */
@@ -255,6 +261,13 @@ book_cancelled(void *arg)
 	W->cancels_answered++;
 }
 
+static void
+book_killed(void *arg)
+{
+	(void)arg;
+	W->killed = true;
+}
+
 static enum om_err
 queue_on_done(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -307,6 +320,10 @@ queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		OM_SET(&rogue, rogue_caught, text, OM_STR("tcp 1.2.3.4:5 refused"));
 		OM_SET(&rogue, rogue_caught, evidence, ((struct om_pairs){ evidence, 1 }));
 		return om_service_send(sv, OM_EXECUTOR, OM_MSG_ROGUE_CAUGHT, &rogue);
+	case CMD_KILL_EXECUTOR:
+		om_kill(om_service_cx(sv), W->executor_id);
+		book(book_killed, NULL);
+		return OM_OK;
 	case CMD_DRAIN:
 		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_DRAIN, &empty, NULL, 60000,
 				      on_answer, CMD_DRAIN);
@@ -602,7 +619,7 @@ setup(void **state)
 	executor_arg = (struct om_service_arg){ W->bus, &om_executor_service, &W->conf };
 	(void)spawn(&ledger_arg);
 	W->queue_id = spawn(&queue_arg);
-	(void)spawn(&executor_arg);
+	W->executor_id = spawn(&executor_arg);
 	return 0;
 }
 
@@ -806,6 +823,28 @@ test_drain_waits_for_the_last_job(void **state)
 	assert_int_equal(W->dones, 1);
 }
 
+/* Its job_runs die with an executor: a VM's disk stayed until the next start of the daemon. */
+static void
+test_what_a_failed_executor_left_is_removed(void **state)
+{
+	char dir[128];
+	struct stat st;
+
+	(void)state;
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	tell(CMD_START);
+	wait_for(is_running);
+	(void)snprintf(dir, sizeof(dir), "%s/" JOB, W->dir);
+	assert_int_equal(stat(dir, &st), 0);
+	tell(CMD_KILL_EXECUTOR);
+	wait_for(is_killed);
+	(void)spawn(&executor_arg);
+	tell(CMD_DRAIN);
+	wait_for(is_drained);
+	assert_int_not_equal(stat(dir, &st), 0);
+	assert_int_equal(om_vm_mem_count(W->driver.state), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -828,6 +867,7 @@ main(void)
 		T(test_vm_that_dies_keeps_its_last_words),
 		T(test_create_fails),
 		T(test_drain_waits_for_the_last_job),
+		T(test_what_a_failed_executor_left_is_removed),
 	};
 
 	return cmocka_run_group_tests_name("executor", tests, NULL, NULL);

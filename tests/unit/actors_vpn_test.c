@@ -145,7 +145,7 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 
 /* --- the fake detector: takes the sockets and the readings ---------------------------------------- */
 
-static unsigned handed_over, readings;
+static unsigned handed_over, readings, unwatched;
 
 static enum om_err
 fake_on_stats(struct om_service *sv, void *state, const struct om_in *in)
@@ -173,7 +173,22 @@ fake_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	return OM_OK;
 }
 
-static const struct om_service_handler fake_handlers[] = { { OM_MSG_VPN_STATS, fake_on_stats } };
+static enum om_err
+fake_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
+{
+	(void)sv;
+	(void)state;
+	(void)in;
+	stage_lock();
+	unwatched++;
+	stage_unlock();
+	return OM_OK;
+}
+
+static const struct om_service_handler fake_handlers[] = {
+	{ OM_MSG_VPN_STATS, fake_on_stats },
+	{ OM_MSG_ROGUE_UNWATCH, fake_on_unwatch },
+};
 static const struct om_service_def fake_detector = {
 	.name = OM_ROGUE_CONNECTION_DETECTOR,
 	.on = fake_handlers,
@@ -239,6 +254,12 @@ kernel_set(const char *fail)
 }
 
 static bool
+was_unwatched(void)
+{
+	return unwatched == 2;
+}
+
+static bool
 was_handed_over(void)
 {
 	return handed_over == 1;
@@ -249,7 +270,7 @@ setup(void **state)
 {
 	(void)state;
 	memset(&kernel, 0, sizeof(kernel));
-	handed_over = readings = 0;
+	handed_over = readings = unwatched = 0;
 	env = (struct om_jobnet_env){ .backend = OM_WG_BACKEND_USERSPACE };
 	conf = (struct om_vpn_manager_conf){ .env = &env,
 					     .health = OM_HEALTH_LIMITS_DEFAULT,
@@ -456,6 +477,25 @@ test_wireguard_that_dies_ends_its_job(void **state)
 	assert_int_equal(S->told_count, 1);
 }
 
+/* Its jobs never say vpn.down: their networks stood until the daemon ended, in the way of the ids. */
+static void
+test_an_executor_that_failed_leaves_no_network(void **state)
+{
+	struct om_vpn_config vpn = config();
+	struct om_vpn_up held = { .job = OM_STR("job2"), .vpn = &vpn };
+
+	(void)state;
+	assert_int_equal(down("*"), OM_OK);
+	assert_int_equal(up("job1"), OM_OK);
+	assert_int_equal(attach("job1"), OM_OK);
+	stage_send(OM_VPN_MANAGER, OM_MSG_VPN_UP, &held); /* and one in the middle of a step */
+	assert_int_equal(down("*"), OM_OK);
+	assert_int_equal(kernel.open, 0);
+	stage_wait(was_unwatched);
+	assert_int_equal(up("job1"), OM_OK);
+	assert_int_equal(down("job1"), OM_OK);
+}
+
 static bool
 has_readings(void)
 {
@@ -539,6 +579,7 @@ main(void)
 		T(test_down_in_the_middle),
 		T(test_last_counters),
 		T(test_wireguard_that_dies_ends_its_job),
+		T(test_an_executor_that_failed_leaves_no_network),
 		TS(test_readings_go_to_the_detector),
 		TS(test_network_that_vanishes_ends_its_job),
 		T(test_restart_ends_the_jobs),
