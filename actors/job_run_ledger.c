@@ -11,7 +11,18 @@
 #include "actors/names.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "msg/codec.h"
+
+/* These two carry the tunnel's private key. */
+static void
+body_fini(enum om_msg_type type, struct om_buf *body)
+{
+	if (body->data != NULL && (type == OM_MSG_VPN_UP || type == OM_MSG_LEDGER_SPEC)) {
+		om_secret_wipe(body->data, body->cap);
+	}
+	om_buf_fini(body);
+}
 
 void
 om_jr_relay_free(void *relay)
@@ -19,7 +30,7 @@ om_jr_relay_free(void *relay)
 	struct om_jr_relay *r = relay;
 
 	if (r != NULL) {
-		om_buf_fini(&r->body);
+		body_fini(r->type, &r->body);
 		free(r);
 	}
 }
@@ -30,7 +41,7 @@ om_jr_relayed_free(void *relayed)
 	struct om_jr_relayed *r = relayed;
 
 	if (r != NULL) {
-		om_buf_fini(&r->body);
+		body_fini(r->type, &r->body);
 		free(r);
 	}
 }
