@@ -345,6 +345,8 @@ rogue_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 					   .rx_bytes = m->rx_bytes,
 					   .handshake_age_ms = -1 };
 	enum om_health_verdict verdict;
+	char text[OM_WHY_MAX];
+	int64_t limit_ms;
 
 	if (w == NULL || !w->is_armed) {
 		return OM_OK;
@@ -357,10 +359,16 @@ rogue_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 		    om_wall_now().ns / OM_NS_PER_MS - (int64_t)m->handshake_ms;
 	}
 	verdict = om_health_feed(&w->health, om_now(om_service_cx(sv)), &sample);
+	limit_ms = verdict == OM_HEALTH_NO_REPLY ? w->health.limits.no_reply_ms
+						 : w->health.limits.handshake_retry_ms;
 	if (verdict != OM_HEALTH_OK) {
 		watch_kill(w);
-		watch_tell(sv, w, "failed", "tunnel_lost", om_health_name(verdict),
-			   (struct om_pairs){ NULL, 0 });
+		(void)snprintf(text, sizeof(text), "%s for %lld s (%s)",
+			       verdict == OM_HEALTH_NO_REPLY
+				   ? "nothing came back through the tunnel"
+				   : "the tunnel's session is too old, and there was no new one",
+			       (long long)(limit_ms / 1000), om_health_name(verdict));
+		watch_tell(sv, w, "failed", "tunnel_lost", text, (struct om_pairs){ NULL, 0 });
 	}
 	return OM_OK;
 }

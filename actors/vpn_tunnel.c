@@ -19,6 +19,7 @@
 #include "base/secret.h"
 
 enum vpn_call { CALL_RESERVE, CALL_UP, CALL_ATTACH, CALL_STATS, CALL_DOWN };
+static const char *const call_names[] = { "reserve", "up", "attach", "stats", "down" };
 
 /* One call on the offload pool.  The tunnel cannot go while `busy`. */
 struct vpn_work {
@@ -30,6 +31,7 @@ struct vpn_work {
 	uint64_t rate_kbit;
 	struct om_jobnet *net;
 	struct om_jobnet_stats stats;
+	int64_t took_ns;
 	struct om_why why;
 };
 
@@ -67,9 +69,8 @@ tunnel_forget(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tu
 /* --- calls on the offload pool ------------------------------------------------------------------- */
 
 static enum om_err
-work_run(void *arg)
+work_do(struct vpn_work *w)
 {
-	struct vpn_work *w = arg;
 	struct om_jobnet_spec spec = {
 		.job = &w->job, .wg = &w->wg, .reserved = w->net, .rate_kbit = w->rate_kbit
 	};
@@ -92,6 +93,17 @@ work_run(void *arg)
 	}
 	}
 	return OM_ERR_INTERNAL;
+}
+
+static enum om_err
+work_run(void *arg)
+{
+	struct vpn_work *w = arg;
+	struct om_mono from = om_mono_now();
+	enum om_err err = work_do(w);
+
+	w->took_ns = om_mono_now().ns - from.ns;
+	return err;
 }
 
 static void
@@ -277,6 +289,8 @@ on_call_done(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tun
 {
 	t->busy = false;
 	t->net = w->net;
+	om_debug("vpn.step", "%s: %s took %lld us", t->job.text, call_names[w->call],
+		 (long long)(w->took_ns / 1000));
 	if (result != OM_OK && w->call != CALL_DOWN) {
 		tunnel_failed(t, result, &w->why);
 	}

@@ -13,7 +13,8 @@
  * It is a subreaper and buries at once: libvirt lets qemu become an orphan and then polls until its
  * pid is gone.  Below a PID 1 that buries slowly every destroy takes up to 2 s instead of 0.2 s.
  *
- * What an earlier life in DIR left behind (kill -9 of this program) is killed at the start.
+ * A libvirtd that dies is started again, and the VMs go on.  What an earlier life in DIR left behind
+ * (kill -9 of this program) is killed at the start.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -38,12 +39,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LIBVIRTD         "/usr/sbin/libvirtd"
-#define SYSTEM_SOCKET    "/run/libvirt/libvirt-sock"
-#define READY_TIMEOUT_MS 30000
-#define READY_STEP_MS    20
-#define STOP_TIMEOUT_MS  5000
-#define DIR_MAX          80 /* DIR/run/libvirt-sock has to fit into a sockaddr_un */
+#define LIBVIRTD          "/usr/sbin/libvirtd"
+#define SYSTEM_SOCKET     "/run/libvirt/libvirt-sock"
+#define READY_TIMEOUT_MS  30000
+#define READY_STEP_MS     20
+#define STOP_TIMEOUT_MS   5000
+#define RESTARTS_MAX      10 /* of libvirtd, in the window */
+#define RESTART_WINDOW_MS 60000
+#define DIR_MAX           80 /* DIR/run/libvirt-sock has to fit into a sockaddr_un */
 
 static const struct {
 	const char *name; /* below DIR */
@@ -313,9 +316,31 @@ start_libvirtd(const char *dir)
 
 /* --- life ---------------------------------------------------------------------------------------- */
 
+/*
+ * libvirtd has ended by itself.  As a service manager would: another one, which finds the VMs of the
+ * last by its state files; not again and again.
+ */
+static bool
+restart_libvirtd(const char *dir, pid_t *libvirtd)
+{
+	static int64_t first_at;
+	static unsigned count;
+
+	if (count == 0 || now_ms() - first_at > RESTART_WINDOW_MS) {
+		first_at = now_ms();
+		count = 0;
+	}
+	if (++count > RESTARTS_MAX) {
+		return false;
+	}
+	fprintf(stderr, "private-libvirtd: libvirtd ended, see %s/log; starting another\n", dir);
+	*libvirtd = start_libvirtd(dir);
+	return *libvirtd > 0;
+}
+
 /* Waits for the end: a signal, the parent's end, libvirtd's end.  Buries meanwhile. */
 static bool
-serve(const char *dir, pid_t libvirtd, int signal_fd, int parent_fd)
+serve(const char *dir, pid_t *libvirtd, int signal_fd, int parent_fd)
 {
 	char socket_path[DIR_MAX + 64];
 	int64_t until = now_ms() + READY_TIMEOUT_MS;
@@ -337,7 +362,7 @@ serve(const char *dir, pid_t libvirtd, int signal_fd, int parent_fd)
 			}
 		}
 		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
-			if (pid == libvirtd) {
+			if (pid == *libvirtd && (!is_ready || !restart_libvirtd(dir, libvirtd))) {
 				fprintf(stderr, "private-libvirtd: libvirtd ended, see %s/log\n",
 					dir);
 				return false;
@@ -418,7 +443,7 @@ main(int argc, char **argv)
 	if (libvirtd < 0) {
 		die("fork");
 	}
-	ok = serve(dir, libvirtd, signal_fd, parent_fd);
+	ok = serve(dir, &libvirtd, signal_fd, parent_fd);
 	stop_all(dir, libvirtd);
 	if (remove_dir) {
 		(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);

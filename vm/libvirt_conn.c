@@ -440,11 +440,15 @@ libvirt_conn_close(struct libvirt_conn *lv)
 }
 
 virConnectPtr
-libvirt_conn_get(struct libvirt_conn *lv)
+libvirt_conn_get(struct libvirt_conn *lv, int64_t patience_ms)
 {
+	int64_t until = om_mono_now().ns + patience_ms * OM_NS_PER_MS;
 	virConnectPtr conn;
 
 	pthread_mutex_lock(&lv->lock);
+	while (lv->conn == NULL && !lv->is_closing && om_mono_now().ns < until) {
+		conn_wait(lv, CONN_RETRY_MIN_MS); /* conn_keep is at it */
+	}
 	conn = lv->conn;
 	if (conn != NULL) {
 		virConnectRef(conn);

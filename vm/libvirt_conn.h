@@ -15,8 +15,11 @@ enum om_err libvirt_conn_open(const struct om_vm_config *config, struct libvirt_
 /* Blocks.  No callback runs after it.  NULL is fine. */
 void libvirt_conn_close(struct libvirt_conn *lv);
 
-/* Any thread.  Gives a counted reference (virConnectClose), NULL while the connection is lost. */
-virConnectPtr libvirt_conn_get(struct libvirt_conn *lv);
+/*
+ * Any thread.  Gives a counted reference (virConnectClose), NULL while the connection is lost.  With
+ * patience_ms > 0 it blocks, at most so long, until it is there again.
+ */
+virConnectPtr libvirt_conn_get(struct libvirt_conn *lv, int64_t patience_ms);
 
 /* Any thread.  What was found out when the connection was made; does not change. */
 const struct libvirt_host *libvirt_conn_host(const struct libvirt_conn *lv);

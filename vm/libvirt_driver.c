@@ -23,6 +23,7 @@
 #include "vm/libvirt_conn.h"
 
 #define DRIVER_KILL_WAIT_MS 2000 /* qemu is gone 5-10 ms after SIGKILL */
+#define DRIVER_PATIENCE_MS  10000 /* a create waits so long for a libvirtd that was restarted */
 #define DRIVER_TEXT_MAX     150
 #define DRIVER_BURY_STEPS   40
 #define DRIVER_BURY_STEP_NS 500000
@@ -84,7 +85,7 @@ driver_find(struct libvirt_conn *lv, const char *name, virConnectPtr *conn, virD
 	enum om_err err;
 
 	*dom = NULL;
-	*conn = libvirt_conn_get(lv);
+	*conn = libvirt_conn_get(lv, 0);
 	if (*conn == NULL) {
 		return om_why_set(why, OM_ERR_VM, "no connection to libvirtd");
 	}
@@ -167,7 +168,7 @@ driver_create(void *state, const struct om_vm_spec *spec, struct om_vm_handle *o
 	if (err != OM_OK) {
 		return err;
 	}
-	conn = libvirt_conn_get(lv);
+	conn = libvirt_conn_get(lv, DRIVER_PATIENCE_MS);
 	if (conn == NULL) {
 		return om_why_set(why, OM_ERR_VM, "no connection to libvirtd");
 	}
@@ -301,7 +302,7 @@ driver_destroy(void *state, const char *name, struct om_why *why)
 static enum om_err
 driver_list(void *state, char ***names, size_t *count, struct om_why *why)
 {
-	virConnectPtr conn = libvirt_conn_get(state);
+	virConnectPtr conn = libvirt_conn_get(state, 0);
 	virDomainPtr *doms = NULL;
 	enum om_err err = OM_OK;
 	size_t n = 0;

@@ -223,7 +223,7 @@ class RedTeam(unittest.TestCase):
         cls.requester = tunnel_rig.Requester()
         cls.www = tempfile.mkdtemp(prefix="omerta-www.")
         cls.requester.serve(cls.www)
-        cls.carrier = f"vreq{os.getpid() % 100000}"
+        cls.carrier = cls.requester.veth
         cls.quiet_carrier()
         cls.daemon = rig.Daemon(f"[jobs]\nmax_jobs = {AT_ONCE + 1}\nlend_cores = {AT_ONCE + 1}\n"
                                 "[network]\nallow_endpoints = 10.250.0.0/16\n"

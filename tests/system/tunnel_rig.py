@@ -6,8 +6,9 @@
 Plain tools on purpose: the two ends of the tunnel must not share a mistake of ours.  Needs root,
 iproute2, wireguard-tools.  Everything goes with close(), or with the next sweep after a kill.
 """
-import http.server
+import itertools
 import os
+import random
 import re
 import signal
 import subprocess
@@ -16,6 +17,18 @@ import time
 
 PEER = "10.99.0.1"   # the requester, inside the tunnel
 GUEST = "10.99.0.2"  # the job, inside the tunnel
+
+
+def links_of(daemon):
+    """The links in the host's namespace that this daemon's jobs made (net/jobnet_env.c: the name)."""
+    h = 2166136261
+    for byte in f"{daemon.dir}/state".encode():
+        h = ((h ^ byte) * 16777619) & 0xffffffff
+    tag = f"{(h >> 16 ^ h) & 0xffff:04x}"
+    return [line for line in sh("ip", "-o", "link").splitlines() if re.search(f": om[a-z]{tag}", line)]
+
+
+counter = itertools.count(1)
 
 
 def sh(*cmd, **more):
@@ -28,9 +41,9 @@ def keypair():
 
 
 def sweep():
-    """What a killed test left: namespaces named omtest-<pid> whose process is gone."""
+    """What a killed test left: namespaces named omtest-<pid>-<n> whose process is gone."""
     for line in sh("ip", "netns", "list").splitlines():
-        found = re.match(r"(omtest-(\d+))", line)
+        found = re.match(r"(omtest-(\d+)-\d+)", line)
         if found and not os.path.exists(f"/proc/{found[2]}"):
             for pid in sh("ip", "netns", "pids", found[1]).split():
                 os.kill(int(pid), signal.SIGKILL)
@@ -38,30 +51,47 @@ def sweep():
 
 
 class Requester:
-    def __init__(self, number=1):
+    def __init__(self, number=None):
         sweep()
-        self.ns = f"omtest-{os.getpid()}"
-        self.wg = f"wgreq{os.getpid() % 100000}"
+        number = number or self.free_number()
+        count = next(counter)
+        self.ns = f"omtest-{os.getpid()}-{count}"
+        self.wg = f"wgr{os.getpid() % 1000000}n{count}"
+        self.veth = f"vreq{os.getpid() % 1000000}n{count}"
+        self.number = number
         self.outer = f"10.250.{number}.2"
         self.host = f"10.250.{number}.1"
         self.private, self.public = keypair()
         self.job_private, self.job_public = keypair()
         self.children = []
-        veth = f"vreq{os.getpid() % 100000}"
         sh("ip", "netns", "add", self.ns)
-        sh("ip", "link", "add", veth, "type", "veth", "peer", "name", "up0", "netns", self.ns)
-        sh("ip", "addr", "add", f"{self.host}/30", "dev", veth)
-        sh("ip", "link", "set", veth, "up")
+        sh("ip", "link", "add", self.veth, "type", "veth", "peer", "name", "up0", "netns", self.ns)
+        sh("ip", "addr", "add", f"{self.host}/30", "dev", self.veth)
+        sh("ip", "link", "set", self.veth, "up")
         self.inside("ip", "addr", "add", f"{self.outer}/30", "dev", "up0")
         self.inside("ip", "link", "set", "up0", "up")
         self.inside("ip", "link", "set", "lo", "up")
         os.makedirs("/var/run/wireguard", exist_ok=True)
+        self.forget_socket()
         self.spawn("wireguard-go", "-f", self.wg, env=dict(os.environ, LOG_LEVEL="error"))
         self.until(lambda: os.path.exists(f"/var/run/wireguard/{self.wg}.sock"))
         sh("wg", "set", self.wg, "private-key", "/dev/stdin", "listen-port", "51820", "peer",
            self.job_public, "allowed-ips", f"{GUEST}/32", input=self.private)
         self.inside("ip", "addr", "add", f"{PEER}/24", "dev", self.wg)
         self.inside("ip", "link", "set", self.wg, "mtu", "1420", "up")
+
+    @staticmethod
+    def free_number():
+        """Several tests may run on one machine."""
+        taken = sh("ip", "-o", "-4", "addr")
+        return random.choice([n for n in range(3, 250) if f"10.250.{n}." not in taken])
+
+    def forget_socket(self):
+        """One that was killed leaves its control socket."""
+        try:
+            os.unlink(f"/var/run/wireguard/{self.wg}.sock")
+        except FileNotFoundError:
+            pass
 
     def inside(self, *cmd):
         return sh("ip", "netns", "exec", self.ns, *cmd)
@@ -114,6 +144,8 @@ class Requester:
                 pass
         for p in self.children:
             p.wait()
+        self.forget_socket()
+        sh("ip", "link", "del", self.veth)  # at once; the namespace goes when the kernel has time
         sh("ip", "netns", "del", self.ns)
 
 
