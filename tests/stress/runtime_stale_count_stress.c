@@ -33,8 +33,9 @@ on_token(struct om_ctx *cx, void *state, const struct om_msg *msg)
 }
 
 static const struct om_handler handlers[] = { { 1, on_token } };
+/* A message that is being handled still has its slot: twice the tokens is never full. */
 static const struct om_actor_def def = {
-	.name = "hop", .handlers = handlers, .handler_count = 1, .mailbox_slots = TOKENS
+	.name = "hop", .handlers = handlers, .handler_count = 1, .mailbox_slots = 2 * TOKENS
 };
 
 int
