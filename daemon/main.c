@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "actors/filter_rules.h"
 #include "base/log.h"
@@ -271,6 +273,16 @@ verb_doctor(struct cli *cli)
 	return code;
 }
 
+/* Other people's keys are in this memory and in wireguard-go's, which inherits the limit. */
+static void
+no_core_dumps(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)prctl(PR_SET_DUMPABLE, 0); /* for a core_pattern that is a pipe */
+}
+
 static int
 verb_start(struct cli *cli)
 {
@@ -288,6 +300,7 @@ verb_start(struct cli *cli)
 	s = om_config_settings(config);
 	om_log_init((enum om_log_level)s->daemon_log_level,
 		    s->daemon_log_format == OM_CONF_LOG_JSON);
+	no_core_dumps();
 	code = om_daemon_run(config, &cli->sources);
 	om_config_free(config);
 	return code;

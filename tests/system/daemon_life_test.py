@@ -4,6 +4,7 @@
 import glob
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -48,6 +49,16 @@ class Process(unittest.TestCase):
         self.assertEqual(d.left(), [])
         self.assertEqual(glob.glob(f"{d.dir}/run/*.sock"), [])
         self.assertFalse(os.path.exists(f"{d.dir}/run/omertad.pid"))
+
+    def test_a_crash_writes_no_memory_to_disk(self):
+        # Other people's private keys are in it.
+        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_CORE, (soft, hard))
+        d = self.daemon().start()
+        with open(f"/proc/{d.process.pid}/limits") as f:
+            cores = [line.split()[4:6] for line in f if line.startswith("Max core file size")]
+        self.assertEqual(cores, [["0", "0"]])
 
     def test_second_daemon_on_the_same_state_is_refused(self):
         d = self.daemon().start()
