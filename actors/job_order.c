@@ -490,6 +490,40 @@ om_job_order_release(struct om_job_order *o, struct om_str id, struct om_wall no
 	return err;
 }
 
+enum om_err
+om_job_order_move(struct om_job_order *o, struct om_str id, enum om_job_level level, bool first)
+{
+	struct job *job = job_find(o, id);
+	enum where where;
+	enum om_err err;
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	if (job->where == RUNNING) {
+		return OM_ERR_STATE;
+	}
+	where = (enum where)job->where;
+	place_leave(o, job);
+	job->level = (uint8_t)level;
+	job->passed = 0;
+	err = place_enter(o, job, where, first);
+	OM_ASSERT(err == OM_OK); /* a heap that it has just left has room for it */
+	return err;
+}
+
+enum om_err
+om_job_order_level(const struct om_job_order *o, struct om_str id, enum om_job_level *level)
+{
+	const struct job *job = job_find(o, id);
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	*level = (enum om_job_level)job->level;
+	return OM_OK;
+}
+
 void
 om_job_order_pause(struct om_job_order *o, struct om_str reason)
 {

@@ -99,6 +99,16 @@ enum om_err om_job_order_hold(struct om_job_order *o, struct om_str id) OM_MUST_
 enum om_err om_job_order_release(struct om_job_order *o, struct om_str id,
 				 struct om_wall now) OM_MUST_CHECK;
 
+/*
+ * Puts a waiting job first or last in a level's line; one that is held or delayed takes the level
+ * alone.  NOT_FOUND, STATE: it runs.
+ */
+enum om_err om_job_order_move(struct om_job_order *o, struct om_str id, enum om_job_level level,
+			      bool first) OM_MUST_CHECK;
+/* The level of a job that is here.  NOT_FOUND. */
+enum om_err om_job_order_level(const struct om_job_order *o, struct om_str id,
+			       enum om_job_level *level) OM_MUST_CHECK;
+
 /* Pause gates starts only.  reason is copied, cut at OM_ORDER_TEXT_MAX. */
 void om_job_order_pause(struct om_job_order *o, struct om_str reason);
 void om_job_order_resume(struct om_job_order *o);

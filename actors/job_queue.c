@@ -8,60 +8,25 @@
  *    refused (failed) or that was cancelled while the executor refused it (cancelled): nobody else
  *    would.
  */
-#include "actors/job_queue.h"
+#include "actors/job_queue_impl.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 
-#include "actors/job_order.h"
 #include "actors/names.h"
-#include "base/assert.h"
-#include "base/id.h"
 #include "base/log.h"
 #include "store/job_state.h"
 
-#define JOB_QUEUE_MAGIC   0x6a6f6271u
 #define QUEUE_MAX_DEFAULT UINT64_C(1000000)
 #define START_TIMEOUT_MS  10000 /* the executor only takes the job, it does not boot yet */
 #define CANCEL_TIMEOUT_MS 10000
-#define LEDGER_TIMEOUT_MS 30000
 #define RETRY_MS          1000 /* after the executor refused */
 #define DUE_MAX_MS        (UINT64_C(3600) * 1000) /* wall clocks are set: look again */
 
-enum { TIMER_DUE = 1, TIMER_RETRY };
-
-/* A question on its way, so that what it needs is freed also when the service stops first. */
-struct ask {
-	LIST_ENTRY(ask) link;
-	struct om_job_id job;
-	struct om_bus_request rq;
-};
-
-struct job_queue {
-	uint32_t magic;
-	struct om_wall (*wall)(void);
-	struct om_job_order *order;
-	LIST_HEAD(, ask) asks;
-	uint64_t due_timer;
-	int64_t due_ns; /* what due_timer waits for; 0: nothing */
-	uint64_t retry_timer; /* not 0: the executor refused, no starts until it fires */
-};
-
-static struct job_queue *
-jobq_of(void *state)
+struct jobq_ask *
+jobq_ask_new(struct job_queue *q, struct om_str job)
 {
-	struct job_queue *q = state;
-
-	OM_ASSERT(q->magic == JOB_QUEUE_MAGIC);
-	return q;
-}
-
-static struct ask *
-ask_new(struct job_queue *q, struct om_str job)
-{
-	struct ask *ask = calloc(1, sizeof(*ask));
+	struct jobq_ask *ask = calloc(1, sizeof(*ask));
 
 	if (ask != NULL && om_str_copy(job, ask->job.text, sizeof(ask->job.text)) != OM_OK) {
 		free(ask);
@@ -73,8 +38,8 @@ ask_new(struct job_queue *q, struct om_str job)
 	return ask;
 }
 
-static void
-ask_free(struct ask *ask)
+void
+jobq_ask_free(struct jobq_ask *ask)
 {
 	if (ask != NULL) {
 		LIST_REMOVE(ask, link);
@@ -82,15 +47,7 @@ ask_free(struct ask *ask)
 	}
 }
 
-static struct ask *
-ask_of(uint64_t cookie)
-{
-	return (struct ask *)(uintptr_t)cookie;
-}
-
 /* --- starting --------------------------------------------------------------------------------- */
-
-static void jobq_run(struct om_service *sv, struct job_queue *q);
 
 static void
 jobq_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -111,7 +68,7 @@ jobq_record_end(struct om_service *sv, struct om_str job, enum om_job_state to, 
 
 	OM_SET(&move, ledger_move, reason, om_str_of(reason));
 	OM_SET(&move, ledger_move, text, om_str_of(text));
-	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &move, NULL, LEDGER_TIMEOUT_MS,
+	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &move, NULL, JOBQ_LEDGER_MS,
 			     jobq_on_moved, 0);
 	if (err != OM_OK) {
 		om_warn("queue.ledger", "job %.*s: its end could not be recorded: %s",
@@ -156,13 +113,13 @@ static void
 jobq_on_started(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct job_queue *q = jobq_of(state);
-	struct ask *ask = ask_of(answer->cookie);
+	struct jobq_ask *ask = jobq_ask_of(answer->cookie);
 
 	/* EXISTS: an earlier start whose answer came too late; the executor has the job. */
 	if (answer->err != OM_OK && answer->err != OM_ERR_EXISTS) {
 		jobq_refused(sv, q, om_str_of(ask->job.text), answer->err, answer->text);
 	}
-	ask_free(ask);
+	jobq_ask_free(ask);
 	jobq_run(sv, q);
 }
 
@@ -172,7 +129,7 @@ jobq_start_one(struct om_service *sv, struct job_queue *q, const struct om_order
 	struct om_exec_start start = { .job = job->id,
 				       .cores = job->cores,
 				       .mem_mib = job->mem_mib };
-	struct ask *ask = ask_new(q, job->id);
+	struct jobq_ask *ask = jobq_ask_new(q, job->id);
 	enum om_err err;
 
 	if (ask == NULL) {
@@ -181,7 +138,7 @@ jobq_start_one(struct om_service *sv, struct job_queue *q, const struct om_order
 	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_START, &start, NULL, START_TIMEOUT_MS,
 			     jobq_on_started, (uintptr_t)ask);
 	if (err != OM_OK) {
-		ask_free(ask);
+		jobq_ask_free(ask);
 	}
 	return err;
 }
@@ -214,12 +171,12 @@ jobq_arm_due(struct om_service *sv, struct job_queue *q)
 }
 
 /* Starts what may start.  After every change. */
-static void
+void
 jobq_run(struct om_service *sv, struct job_queue *q)
 {
 	struct om_order_job job;
 
-	while (q->retry_timer == 0 && om_job_order_pick(q->order, q->wall(), &job)) {
+	while (q->retry_timer == 0 && !q->gated && om_job_order_pick(q->order, q->wall(), &job)) {
 		struct om_job_id id; /* a copy: a refused job may be freed */
 		enum om_err err = om_str_copy(job.id, id.text, sizeof(id.text));
 
@@ -233,6 +190,51 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 }
 
 /* --- jobs in and out -------------------------------------------------------------------------- */
+
+/*
+ * The next attempt of a job whose last one is not known here to have ended: exec.done and the
+ * provider's word come from two services, in any order.  It is added when exec.done is there.
+ */
+static enum om_err
+again_keep(struct job_queue *q, const struct om_order_job *job)
+{
+	struct jobq_again *again = calloc(1, sizeof(*again));
+
+	if (again == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	if (om_str_copy(job->id, again->id.text, sizeof(again->id.text)) != OM_OK) {
+		free(again);
+		return OM_ERR_INVALID;
+	}
+	again->job = *job;
+	again->job.id = om_str_of(again->id.text);
+	LIST_INSERT_HEAD(&q->agains, again, link);
+	return OM_OK;
+}
+
+static void
+again_add(struct om_service *sv, struct job_queue *q, struct om_str id)
+{
+	struct jobq_again *again;
+	struct om_why why = { "" };
+	uint64_t ahead;
+
+	LIST_FOREACH(again, &q->agains, link)
+	{
+		if (om_str_eq(again->job.id, id)) {
+			break;
+		}
+	}
+	if (again == NULL) {
+		return;
+	}
+	LIST_REMOVE(again, link);
+	if (om_job_order_add(q->order, &again->job, q->wall(), &ahead, &why) != OM_OK) {
+		jobq_record_end(sv, again->job.id, OM_JOB_REJECTED, "queue", why.text);
+	}
+	free(again);
+}
 
 static enum om_err
 jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
@@ -256,6 +258,9 @@ jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
 					    "the level or time is not valid");
 	}
 	err = om_job_order_add(q->order, &job, q->wall(), &added.ahead, &why);
+	if (err == OM_ERR_EXISTS && m->again) {
+		err = again_keep(q, &job);
+	}
 	if (err != OM_OK) {
 		return om_service_reply_err(sv, in, err, "%s", why.text);
 	}
@@ -268,7 +273,7 @@ static void
 jobq_on_exec_cancelled(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct om_queue_cancelled done = { .was_running = true };
-	struct ask *ask = ask_of(answer->cookie);
+	struct jobq_ask *ask = jobq_ask_of(answer->cookie);
 
 	(void)state;
 	/* NOT_FOUND: it has just ended, or was refused and is ended here.  Its last state tells. */
@@ -277,14 +282,14 @@ jobq_on_exec_cancelled(struct om_service *sv, void *state, const struct om_bus_a
 	} else {
 		om_service_reply_err_to(sv, &ask->rq, answer->err, answer->text);
 	}
-	ask_free(ask);
+	jobq_ask_free(ask);
 }
 
 static enum om_err
 jobq_cancel_running(struct om_service *sv, struct job_queue *q, const struct om_in *in)
 {
 	const struct om_queue_cancel *m = in->body;
-	struct ask *ask = ask_new(q, m->job);
+	struct jobq_ask *ask = jobq_ask_new(q, m->job);
 	enum om_err err;
 
 	if (ask == NULL) {
@@ -293,7 +298,7 @@ jobq_cancel_running(struct om_service *sv, struct job_queue *q, const struct om_
 	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, m, NULL, CANCEL_TIMEOUT_MS,
 			     jobq_on_exec_cancelled, (uintptr_t)ask);
 	if (err != OM_OK) {
-		ask_free(ask);
+		jobq_ask_free(ask);
 		return err;
 	}
 	ask->rq = om_service_later(sv, in);
@@ -346,120 +351,9 @@ jobq_on_done(struct om_service *sv, void *state, const struct om_in *in)
 		om_warn("queue.late_end", "job %.*s ended after its start had timed out",
 			OM_STR_ARG(m->job));
 	}
+	again_add(sv, q, m->job);
 	jobq_run(sv, q);
 	return OM_OK;
-}
-
-/* --- the operator's verbs --------------------------------------------------------------------- */
-
-static enum om_err
-jobq_on_hold(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct job_queue *q = jobq_of(state);
-	const struct om_job_ref *m = in->body;
-	enum om_err err = om_job_order_hold(q->order, m->job);
-
-	jobq_run(sv, q);
-	return err == OM_OK ? om_service_reply_ok(sv, in) : err;
-}
-
-static enum om_err
-jobq_on_release(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct job_queue *q = jobq_of(state);
-	const struct om_job_ref *m = in->body;
-	enum om_err err = om_job_order_release(q->order, m->job, q->wall());
-
-	jobq_run(sv, q);
-	return err == OM_OK ? om_service_reply_ok(sv, in) : err;
-}
-
-static enum om_err
-jobq_on_pause(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct job_queue *q = jobq_of(state);
-	const struct om_reason *m = in->body;
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	om_job_order_pause(q->order, m->reason);
-	om_info("queue.paused", "%.*s", OM_STR_ARG(m->reason));
-	return om_service_reply_ok(sv, in);
-}
-
-static enum om_err
-jobq_on_resume(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct job_queue *q = jobq_of(state);
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	om_job_order_resume(q->order);
-	om_info("queue.resumed", "starts are allowed");
-	jobq_run(sv, q);
-	return om_service_reply_ok(sv, in);
-}
-
-static enum om_err
-jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct job_queue *q = jobq_of(state);
-	const struct om_queue_limits *m = in->body;
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	if (om_job_order_set_max_jobs(q->order, m->max_jobs) != OM_OK) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID, "max_jobs is at least 1");
-	}
-	om_info("queue.limits", "at most %" PRIu64 " jobs at a time", m->max_jobs);
-	jobq_run(sv, q);
-	return om_service_reply_ok(sv, in);
-}
-
-static enum om_err
-jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct job_queue *q = jobq_of(state);
-	const struct om_order_limits *limits = om_job_order_limits(q->order);
-	char text[OM_LEVELS][OM_ORDER_TEXT_MAX];
-	struct om_str reasons[OM_LEVELS];
-	struct om_queue_stats out = { 0 };
-	struct om_order_stats s;
-	size_t n = 0;
-
-	om_job_order_stats(q->order, &s);
-	for (unsigned level = 0; level < OM_LEVELS; level++) {
-		if (om_job_order_waiting(q->order, (enum om_job_level)level, text[n],
-					 sizeof(text[n]))) {
-			reasons[n] = om_str_of(text[n]);
-			n++;
-		}
-	}
-	out.queued = s.queued;
-	out.held = s.held;
-	out.running = s.running;
-	out.max_jobs = limits->max_jobs;
-	out.paused = om_job_order_paused(q->order);
-	out.total_queued = s.total_queued;
-	out.total_completed = s.total_completed;
-	out.total_failed = s.total_failed;
-	out.total_cancelled = s.total_cancelled;
-	out.success_rate = s.success_rate;
-	OM_SET(&out, queue_stats, cores_used, s.cores_used);
-	OM_SET(&out, queue_stats, cores_total, limits->cores_total);
-	OM_SET(&out, queue_stats, mem_mib_used, s.mem_mib_used);
-	OM_SET(&out, queue_stats, mem_mib_total, limits->mem_mib_total);
-	if (in->caller->role != OM_ROLE_REQUESTER) { /* they name jobs of others */
-		OM_SET(&out, queue_stats, waiting_reasons, ((struct om_strs){ reasons, n }));
-	}
-	if (out.paused) {
-		OM_SET(&out, queue_stats, pause_reason,
-		       om_str_of(om_job_order_pause_reason(q->order)));
-	}
-	return om_service_reply(sv, in, OM_MSG_QUEUE_STATE, &out);
 }
 
 /* --- the actor -------------------------------------------------------------------------------- */
@@ -475,6 +369,8 @@ jobq_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	}
 	if (fired->cookie == TIMER_RETRY) {
 		q->retry_timer = 0;
+	} else if (fired->cookie == TIMER_GATE) {
+		jobq_gate(sv, q);
 	} else {
 		q->due_timer = 0;
 		q->due_ns = 0;
@@ -496,11 +392,17 @@ jobq_start(struct om_service *sv, void *state, const void *arg)
 		.age_ms = conf->age_ms,
 	};
 
-	(void)sv;
+	enum om_err err;
+
 	q->magic = JOB_QUEUE_MAGIC;
 	q->wall = conf->wall != NULL ? conf->wall : om_wall_now;
 	LIST_INIT(&q->asks);
-	return om_job_order_new(&limits, &q->order);
+	LIST_INIT(&q->agains);
+	err = om_job_order_new(&limits, &q->order);
+	if (err == OM_OK) {
+		jobq_gate(sv, q);
+	}
+	return err;
 }
 
 static void
@@ -510,10 +412,16 @@ jobq_stop(struct om_service *sv, void *state, enum om_err why)
 
 	(void)why;
 	while (!LIST_EMPTY(&q->asks)) {
-		struct ask *ask = LIST_FIRST(&q->asks);
+		struct jobq_ask *ask = LIST_FIRST(&q->asks);
 
 		om_service_reply_err_to(sv, &ask->rq, OM_ERR_SHUTDOWN, "the queue has stopped");
-		ask_free(ask);
+		jobq_ask_free(ask);
+	}
+	while (!LIST_EMPTY(&q->agains)) {
+		struct jobq_again *again = LIST_FIRST(&q->agains);
+
+		LIST_REMOVE(again, link);
+		free(again);
 	}
 	om_job_order_free(q->order);
 }
@@ -523,7 +431,7 @@ static const struct om_service_handler jobq_handlers[] = {
 	{ OM_MSG_QUEUE_CANCEL, jobq_on_cancel },   { OM_MSG_QUEUE_HOLD, jobq_on_hold },
 	{ OM_MSG_QUEUE_RELEASE, jobq_on_release }, { OM_MSG_QUEUE_PAUSE, jobq_on_pause },
 	{ OM_MSG_QUEUE_RESUME, jobq_on_resume },   { OM_MSG_QUEUE_LIMITS, jobq_on_limits },
-	{ OM_MSG_QUEUE_STATS, jobq_on_stats },
+	{ OM_MSG_QUEUE_STATS, jobq_on_stats },     { OM_MSG_QUEUE_MOVE, jobq_on_move },
 };
 
 const struct om_service_def om_job_queue_service = {

@@ -113,6 +113,7 @@ unsent_try(struct om_service *sv, struct ledger *l, const struct ledger_unsent *
 	struct om_job_event event;
 	struct om_job_row row;
 	enum om_err err;
+	bool again;
 
 	err = om_store_job_get(l->store, &u->id, &row);
 	if (err == OM_ERR_NOT_FOUND) {
@@ -121,8 +122,10 @@ unsent_try(struct om_service *sv, struct ledger *l, const struct ledger_unsent *
 	if (err != OM_OK) {
 		return false;
 	}
-	row.state = u->to; /* what is told, also when it has moved on since */
-	if (!ledger_event_fill(l, &row, u->from, u->at, &event)) {
+	/* What is told is what was, also when it has moved on since: then its end was not the last. */
+	again = om_job_is_final(u->to) && row.state != u->to;
+	row.state = u->to;
+	if (!ledger_event_fill(l, &row, u->from, u->at, again, &event)) {
 		return false;
 	}
 	err = om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &event);
@@ -479,6 +482,9 @@ static const struct om_service_handler ledger_handlers[] = {
 	{ OM_MSG_LEDGER_SUBMIT, ledger_on_submit },
 	{ OM_MSG_LEDGER_MOVE, ledger_on_move },
 	{ OM_MSG_LEDGER_OUTPUT, ledger_on_output },
+	{ OM_MSG_LEDGER_PLACE, ledger_on_place },
+	{ OM_MSG_LEDGER_AFTER, ledger_on_after },
+	{ OM_MSG_JOB_PURGE, ledger_on_purge },
 	{ OM_MSG_LEDGER_SET, ledger_on_set },
 	{ OM_MSG_AUDIT_APPEND, ledger_on_append },
 	{ OM_MSG_JOB_GET, ledger_on_get },

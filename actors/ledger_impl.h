@@ -143,8 +143,33 @@ enum om_err ledger_on_move(struct om_service *sv, void *state, const struct om_i
 enum om_err ledger_on_output(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_set(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_append(struct om_service *sv, void *state, const struct om_in *in);
+/* The job.submit inside a body, in the group's arena.  NULL: it is none. */
+const struct om_job_submit *ledger_spec_decode(struct ledger *l, struct om_bin spec);
+/*
+ * A job's next state with all that belongs to it: evidence, the attempt that follows, its events,
+ * the end of its keys.  row: as it is, then as it becomes.  m may be NULL.
+ */
+enum om_err ledger_move_apply(struct ledger *l, const struct om_job_id *id,
+			      const struct om_job_change *change, const struct om_ledger_move *m,
+			      struct om_job_row *row) OM_MUST_CHECK;
+
+/* ledger_again.c */
+/* The state that follows the row's own, which it came to from `from`; its own: none follows. */
+enum om_job_state ledger_again_plan(const struct om_job_row *row, enum om_job_state from);
+/* Moves it on to that: queued with its back-off, or dead. */
+enum om_err ledger_again(struct ledger *l, struct om_job_row *row, enum om_job_state to,
+			 struct om_wall at) OM_MUST_CHECK;
+/* Takes the private keys out of the body. */
+enum om_err ledger_scrub(struct ledger *l, const struct om_job_id *id) OM_MUST_CHECK;
+/* false: it needs keys that are no longer there. */
+bool ledger_may_run_again(struct ledger *l, const struct om_job_id *id);
 /* Jobs that a crash left in the middle.  In a transaction of its own. */
 enum om_err ledger_recover_lost(struct ledger *l) OM_MUST_CHECK;
+
+/* ledger_place.c */
+enum om_err ledger_on_place(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_after(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err ledger_on_purge(struct om_service *sv, void *state, const struct om_in *in);
 
 /* ledger_read.c */
 enum om_err ledger_on_get(struct om_service *sv, void *state, const struct om_in *in);
@@ -172,9 +197,9 @@ struct om_job_info *ledger_info(struct ledger *l, const struct om_job_row *row);
 /* The same with sizes and names of its output and the evidence. */
 struct om_job_info *ledger_info_full(struct ledger *l, const struct om_job_row *row);
 struct om_str ledger_keep(struct ledger *l, const char *text);
-/* Fills an event from a row.  false: no memory. */
+/* Fills an event from a row; retry: more follows at once.  false: no memory. */
 bool ledger_event_fill(struct ledger *l, const struct om_job_row *row, enum om_job_state from,
-		       struct om_wall at, struct om_job_event *out);
+		       struct om_wall at, bool retry, struct om_job_event *out);
 /* The entry as a message; strings are borrowed from the row, the hash goes to hex. */
 void ledger_audit_entry(const struct om_audit_row *row, char hex[2 * OM_HASH_LEN + 1],
 			struct om_audit_entry *out);

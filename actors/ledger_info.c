@@ -66,6 +66,19 @@ info_result(struct om_job_info *info, const struct om_job_row *row)
 	OM_SET(info, job_info, tx_bytes, r->tx_bytes);
 }
 
+/* Where it stands in the queue, and what keeps it. */
+static void
+info_place(struct om_job_info *info, const struct om_job_row *row)
+{
+	TIME(not_before_ms, row->not_before);
+	if (row->held) {
+		OM_SET(info, job_info, held, true);
+	}
+	if (row->rank != (int64_t)(row->seq << OM_JOB_RANK_SHIFT)) {
+		OM_SET(info, job_info, rank, row->rank);
+	}
+}
+
 struct om_job_info *
 ledger_info(struct ledger *l, const struct om_job_row *row)
 {
@@ -95,8 +108,16 @@ ledger_info(struct ledger *l, const struct om_job_row *row)
 	TIME(running_ms, row->started);
 	TIME(finished_ms, row->finished);
 	TIME(expires_ms, row->expires);
+	if (row->attempts_max > 1) {
+		OM_SET(info, job_info, attempts_max, row->attempts_max);
+	}
+	if (row->after_count > 0) {
+		OM_SET(info, job_info, after_count, row->after_count);
+	}
 	if (om_job_is_final(row->state)) {
 		info_result(info, row);
+	} else {
+		info_place(info, row);
 	}
 	/* One check for all copies: the arena stays full once it is. */
 	return om_arena_alloc(&l->arena, 1) == NULL ? NULL : info;
@@ -184,8 +205,10 @@ ledger_info_full(struct ledger *l, const struct om_job_row *row)
 
 bool
 ledger_event_fill(struct ledger *l, const struct om_job_row *row, enum om_job_state from,
-		  struct om_wall at, struct om_job_event *out)
+		  struct om_wall at, bool retry, struct om_job_event *out)
 {
+	const bool final = om_job_is_final(row->state) && !retry;
+
 	memset(out, 0, sizeof(*out));
 	OM_SET(out, job_event, job, ledger_keep(l, row->id.text));
 	OM_SET(out, job_event, state, om_str_of(om_job_state_text(row->state)));
@@ -201,9 +224,17 @@ ledger_event_fill(struct ledger *l, const struct om_job_row *row, enum om_job_st
 	OM_SET(out, job_event, peer, ledger_keep(l, row->requester.text));
 	OM_SET(out, job_event, level, info_level(row->level));
 	OM_SET(out, job_event, at_ms, ledger_ms(at));
-	if (om_job_is_final(row->state)) {
+	if (retry) {
+		OM_SET(out, job_event, retry, true);
+	}
+	if (final) {
 		OM_SET(out, job_event, final, true);
-		OM_SET(out, job_event, info, ledger_info_full(l, row));
+	}
+	/* An attempt's end: what it used.  Queued again: what the queue needs to know. */
+	if (final || retry ||
+	    (row->state == OM_JOB_QUEUED && from < OM_JOB_STATES && om_job_is_final(from))) {
+		OM_SET(out, job_event, info,
+		       final ? ledger_info_full(l, row) : ledger_info(l, row));
 		if (out->info == NULL) {
 			return false;
 		}

@@ -14,9 +14,8 @@
 
 #define TEXT_MAX 2048
 
-/* The job.submit inside a spec, for what a row wants to know of it.  NULL: it is none. */
-static const struct om_job_submit *
-spec_decode(struct ledger *l, struct om_bin spec)
+const struct om_job_submit *
+ledger_spec_decode(struct ledger *l, struct om_bin spec)
 {
 	struct om_job_submit *submit = om_arena_alloc(&l->arena, sizeof(*submit));
 	struct om_why why;
@@ -29,11 +28,12 @@ spec_decode(struct ledger *l, struct om_bin spec)
 }
 
 static bool
-event_add(struct ledger *l, const struct om_job_row *row, enum om_job_state from, struct om_wall at)
+event_add(struct ledger *l, const struct om_job_row *row, enum om_job_state from, struct om_wall at,
+	  bool retry)
 {
 	struct ledger_event *e = om_arena_alloc(&l->arena, sizeof(*e));
 
-	if (e == NULL || !ledger_event_fill(l, row, from, at, &e->body)) {
+	if (e == NULL || !ledger_event_fill(l, row, from, at, retry, &e->body)) {
 		om_error("ledger.event", "job %s: its %s is not told: out of memory", row->id.text,
 			 om_job_state_text(row->state));
 		return false;
@@ -57,6 +57,26 @@ submit_after(const struct om_ledger_submit *m, const struct om_job_submit *submi
 	for (i = 0; err == OM_OK && i < m->after.n; i++) {
 		err = om_job_id_parse(m->after.v[i].ptr, m->after.v[i].len, &after[i].id);
 		after[i].when = submit->after_any ? OM_AFTER_END : OM_AFTER_SUCCESS;
+	}
+	return err;
+}
+
+/* A requester's job waits for its own jobs alone: another's does not exist for it. */
+static enum om_err
+submit_after_own(struct ledger *l, const struct om_ledger_submit *m, const struct om_job_new *job)
+{
+	struct om_job_row row;
+	enum om_err err = OM_OK;
+
+	if (om_str_is(m->info->level, om_job_level_text(OM_LEVEL_OWNER))) {
+		return OM_OK;
+	}
+	for (size_t i = 0; err == OM_OK && i < job->after_count; i++) {
+		err = om_store_job_get(l->store, &job->after[i].id, &row);
+		if (err == OM_OK && !om_str_is(job->requester, row.requester.text)) {
+			err = om_why_set(&l->store->why, OM_ERR_NOT_FOUND, "there is no job %s",
+					 row.id.text);
+		}
 	}
 	return err;
 }
@@ -136,14 +156,12 @@ submit_put(struct ledger *l, const struct om_job_new *given, const struct om_led
 	return err;
 }
 
-static enum om_err move_scrub(struct ledger *l, const struct om_job_id *id);
-
 enum om_err
 ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct ledger *l = ledger_of(state);
 	const struct om_ledger_submit *m = in->body;
-	const struct om_job_submit *submit = spec_decode(l, m->spec);
+	const struct om_job_submit *submit = ledger_spec_decode(l, m->spec);
 	struct om_job_after after[OM_JOB_AFTER_MAX];
 	struct om_job_new job = { .after = after, .after_count = m->after.n };
 	struct om_ledger_stored *stored;
@@ -156,6 +174,10 @@ ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 		return om_service_reply_err(sv, in, OM_ERR_INVALID, "the job's row is not valid");
 	}
 	err = ledger_begin(l);
+	if (err == OM_OK && job.after_count > 0 &&
+	    om_store_job_get(l->store, &job.id, &row) == OM_ERR_NOT_FOUND) {
+		err = submit_after_own(l, m, &job);
+	}
 	if (err == OM_OK) {
 		err = submit_put(l, &job, m, &existed, &row);
 	}
@@ -163,7 +185,7 @@ ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 		return ledger_refuse(sv, l, in, err);
 	}
 	/* Rejected: it is over, so its keys are of no use; the hash of the whole body stays. */
-	if (!existed && om_job_is_final(row.state) && move_scrub(l, &row.id) != OM_OK) {
+	if (!existed && om_job_is_final(row.state) && ledger_scrub(l, &row.id) != OM_OK) {
 		om_warn("ledger.keys", "job %s keeps its keys: %s", row.id.text,
 			om_store_why(l->store));
 	}
@@ -174,7 +196,7 @@ ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 		OM_SET(stored, ledger_stored, duplicate, existed);
 	}
 	if (!existed) {
-		(void)event_add(l, &row, OM_JOB_RECEIVED, row.submitted);
+		(void)event_add(l, &row, OM_JOB_RECEIVED, row.submitted, false);
 	}
 	return ledger_answer_later(sv, l, in, OM_MSG_LEDGER_STORED, stored);
 }
@@ -252,74 +274,32 @@ move_evidence(struct ledger *l, const struct om_job_id *id, const struct om_ledg
 	return err;
 }
 
-/* It is over and will not run again. */
-static bool
-move_is_end(const struct om_job_row *row)
+enum om_err
+ledger_move_apply(struct ledger *l, const struct om_job_id *id, const struct om_job_change *change,
+		  const struct om_ledger_move *m, struct om_job_row *row)
 {
-	switch (row->state) {
-	case OM_JOB_FAILED:
-	case OM_JOB_TIMED_OUT:
-		return row->attempts >= row->attempts_max;
-	case OM_JOB_LOST:
-		return !row->requeue && row->attempts >= row->attempts_max;
-	default:
-		return om_job_is_final(row->state);
-	}
-}
-
-/* Takes the private keys out of the body. */
-static enum om_err
-move_scrub(struct ledger *l, const struct om_job_id *id)
-{
-	const struct om_job_submit *submit;
-	struct om_job_submit clean;
-	struct om_vpn_config vpn;
-	struct om_buf spec = { 0 }, out = { 0 };
-	enum om_err err;
-
-	err = om_store_job_spec(l->store, id, &spec);
-	if (err != OM_OK) {
-		goto out;
-	}
-	submit = spec_decode(l, (struct om_bin){ spec.data, spec.len });
-	if (submit == NULL || submit->vpn == NULL || submit->vpn->private_key.len == 0) {
-		goto out;
-	}
-	clean = *submit;
-	vpn = *submit->vpn;
-	vpn.private_key = OM_STR("");
-	if (OM_HAS(&vpn, vpn_config, preshared_key)) {
-		vpn.preshared_key = OM_STR("");
-	}
-	clean.vpn = &vpn;
-	if (om_body_encode(OM_BODY_job_submit, &clean, &out) == OM_OK) {
-		err = om_store_job_spec_set(l->store, id, (struct om_bin){ out.data, out.len });
-	}
-out:
-	om_buf_fini(&spec);
-	om_buf_fini(&out);
-	return err;
-}
-
-/* A job's next state with all that belongs to it.  row: as it is, then as it becomes. */
-static enum om_err
-move_apply(struct ledger *l, const struct om_job_id *id, const struct om_job_change *change,
-	   const struct om_ledger_move *m, struct om_job_row *row)
-{
-	const enum om_job_state from = row->state;
+	enum om_job_state from = row->state, next = change->to;
 	enum om_err err;
 
 	err = om_store_job_move(l->store, id, change, row);
 	if (err == OM_OK && m != NULL) {
 		err = move_evidence(l, id, m);
 	}
+	if (err == OM_OK) {
+		next = ledger_again_plan(row, from);
+		(void)event_add(l, row, from, change->at, next != row->state);
+	}
+	if (err == OM_OK && next != row->state) {
+		from = row->state;
+		err = ledger_again(l, row, next, change->at);
+		if (err == OM_OK) {
+			(void)event_add(l, row, from, change->at, false);
+		}
+	}
 	/* A disk that fails here fails the group as a whole; nothing else refuses a job's end. */
-	if (err == OM_OK && move_is_end(row) && move_scrub(l, id) != OM_OK) {
+	if (err == OM_OK && om_job_is_final(row->state) && ledger_scrub(l, id) != OM_OK) {
 		om_warn("ledger.keys", "job %s keeps its keys: %s", id->text,
 			om_store_why(l->store));
-	}
-	if (err == OM_OK) {
-		(void)event_add(l, row, from, change->at);
 	}
 	return err;
 }
@@ -351,12 +331,19 @@ ledger_on_move(struct om_service *sv, void *state, const struct om_in *in)
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
 	}
+	if (change.to == OM_JOB_QUEUED && om_job_is_final(row.state) &&
+	    !ledger_may_run_again(l, &id)) {
+		return om_service_reply_err(sv, in, OM_ERR_STATE,
+					    "the keys of job %s were erased when it ended: submit "
+					    "it again",
+					    id.text);
+	}
 	change.note = (struct om_audit_note){
 		.event = ledger_event_name(row.state, change.to),
 		.actor = m->by.len > 0 ? m->by : om_str_of(in->from),
 		.details = move_details(m, change.to, details),
 	};
-	err = move_apply(l, &id, &change, m, &row);
+	err = ledger_move_apply(l, &id, &change, m, &row);
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
 	}
@@ -451,74 +438,4 @@ ledger_on_append(struct om_service *sv, void *state, const struct om_in *in)
 		err = om_store_audit_append(l->store, ledger_now(l), &note);
 	}
 	return err != OM_OK ? ledger_refuse(sv, l, in, err) : ledger_ok_later(sv, l, in);
-}
-
-/* --- after a crash ------------------------------------------------------------------------------ */
-
-static enum om_err
-lost_move(struct ledger *l, struct om_job_row *row, enum om_job_state to, const char *reason,
-	  const char *text)
-{
-	const struct om_job_change change = {
-		.to = to,
-		.at = ledger_now(l),
-		.reason = om_str_of(reason),
-		.text = om_str_of(text),
-		.note = { .event = ledger_event_name(row->state, to),
-			  .actor = OM_STR(OM_LEDGER),
-			  .details = om_str_of(text) },
-	};
-	const struct om_job_id id = row->id;
-
-	return move_apply(l, &id, &change, NULL, row);
-}
-
-static enum om_err
-lost_job(struct ledger *l, struct om_job_row *row)
-{
-	enum om_err err;
-
-	err = lost_move(l, row, OM_JOB_LOST, "provider_crash",
-			"the provider ended while the job was on its way");
-	if (err != OM_OK || !row->requeue) {
-		return err;
-	}
-	if (row->attempts >= OM_LEDGER_REQUEUE_MAX) {
-		return lost_move(l, row, OM_JOB_DEAD, "provider_crash",
-				 "lost too often in crashes of the provider");
-	}
-	return lost_move(l, row, OM_JOB_QUEUED, "requeued",
-			 "queued again after a crash of the provider");
-}
-
-enum om_err
-ledger_recover_lost(struct ledger *l)
-{
-	struct om_job_filter filter = { .states = OM_JOB_BIT(OM_JOB_PROVISIONING) |
-						  OM_JOB_BIT(OM_JOB_RUNNING) };
-	struct om_job_row rows[16];
-	enum om_err err;
-	size_t count, i, lost = 0;
-
-	err = ledger_begin(l);
-	if (err != OM_OK) {
-		return err;
-	}
-	do {
-		err = om_store_job_list(l->store, &filter, rows, OM_COUNT(rows), &count);
-		for (i = 0; err == OM_OK && i < count; i++) {
-			err = lost_job(l, &rows[i]);
-			lost++;
-		}
-	} while (err == OM_OK && filter.cursor != 0);
-	/* Nobody is there to be told: whoever starts after us reads it. */
-	STAILQ_INIT(&l->events);
-	om_arena_reset(&l->arena);
-	l->in_tx = false;
-	if (err != OM_OK || lost == 0) {
-		om_store_rollback(l->store);
-		return err;
-	}
-	om_warn("ledger.lost", "%zu jobs were on their way when the provider ended", lost);
-	return om_store_commit(l->store);
 }

@@ -3,32 +3,9 @@
 #include "actors/provider_impl.h"
 
 #include "actors/names.h"
-#include "base/log.h"
-#include "msg/codec.h"
 
 #define ARENA_MAX        (8u * 1024 * 1024)
 #define PROVIDER_BACKLOG (1u << 18) /* events of the ledger must not be refused */
-
-void
-provider_spec_timing(struct provider *p, const struct om_ledger_spec *spec,
-		     struct om_queue_add *add, bool *requeue)
-{
-	struct om_job_submit body = { 0 };
-	struct om_why why = { "" };
-
-	om_arena_reset(&p->arena);
-	if (om_body_decode(OM_BODY_job_submit, spec->spec, &body, &p->arena, &why) != OM_OK) {
-		om_warn("provider.spec", "job %.*s: %s", OM_STR_ARG(spec->job), why.text);
-		return;
-	}
-	if (OM_HAS(&body, job_submit, not_before)) {
-		OM_SET(add, queue_add, not_before, body.not_before);
-	}
-	if (body.hold) {
-		OM_SET(add, queue_add, held, true);
-	}
-	*requeue = body.requeue;
-}
 
 static enum om_err
 provider_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
@@ -89,6 +66,7 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_JOB_WAIT, provider_on_wait },     { OM_MSG_JOB_CANCEL, provider_on_cancel },
 	{ OM_MSG_JOB_APPROVE, provider_on_refs },  { OM_MSG_JOB_DENY, provider_on_refs },
 	{ OM_MSG_JOB_HOLD, provider_on_refs },     { OM_MSG_JOB_RELEASE, provider_on_refs },
+	{ OM_MSG_JOB_MOVE, provider_on_move },     { OM_MSG_JOB_RETRY, provider_on_refs },
 	{ OM_MSG_PING, provider_on_ping },         { OM_MSG_DAEMON_STOP, provider_on_stop },
 };
 

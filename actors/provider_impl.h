@@ -9,6 +9,7 @@
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
  *   provider_verbs.c    wait, cancel, approve, deny, hold, release
  *   provider_bulk.c     cancelling many
+ *   provider_after.c    jobs on their way into the queue, and what they wait for first
  *   provider_recover.c  at the start: what the ledger has; draining at the end
  */
 #include <sys/queue.h>
@@ -34,15 +35,46 @@ enum { PROVIDER_TIMER_EXPIRY = 1, PROVIDER_TIMER_WATCH, PROVIDER_TIMER_RECOVER }
 
 struct provider_task;
 TAILQ_HEAD(provider_tasks, provider_task);
+struct waiting; /* provider_after.c */
+LIST_HEAD(waitings, waiting);
+struct edge;
+LIST_HEAD(edges, edge);
+
+/* What few jobs have. */
+struct live_more {
+	struct provider_tasks watchers;
+	struct waiting *waiting; /* it waits for others; NULL: it does not */
+	struct edges dependents; /* who waits for it */
+};
 
 /* A job that has not ended.  One for each, so it is small. */
 struct live {
 	struct om_name_node node; /* first */
 	struct om_account *account;
-	struct om_time_node expiry; /* held for approval */
-	struct provider_tasks *watchers; /* NULL: none */
+	struct om_time_node expiry; /* held for approval; or its failure is to be written again */
+	struct live_more *more; /* NULL: none of it */
 	uint8_t len;
 	char id[];
+};
+
+/* What the queue has to know of a job. */
+struct schedule {
+	struct om_job_id id;
+	enum om_job_level level;
+	uint64_t cores, mem_mib;
+	uint64_t not_before_s;
+	bool held;
+	bool again; /* an attempt has ended: its end may not have reached the queue */
+	bool first; /* to the front of its level */
+	bool waits; /* for other jobs: they are looked at first */
+	int64_t rank; /* recovery: moved by hand */
+};
+
+/* A job on its way into the queue; nobody waits for an answer. */
+struct comeback {
+	LIST_ENTRY(comeback) link;
+	struct schedule plan;
+	bool counted; /* in provider.recovering */
 };
 
 /* One request of a verb, over one job or many. */
@@ -54,6 +86,7 @@ struct provider_verb {
 	char reason[257];
 	uint64_t grace_ms;
 	bool has_grace, always;
+	char to[9], to_level[17]; /* move */
 	struct om_mono until; /* its asker waits so long */
 	size_t pending; /* tasks not finished, and 1 while tasks are being made */
 	uint64_t done;
@@ -85,7 +118,6 @@ struct provider_task {
 
 struct submit;
 LIST_HEAD(submits, submit);
-struct comeback; /* provider_recover.c */
 LIST_HEAD(comebacks, comeback);
 
 struct provider {
@@ -107,6 +139,9 @@ struct provider {
 	/* the start and the end */
 	bool ready, draining;
 	struct comebacks comebacks;
+	struct waitings orphans; /* a question about them is on its way, the job is over */
+	struct schedule *moved; /* recovery: jobs that were moved by hand */
+	size_t moved_count, moved_cap;
 	uint64_t recovering; /* questions of the recovery on their way */
 	bool last_page;
 	char cursor[65];
@@ -144,6 +179,8 @@ struct live *provider_live_add(struct provider *p, struct om_str id, struct om_s
 /* It expires at that time (ns since 1970). */
 enum om_err provider_live_expires(struct om_service *sv, struct provider *p, struct live *live,
 				  int64_t at_ns);
+/* What few have, made when it is not there.  NULL: no memory. */
+struct live_more *provider_live_more(struct live *live);
 void provider_live_decided(struct om_service *sv, struct provider *p, struct om_str id);
 /* The task waits for the end of the job. */
 enum om_err provider_live_watch(struct om_service *sv, struct provider *p, struct live *live,
@@ -166,14 +203,43 @@ void provider_task_timeout(struct om_service *sv, struct provider *p, struct pro
 void provider_verbs_fini(struct om_service *sv, struct provider *p);
 enum om_err provider_on_wait(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in);
-/* approve, deny, hold, release */
+/* approve, deny, hold, release, retry */
 enum om_err provider_on_refs(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err provider_on_move(struct om_service *sv, void *state, const struct om_in *in);
 
-/* --- provider.c ------------------------------------------------------------------------------- */
+/* --- provider_after.c ------------------------------------------------------------------------- */
 
-/* Sets not_before and held of `add`, and *requeue, as the stored body says. */
-void provider_spec_timing(struct provider *p, const struct om_ledger_spec *spec,
-			  struct om_queue_add *add, bool *requeue);
+/* What a row says. */
+void provider_schedule_of(const struct om_job_info *info, struct schedule *out);
+/* The queue.add of it; views into it. */
+void provider_schedule_add(const struct schedule *s, struct om_str peer, struct om_queue_add *add);
+/*
+ * Into the queue, or after what it waits for: nobody is told.  A queue that refuses it ends it as
+ * rejected.
+ */
+void provider_schedule(struct om_service *sv, struct provider *p, const struct schedule *s);
+/* The same of a job that is already counted in provider.recovering (takes it), if not NULL. */
+void provider_schedule_comeback(struct om_service *sv, struct provider *p, struct comeback *job);
+/* It is stored, and waits for others.  NOMEM: it would wait for ever. */
+enum om_err provider_wait_for_others(struct om_service *sv, struct provider *p,
+				     const struct schedule *s);
+bool provider_waits(const struct live *live);
+/* false: it does not wait for others, so the queue has it. */
+bool provider_waits_hold(struct live *live, bool held);
+/* Where it goes when it is released.  false: the queue has it. */
+bool provider_waits_move(struct live *live, bool first, const enum om_job_level *level);
+/* It is being cancelled: it is not released meanwhile.  false: it does not wait for others. */
+bool provider_waits_stop(struct live *live);
+/* The cancel could not be written: as before. */
+void provider_waits_resume(struct om_service *sv, struct provider *p, struct live *live);
+/* What the ledger could not write or say of a waiting job: once more.  false: it does not wait. */
+bool provider_waits_again(struct om_service *sv, struct live *live);
+/* It has ended so: who waits for it is released or fails. */
+void provider_after_ended(struct om_service *sv, struct provider *p, struct live *live,
+			  struct om_str state);
+/* The job is gone. */
+void provider_after_forget(struct provider *p, struct live *live);
+void provider_after_fini(struct provider *p);
 
 /* --- provider_submit.c ------------------------------------------------------------------------ */
 
@@ -198,6 +264,8 @@ void provider_bulk_page(struct om_service *sv, struct provider *p, struct provid
 /* --- provider_recover.c ----------------------------------------------------------------------- */
 
 void provider_recover(struct om_service *sv, struct provider *p);
+/* One question of the recovery is answered. */
+void provider_recover_step(struct om_service *sv, struct provider *p);
 void provider_recover_fini(struct provider *p);
 enum om_err provider_on_ping(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err provider_on_stop(struct om_service *sv, void *state, const struct om_in *in);

@@ -40,6 +40,20 @@ provider_live_init(struct provider *p)
 {
 	om_name_table_init(&p->live, live_name);
 	om_books_init(&p->books);
+	LIST_INIT(&p->orphans);
+}
+
+struct live_more *
+provider_live_more(struct live *live)
+{
+	if (live->more == NULL) {
+		live->more = calloc(1, sizeof(*live->more));
+		if (live->more != NULL) {
+			TAILQ_INIT(&live->more->watchers);
+			LIST_INIT(&live->more->dependents);
+		}
+	}
+	return live->more;
 }
 
 void
@@ -49,9 +63,14 @@ provider_live_fini(struct provider *p)
 	struct om_name_node *node;
 
 	while ((node = om_name_table_next(&p->live, &walk)) != NULL) {
-		free(((struct live *)node)->watchers);
+		provider_after_forget(p, (struct live *)node);
+	}
+	walk = (struct om_name_walk){ 0 };
+	while ((node = om_name_table_next(&p->live, &walk)) != NULL) {
+		free(((struct live *)node)->more);
 		free(node);
 	}
+	provider_after_fini(p);
 	om_name_table_fini(&p->live);
 	om_books_fini(&p->books);
 	om_time_heap_fini(&p->expiries);
@@ -185,8 +204,10 @@ provider_on_expiry_timer(struct om_service *sv, struct provider *p)
 		struct live *live = live_of_expiry(first);
 
 		om_time_heap_remove(&p->expiries, first);
-		provider_move(sv, live_id(live), OM_JOB_EXPIRED, "expired",
-			      "nobody approved it in time");
+		if (!provider_waits_again(sv, live)) {
+			provider_move(sv, live_id(live), OM_JOB_EXPIRED, "expired",
+				      "nobody approved it in time");
+		}
 		if (om_time_heap_add(&p->expiries, first, now_ns + EXPIRY_RETRY_NS) != OM_OK) {
 			om_warn("provider.expiry", "out of memory");
 		}
@@ -224,19 +245,17 @@ enum om_err
 provider_live_watch(struct om_service *sv, struct provider *p, struct live *live,
 		    struct provider_task *task)
 {
-	if (live->watchers == NULL) {
-		live->watchers = malloc(sizeof(*live->watchers));
-		if (live->watchers == NULL) {
-			return OM_ERR_NOMEM;
-		}
-		TAILQ_INIT(live->watchers);
+	struct live_more *more = provider_live_more(live);
+
+	if (more == NULL) {
+		return OM_ERR_NOMEM;
 	}
 	if (om_time_heap_add(&p->watches, &task->until, task->verb->until.ns) != OM_OK) {
 		return OM_ERR_NOMEM;
 	}
 	TAILQ_REMOVE(task->list, task, link);
-	TAILQ_INSERT_TAIL(live->watchers, task, link);
-	task->list = live->watchers;
+	TAILQ_INSERT_TAIL(&more->watchers, task, link);
+	task->list = &more->watchers;
 	arm_watch(sv, p);
 	return OM_OK;
 }
@@ -277,19 +296,52 @@ live_end(struct om_service *sv, struct provider *p, struct live *live,
 	om_name_table_remove(&p->live, &live->node);
 	om_books_close(&p->books, live->account, event->info != NULL ? event->info->wall_ms : 0,
 		       p->wall());
-	if (live->watchers != NULL) {
+	if (live->more != NULL) {
 		struct provider_task *task;
 
-		while ((task = TAILQ_FIRST(live->watchers)) != NULL) {
+		while ((task = TAILQ_FIRST(&live->more->watchers)) != NULL) {
 			provider_live_unwatch(sv, p, task);
 			provider_task_ended(sv, p, task, event);
 		}
+		provider_after_forget(p, live);
+		provider_after_ended(sv, p, live, event->state);
 	}
-	free(live->watchers);
+	free(live->more);
 	free(live);
 }
 
-/* From an end back into the queue: another attempt. */
+/* An attempt has ended, another follows at once: only its time counts. */
+static void
+count_attempt(struct provider *p, const struct om_job_event *event)
+{
+	if (event->info != NULL &&
+	    om_books_add_ran(&p->books, event->peer, event->info->wall_ms, p->wall()) != OM_OK) {
+		om_warn("provider.quota", "out of memory");
+	}
+}
+
+/* From an end back into the queue: another attempt, by itself or by hand. */
+static void
+comes_back(struct om_service *sv, struct provider *p, struct live *live,
+	   const struct om_job_event *event)
+{
+	struct schedule plan;
+
+	if (live == NULL && provider_live_add(p, event->job, event->peer) == NULL) {
+		om_error("provider.live", "job %.*s: out of memory, its end will not be noticed",
+			 OM_STR_ARG(event->job));
+	}
+	if (event->info == NULL) {
+		om_error("provider.live", "job %.*s: came back without its row",
+			 OM_STR_ARG(event->job));
+		return;
+	}
+	provider_schedule_of(event->info, &plan);
+	plan.again = true;
+	plan.waits = false;
+	provider_schedule(sv, p, &plan);
+}
+
 static bool
 came_back(const struct om_job_event *event)
 {
@@ -314,10 +366,10 @@ provider_on_event(struct om_service *sv, void *state, const struct om_in *in)
 	live = provider_live_find(p, event->job);
 	if (event->final && live != NULL) {
 		live_end(sv, p, live, event);
-	} else if (live == NULL && came_back(event) &&
-		   provider_live_add(p, event->job, event->peer) == NULL) {
-		om_error("provider.live", "job %.*s: out of memory, its end will not be noticed",
-			 OM_STR_ARG(event->job));
+	} else if (event->retry) {
+		count_attempt(p, event);
+	} else if (came_back(event)) {
+		comes_back(sv, p, live, event);
 	}
 	err = om_service_send(sv, OM_CONTROL, OM_MSG_JOB_EVENT, event);
 	if (err != OM_OK && err != OM_ERR_NOT_FOUND && err != OM_ERR_GONE) {

@@ -9,8 +9,7 @@
  *                           job asks for it.  After a restart of the daemon the ledger has seen to
  *                           this.
  *
- * The body of each queued job is read for what its row does not tell (not_before, hold).  The
- * provider is ready when all answers of the last page are there.
+ * The provider is ready when all answers of the last page are there.
  *
  * The end: no submissions, no starts, then until nothing runs.
  */
@@ -28,32 +27,22 @@
 #define DRAIN_DEFAULT_MS 30000
 #define DRAIN_MORE_MS    1000 /* the executor answers at the deadline at the latest */
 
-/* A queued or lost job on its way back into the queue. */
-struct comeback {
-	LIST_ENTRY(comeback) link;
-	struct om_job_id id;
-	enum om_job_level level;
-	uint64_t cores, mem_mib;
-	bool was_started;
-};
-
-static void
-comeback_free(struct comeback *job)
-{
-	LIST_REMOVE(job, link);
-	free(job);
-}
-
 /* The service stops in the middle of it. */
 void
 provider_recover_fini(struct provider *p)
 {
 	while (!LIST_EMPTY(&p->comebacks)) {
-		comeback_free(LIST_FIRST(&p->comebacks));
+		struct comeback *job = LIST_FIRST(&p->comebacks);
+
+		LIST_REMOVE(job, link);
+		free(job);
 	}
+	free(p->moved);
+	p->moved = NULL;
 }
 
 static void recover_page(struct om_service *sv, struct provider *p);
+static void recover_moved(struct om_service *sv, struct provider *p);
 
 /* --- what requesters have used today ---------------------------------------------------------- */
 
@@ -133,105 +122,42 @@ recover_ready(struct om_service *sv, struct provider *p)
 	ran_page(sv, p, (struct om_str){ NULL, 0 });
 }
 
-/* One question of the recovery is answered. */
-static void
-recover_step(struct om_service *sv, struct provider *p)
+void
+provider_recover_step(struct om_service *sv, struct provider *p)
 {
 	OM_ASSERT(p->recovering > 0);
 	if (--p->recovering > 0 || p->ready) {
 		return;
 	}
 	if (p->last_page) {
+		recover_moved(sv, p);
 		recover_ready(sv, p);
 	} else {
 		recover_page(sv, p);
 	}
 }
 
+/*
+ * Nobody has it.  Where the job asks for another attempt the ledger queues it again, and says so with
+ * an event.
+ */
 static void
-recover_on_added(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+recover_lost(struct om_service *sv, struct provider *p, struct comeback *job)
 {
-	struct provider *p = provider_of(state);
-	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
-
-	/* EXISTS: only we were restarted. */
-	if (answer->err != OM_OK && answer->err != OM_ERR_EXISTS) {
-		/* What this machine lends may have shrunk since: then it would wait for ever. */
-		om_warn("provider.recover", "job %s is not queued again: %s", job->id.text,
-			answer->text);
-		provider_move(sv, om_str_of(job->id.text), OM_JOB_REJECTED,
-			      om_err_code(answer->err), answer->text);
-	}
-	comeback_free(job);
-	recover_step(sv, p);
-}
-
-static void
-recover_failed(struct om_service *sv, struct provider *p, struct comeback *job, enum om_err err)
-{
-	om_error("provider.recover", "job %s: %s", job->id.text, om_err_text(err));
-	comeback_free(job);
-	recover_step(sv, p);
-}
-
-static void
-recover_lost(struct om_service *sv, struct provider *p, struct comeback *job, bool requeue)
-{
-	struct om_str id = om_str_of(job->id.text);
-
-	provider_move(sv, id, OM_JOB_LOST, "daemon_ended",
+	provider_move(sv, om_str_of(job->plan.id.text), OM_JOB_LOST, "daemon_ended",
 		      "the daemon ended while the job was running");
 	p->lost++;
-	if (requeue) {
-		provider_move(sv, id, OM_JOB_QUEUED, "requeued", "queued again after it was lost");
-	}
+	LIST_REMOVE(job, link);
+	free(job);
+	provider_recover_step(sv, p);
 }
 
 static void
-recover_on_spec(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+recover_skip(struct om_service *sv, struct provider *p, struct comeback *job)
 {
-	struct provider *p = provider_of(state);
-	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
-	struct om_queue_add add = { .job = om_str_of(job->id.text),
-				    .level = om_str_of(om_job_level_text(job->level)),
-				    .cores = job->cores,
-				    .mem_mib = job->mem_mib };
-	bool requeue = false;
-	enum om_err err;
-
-	if (answer->err == OM_OK) {
-		provider_spec_timing(p, answer->body, &add, &requeue);
-	} else {
-		om_warn("provider.recover", "job %s: its body cannot be read: %s", job->id.text,
-			answer->text);
-	}
-	if (job->was_started) {
-		recover_lost(sv, p, job, requeue);
-		if (!requeue) {
-			comeback_free(job);
-			recover_step(sv, p);
-			return;
-		}
-		add.held = false;
-	}
-	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_ADD, &add, NULL, PROVIDER_QUEUE_MS,
-			     recover_on_added, (uintptr_t)job);
-	if (err != OM_OK) {
-		recover_failed(sv, p, job, err);
-	}
-}
-
-static void
-recover_ask_spec(struct om_service *sv, struct provider *p, struct comeback *job)
-{
-	struct om_job_ref ref = { .job = om_str_of(job->id.text) };
-	enum om_err err;
-
-	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SPEC_GET, &ref, NULL, PROVIDER_LEDGER_MS,
-			     recover_on_spec, (uintptr_t)job);
-	if (err != OM_OK) {
-		recover_failed(sv, p, job, err);
-	}
+	LIST_REMOVE(job, link);
+	free(job);
+	provider_recover_step(sv, p);
 }
 
 /* The executor has it: it ends it now and records the end.  NOT_FOUND: nobody has it. */
@@ -242,11 +168,10 @@ recover_on_cancelled(struct om_service *sv, void *state, const struct om_bus_ans
 	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
 
 	if (answer->err == OM_OK) {
-		comeback_free(job);
-		recover_step(sv, p);
+		recover_skip(sv, p, job);
 		return;
 	}
-	recover_ask_spec(sv, p, job);
+	recover_lost(sv, p, job);
 }
 
 /* A hold tells whether the queue has it: STATE means that it runs.  A queue that was restarted does
@@ -256,58 +181,111 @@ recover_on_held(struct om_service *sv, void *state, const struct om_bus_answer *
 {
 	struct provider *p = provider_of(state);
 	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
-	struct om_queue_cancel m = { .job = om_str_of(job->id.text) };
+	struct om_queue_cancel m = { .job = om_str_of(job->plan.id.text) };
 	enum om_err err;
 
 	if (answer->err == OM_ERR_STATE) {
-		comeback_free(job);
-		recover_step(sv, p);
+		recover_skip(sv, p, job);
 		return;
 	}
 	OM_SET(&m, queue_cancel, reason, OM_STR("the queue was restarted"));
 	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &m, NULL, PROVIDER_QUEUE_MS,
 			     recover_on_cancelled, (uintptr_t)job);
 	if (err != OM_OK) { /* there is no executor: nothing runs */
-		recover_ask_spec(sv, p, job);
+		recover_lost(sv, p, job);
 	}
 }
 
 static void
 recover_started(struct om_service *sv, struct provider *p, struct comeback *job)
 {
-	struct om_job_ref ref = { .job = om_str_of(job->id.text) };
+	struct om_job_ref ref = { .job = om_str_of(job->plan.id.text) };
 	enum om_err err;
 
 	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_HOLD, &ref, NULL, PROVIDER_QUEUE_MS,
 			     recover_on_held, (uintptr_t)job);
 	if (err != OM_OK) {
-		recover_failed(sv, p, job, err);
+		om_error("provider.recover", "job %s: %s", job->plan.id.text, om_err_text(err));
+		recover_skip(sv, p, job);
 	}
+}
+
+/* Jobs that were moved by hand are added last, the rest in order of submission. */
+static bool
+recover_keep_moved(struct provider *p, const struct schedule *plan)
+{
+	if (p->moved_count == p->moved_cap) {
+		size_t cap = p->moved_cap == 0 ? 16 : p->moved_cap * 2;
+		struct schedule *more = reallocarray(p->moved, cap, sizeof(*more));
+
+		if (more == NULL) {
+			return false;
+		}
+		p->moved = more;
+		p->moved_cap = cap;
+	}
+	p->moved[p->moved_count++] = *plan;
+	return true;
+}
+
+/* Those at the back in order; then those at the front, the foremost last: each goes first. */
+static int
+moved_cmp(const void *a, const void *b)
+{
+	const struct schedule *x = a, *y = b;
+	int less = x->rank < y->rank ? -1 : x->rank > y->rank;
+
+	if ((x->rank < 0) != (y->rank < 0)) {
+		return -less;
+	}
+	return x->rank < 0 ? -less : less;
+}
+
+static void
+recover_moved(struct om_service *sv, struct provider *p)
+{
+	struct schedule *moved = p->moved;
+	size_t count = p->moved_count;
+
+	p->moved = NULL;
+	p->moved_count = p->moved_cap = 0;
+	if (count > 0) {
+		qsort(moved, count, sizeof(*moved), moved_cmp);
+	}
+	for (size_t i = 0; i < count; i++) {
+		provider_schedule(sv, p, &moved[i]);
+	}
+	free(moved);
 }
 
 static void
 recover_job(struct om_service *sv, struct provider *p, const struct om_job_info *info,
 	    bool was_started)
 {
-	struct comeback *job = calloc(1, sizeof(*job));
+	struct comeback *job;
+	struct schedule plan;
 
-	if (job == NULL || om_str_copy(info->job, job->id.text, sizeof(job->id.text)) != OM_OK) {
-		om_error("provider.recover", "job %.*s: out of memory", OM_STR_ARG(info->job));
-		free(job);
+	provider_schedule_of(info, &plan);
+	if (!was_started && plan.rank != 0 && !plan.waits && recover_keep_moved(p, &plan)) {
 		return;
 	}
-	LIST_INSERT_HEAD(&p->comebacks, job, link);
-	job->was_started = was_started;
-	job->cores = info->cores;
-	job->mem_mib = info->mem_mib;
-	if (om_job_level_parse(info->level, &job->level) != OM_OK) {
-		job->level = OM_LEVEL_EXTERNAL;
+	if (!was_started && plan.waits) {
+		provider_schedule(sv, p, &plan);
+		return;
 	}
+	job = calloc(1, sizeof(*job));
+	if (job == NULL) {
+		om_error("provider.recover", "job %.*s: out of memory", OM_STR_ARG(info->job));
+		return;
+	}
+	job->plan = plan;
+	job->counted = true;
+	LIST_INSERT_HEAD(&p->comebacks, job, link);
 	p->recovering++; /* the page itself is counted too, so this cannot end here */
 	if (was_started) {
 		recover_started(sv, p, job);
 	} else {
-		recover_ask_spec(sv, p, job);
+		provider_schedule_comeback(sv, p, job);
 	}
 }
 
@@ -365,7 +343,7 @@ recover_on_page(struct om_service *sv, void *state, const struct om_bus_answer *
 	}
 	p->last_page =
 	    m->next.len == 0 || om_str_copy(m->next, p->cursor, sizeof(p->cursor)) != OM_OK;
-	recover_step(sv, p);
+	provider_recover_step(sv, p);
 }
 
 static void

@@ -193,19 +193,22 @@ submit_on_added(struct om_service *sv, void *state, const struct om_bus_answer *
 static void
 submit_queue(struct om_service *sv, struct provider *p, struct submit *s)
 {
-	struct om_queue_add add = { .job = om_str_of(s->id.text),
-				    .level = om_str_of(om_job_level_text(s->level)),
-				    .cores = s->cores,
-				    .mem_mib = s->mem_mib };
+	struct schedule plan = { .id = s->id,
+				 .level = s->level,
+				 .cores = s->cores,
+				 .mem_mib = s->mem_mib,
+				 .not_before_s = s->body.not_before,
+				 .held = s->body.hold };
+	struct om_queue_add add;
 	enum om_err err;
 
-	OM_SET(&add, queue_add, peer, om_str_of(s->peer));
-	if (OM_HAS(&s->body, job_submit, not_before)) {
-		OM_SET(&add, queue_add, not_before, s->body.not_before);
+	if (s->body.after.n > 0) { /* it is durable, and its turn comes after those */
+		plan.waits = true;
+		provider_schedule(sv, p, &plan);
+		submit_accepted(sv, p, s, NULL);
+		return;
 	}
-	if (s->body.hold) {
-		OM_SET(&add, queue_add, held, true);
-	}
+	provider_schedule_add(&plan, om_str_of(s->peer), &add);
 	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_ADD, &add, NULL, PROVIDER_QUEUE_MS,
 			     submit_on_added, (uintptr_t)s);
 	if (err != OM_OK) {
@@ -306,6 +309,9 @@ submit_store(struct om_service *sv, struct provider *p, struct submit *s)
 	submit_row(s, now, &info);
 	OM_SET(&m, ledger_submit, chosen, s->chosen);
 	OM_SET(&m, ledger_submit, requeue, s->body.requeue);
+	if (s->body.after.n > 0 && s->state != OM_JOB_REJECTED) {
+		OM_SET(&m, ledger_submit, after, s->body.after);
+	}
 	if (OM_HAS(&s->body, job_submit, not_before)) {
 		OM_SET(&m, ledger_submit, not_before, s->body.not_before);
 	}
@@ -345,6 +351,11 @@ submit_on_decision(struct om_service *sv, void *state, const struct om_bus_answe
 	}
 	keep(m->reason, s->reason, sizeof(s->reason));
 	keep(m->text, s->text, sizeof(s->text));
+	if (s->state == OM_JOB_QUEUED && s->body.after.n > 0) {
+		(void)snprintf(s->reason, sizeof(s->reason), "dependency");
+		(void)snprintf(s->text, sizeof(s->text), "waits for %zu other jobs",
+			       s->body.after.n);
+	}
 	keep(m->rule, s->rule, sizeof(s->rule));
 	submit_store(sv, p, s);
 }
@@ -427,12 +438,6 @@ check_spec(struct provider *p, struct submit *s, struct om_why *why)
 	if (m->gpu && !p->conf->gpu_offered) {
 		return om_why_set(why, OM_ERR_UNSUPPORTED, "no GPU is offered here");
 	}
-	if (m->after.n > 0) {
-		return om_why_set(why, OM_ERR_UNSUPPORTED, "after: dependencies are not supported");
-	}
-	if (m->retries > 0) {
-		return om_why_set(why, OM_ERR_UNSUPPORTED, "retries are not supported");
-	}
 	s->cores = spec.cores;
 	s->mem_mib = spec.mem_mib;
 	s->disk_mib = spec.disk_mib;
@@ -447,6 +452,12 @@ check_spec(struct provider *p, struct submit *s, struct om_why *why)
 		    why, OM_ERR_INVALID,
 		    "job: an id has letters, digits, '.', '_' and '-' and begins with "
 		    "a letter or digit");
+	}
+	for (size_t i = 0; i < m->after.n; i++) {
+		if (om_str_eq(m->after.v[i], m->job)) {
+			return om_why_set(why, OM_ERR_INVALID,
+					  "after: a job cannot wait for itself");
+		}
 	}
 	return OM_OK;
 }

@@ -282,11 +282,26 @@ cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *
 	}
 }
 
+/* It waits for others, so the queue does not have it. */
+static void
+cancel_on_waiting_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
+	struct live *live = provider_live_find(p, om_str_of(task->id.text));
+
+	if (answer->err != OM_OK && live != NULL) {
+		provider_waits_resume(sv, p, live);
+	}
+	task_finish(sv, p, task, answer->err, answer->text);
+}
+
 static void
 cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task,
 	   enum om_job_state now)
 {
 	const struct provider_verb *verb = task->verb;
+	struct live *live = provider_live_find(p, om_str_of(task->id.text));
 	struct om_queue_cancel m = { .job = om_str_of(task->id.text) };
 
 	if (now == OM_JOB_PENDING) {
@@ -296,6 +311,11 @@ cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task
 	}
 	if (om_job_is_final(now)) {
 		task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
+		return;
+	}
+	if (live != NULL && provider_waits_stop(live)) {
+		task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
+			  "cancelled while it waited for others", cancel_on_waiting_moved);
 		return;
 	}
 	if (verb->has_grace) {
@@ -333,7 +353,7 @@ provider_task_ended(struct om_service *sv, struct provider *p, struct provider_t
 	}
 }
 
-/* --- approve, deny, hold, release ------------------------------------------------------------- */
+/* --- approve, deny ------------------------------------------------------------- */
 
 static void
 trust_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -363,61 +383,140 @@ approve_always(struct om_service *sv, const struct provider_task *task)
 }
 
 static void
-approve_on_added(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
-
-	if (answer->err != OM_OK) {
-		provider_move(sv, om_str_of(task->id.text), OM_JOB_REJECTED,
-			      om_err_code(answer->err), answer->text);
-	} else if (task->verb->always) {
-		approve_always(sv, task);
-	}
-	task_finish(sv, p, task, answer->err, answer->text);
-}
-
-/* The body tells what the row does not: not_before and hold. */
-static void
-approve_on_spec(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
-	struct om_queue_add add = { .job = om_str_of(task->id.text),
-				    .level = om_str_of(om_job_level_text(task->level)),
-				    .cores = task->cores,
-				    .mem_mib = task->mem_mib };
-
-	bool requeue;
-
-	if (answer->err == OM_OK) {
-		provider_spec_timing(p, answer->body, &add, &requeue);
-	}
-	task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_ADD, &add, approve_on_added);
-}
-
-static void
 approve_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
 	struct provider_task *task = task_of(answer);
-	struct om_job_ref m = { .job = om_str_of(task->id.text) };
+	struct schedule plan;
 
 	if (answer->err != OM_OK) {
 		task_finish(sv, p, task, answer->err, answer->text);
 		return;
 	}
-	provider_live_decided(sv, p, m.job);
-	task_ask(sv, p, task, OM_LEDGER, OM_MSG_LEDGER_SPEC_GET, &m, approve_on_spec);
+	provider_live_decided(sv, p, om_str_of(task->id.text));
+	provider_schedule_of(answer->body, &plan);
+	provider_schedule(sv, p, &plan);
+	if (task->verb->always) {
+		approve_always(sv, task);
+	}
+	task_finish(sv, p, task, OM_OK, "");
+}
+
+/* --- hold, release, move ----------------------------------------------------------------------- */
+
+static void hold_on_held(struct om_service *sv, void *state, const struct om_bus_answer *answer);
+
+/*
+ * A hold is in force before it is written and a release is written before it is in force: whatever
+ * fails between, a job that is said to be held does not start.
+ */
+static void
+task_ask_queue(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	const struct provider_verb *verb = task->verb;
+	struct om_job_ref ref = { .job = om_str_of(task->id.text) };
+	struct om_queue_move move = { .job = ref.job };
+
+	if (verb->type == OM_MSG_JOB_HOLD) {
+		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_HOLD, &ref, hold_on_held);
+	} else if (verb->type == OM_MSG_JOB_RELEASE) {
+		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_RELEASE, &ref, task_on_last);
+	} else {
+		OM_SET(&move, queue_move, to, om_str_of(verb->to));
+		if (verb->to_level[0] != '\0') {
+			OM_SET(&move, queue_move, level, om_str_of(verb->to_level));
+		}
+		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_MOVE, &move, task_on_last);
+	}
+}
+
+/* The same for a job that the queue does not have yet.  false: the queue has it. */
+static bool
+task_waiting_job(struct provider *p, struct provider_task *task)
+{
+	const struct provider_verb *verb = task->verb;
+	struct live *live = provider_live_find(p, om_str_of(task->id.text));
+	enum om_job_level level;
+
+	if (live == NULL) {
+		return false;
+	}
+	if (verb->type != OM_MSG_JOB_MOVE) {
+		return provider_waits_hold(live, verb->type == OM_MSG_JOB_HOLD);
+	}
+	return provider_waits_move(
+	    live, strcmp(verb->to, "front") == 0,
+	    om_job_level_parse(om_str_of(verb->to_level), &level) == OM_OK ? &level : NULL);
 }
 
 static void
-queue_verb(struct om_service *sv, struct provider *p, struct provider_task *task,
-	   enum om_msg_type type)
+place_on_written(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
-	struct om_job_ref m = { .job = om_str_of(task->id.text) };
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
 
-	task_ask(sv, p, task, OM_JOB_QUEUE, type, &m, task_on_last);
+	if (answer->err != OM_OK || task->verb->type == OM_MSG_JOB_HOLD ||
+	    task_waiting_job(p, task)) {
+		task_finish(sv, p, task, answer->err, answer->text);
+		return;
+	}
+	task_ask_queue(sv, p, task);
+}
+
+static void
+task_place(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	const struct provider_verb *verb = task->verb;
+	struct om_ledger_place place = { .job = om_str_of(task->id.text) };
+
+	if (verb->type == OM_MSG_JOB_MOVE) {
+		OM_SET(&place, ledger_place, to, om_str_of(verb->to));
+		if (verb->to_level[0] != '\0') {
+			OM_SET(&place, ledger_place, level, om_str_of(verb->to_level));
+		}
+	} else {
+		OM_SET(&place, ledger_place, held, verb->type == OM_MSG_JOB_HOLD);
+	}
+	OM_SET(&place, ledger_place, text, om_str_of(verb->reason));
+	OM_SET(&place, ledger_place, by, om_str_of(verb->caller.peer));
+	task_ask(sv, p, task, OM_LEDGER, OM_MSG_LEDGER_PLACE, &place, place_on_written);
+}
+
+static void
+hold_on_held(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
+
+	if (answer->err != OM_OK) {
+		task_finish(sv, p, task, answer->err, answer->text);
+		return;
+	}
+	task_place(sv, p, task);
+}
+
+static void
+place_got(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	if (task->verb->type == OM_MSG_JOB_HOLD && !task_waiting_job(p, task)) {
+		task_ask_queue(sv, p, task);
+	} else {
+		task_place(sv, p, task);
+	}
+}
+
+/* One more attempt; the event of the move brings it into the queue. */
+static void
+retry_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+	  enum om_job_state now)
+{
+	if (now != OM_JOB_FAILED && now != OM_JOB_TIMED_OUT && now != OM_JOB_LOST &&
+	    now != OM_JOB_DEAD) {
+		task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
+		return;
+	}
+	task_move(sv, p, task, OM_JOB_QUEUED, "retried", "one more attempt, asked for by hand",
+		  task_on_last);
 }
 
 /* What each verb does with a row that the caller may touch. */
@@ -461,13 +560,14 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 				  task_on_last);
 		}
 		return;
+	case OM_MSG_JOB_RETRY:
+		retry_got(sv, p, task, now);
+		return;
 	default:
 		if (now != OM_JOB_QUEUED) {
 			task_wrong_state(sv, p, task, info->state);
 		} else {
-			queue_verb(sv, p, task,
-				   task->verb->type == OM_MSG_JOB_HOLD ? OM_MSG_QUEUE_HOLD
-								       : OM_MSG_QUEUE_RELEASE);
+			place_got(sv, p, task);
 		}
 	}
 }
@@ -530,35 +630,83 @@ provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	return OM_OK;
 }
 
-enum om_err
-provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
+static enum om_err
+refs_begin(struct om_service *sv, struct provider *p, const struct om_in *in,
+	   const struct om_strs *jobs, struct om_str reason, struct provider_verb **out)
 {
-	struct provider *p = provider_of(state);
-	const struct om_job_refs *m = in->body;
 	struct provider_verb *verb;
 	enum om_err err;
 
 	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
-	if (m->jobs.n == 0) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID, "no job is named");
+	if (jobs->n == 0) {
+		return OM_ERR_INVALID;
 	}
 	verb = verb_new(sv, p, in);
 	if (verb == NULL) {
 		return OM_ERR_NOMEM;
 	}
-	verb->always = m->always;
-	err = om_str_copy(m->reason, verb->reason, sizeof(verb->reason));
+	err = om_str_copy(reason, verb->reason, sizeof(verb->reason));
 	if (err != OM_OK) {
 		verb_free(p, verb);
 		return err;
 	}
+	*out = verb;
+	return OM_OK;
+}
+
+static void
+refs_run(struct om_service *sv, struct provider *p, const struct om_in *in,
+	 const struct om_strs *jobs, struct provider_verb *verb)
+{
 	verb->rq = om_service_later(sv, in);
-	for (size_t i = 0; i < m->jobs.n; i++) {
-		task_begin(sv, p, verb, m->jobs.v[i]);
+	for (size_t i = 0; i < jobs->n; i++) {
+		task_begin(sv, p, verb, jobs->v[i]);
 	}
 	provider_verb_unpend(sv, p, verb);
+}
+
+enum om_err
+provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	const struct om_job_refs *m = in->body;
+	struct provider_verb *verb = NULL;
+	enum om_err err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
+
+	if (err == OM_OK) {
+		verb->always = m->always;
+		refs_run(sv, p, in, &m->jobs, verb);
+	}
+	return err;
+}
+
+enum om_err
+provider_on_move(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	const struct om_job_move *m = in->body;
+	struct om_str to = OM_HAS(m, job_move, to) ? m->to : OM_STR("back");
+	struct provider_verb *verb = NULL;
+	enum om_job_level level;
+	enum om_err err;
+
+	if (!om_str_is(to, "front") && !om_str_is(to, "back")) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "to: front or back");
+	}
+	if (OM_HAS(m, job_move, level) && om_job_level_parse(m->level, &level) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID,
+					    "level: owner, network or external");
+	}
+	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
+	if (err != OM_OK) {
+		return err;
+	}
+	/* Both were parsed, so they fit. */
+	(void)!om_str_copy(to, verb->to, sizeof(verb->to));
+	(void)!om_str_copy(m->level, verb->to_level, sizeof(verb->to_level));
+	refs_run(sv, p, in, &m->jobs, verb);
 	return OM_OK;
 }
 
@@ -572,8 +720,8 @@ provider_verbs_fini(struct om_service *sv, struct provider *p)
 	while ((node = om_name_table_next(&p->live, &walk)) != NULL) {
 		struct live *live = (struct live *)node;
 
-		while (live->watchers != NULL && !TAILQ_EMPTY(live->watchers)) {
-			task_free(p, TAILQ_FIRST(live->watchers));
+		while (live->more != NULL && !TAILQ_EMPTY(&live->more->watchers)) {
+			task_free(p, TAILQ_FIRST(&live->more->watchers));
 		}
 	}
 	while (!TAILQ_EMPTY(&p->tasks)) {

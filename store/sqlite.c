@@ -333,4 +333,5 @@ const struct om_store_ops sq_ops = {
 	.audit_head = sq_audit_head,
 	.audit_verify = sq_audit_verify,
 	.purge = sq_purge,
+	.job_remove = sq_job_remove,
 };

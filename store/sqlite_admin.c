@@ -173,6 +173,39 @@ purge_job(struct om_sqlite *sq, int64_t seq, enum om_job_state state)
 	return err;
 }
 
+enum om_err
+sq_job_remove(struct om_store *st, const struct om_job_id *id)
+{
+	struct om_sqlite *sq = sq_of(st);
+	struct om_job_row row;
+	enum om_err err;
+	sqlite3_stmt *s;
+	bool waits;
+
+	err = sq_writable(sq);
+	if (err == OM_OK) {
+		err = sq_job_get(st, id, &row);
+	}
+	if (err != OM_OK) {
+		return err;
+	}
+	if (!om_job_is_final(row.state)) {
+		return sq_why(sq, OM_ERR_STATE, "job %s is %s", id->text,
+			      om_job_state_text(row.state));
+	}
+	s = sq_stmt(sq, SQ_AFTER_WAITS, &err);
+	if (s == NULL) {
+		return err;
+	}
+	sq_bind_u64(s, 1, row.seq);
+	err = sq_step(sq, s, &waits, "find who waits");
+	(void)sqlite3_reset(s);
+	if (err == OM_OK && waits) {
+		err = sq_why(sq, OM_ERR_STATE, "another job waits for job %s", id->text);
+	}
+	return err == OM_OK ? purge_job(sq, (int64_t)row.seq, row.state) : err;
+}
+
 struct purge_pick {
 	int64_t seq;
 	enum om_job_state state;

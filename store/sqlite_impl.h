@@ -34,6 +34,7 @@ enum sq_stmt {
 	SQ_AFTER_INSERT,
 	SQ_AFTER_LIST,
 	SQ_AFTER_DELETE,
+	SQ_AFTER_WAITS,
 	SQ_STREAM_GET,
 	SQ_STREAM_INSERT,
 	SQ_STREAM_GROW,
@@ -229,6 +230,7 @@ enum om_err sq_entry_get(struct om_store *st, struct om_str kind, struct om_str 
 enum om_err sq_entry_each(struct om_store *st, struct om_str kind, struct om_str after_key,
 			  om_entry_fn fn, void *arg) OM_MUST_CHECK;
 enum om_err sq_purge(struct om_store *st, struct om_purge *purge) OM_MUST_CHECK;
+enum om_err sq_job_remove(struct om_store *st, const struct om_job_id *id) OM_MUST_CHECK;
 enum om_err sq_stat(struct om_store *st, struct om_store_stat *out) OM_MUST_CHECK;
 enum om_err sq_check(struct om_store *st) OM_MUST_CHECK;
 

@@ -51,6 +51,8 @@ static const char *const sq_sql[SQ_STMTS] = {
 			    " ON CONFLICT DO NOTHING",
 	[SQ_AFTER_LIST] = "SELECT o.id, o.state, a.condition FROM job_after a JOIN job o"
 			  " ON o.seq=a.other WHERE a.job=?1 ORDER BY a.other",
+	[SQ_AFTER_WAITS] = "SELECT 1 FROM job_after a JOIN job w ON w.seq=a.job"
+			   " WHERE a.other=?1 AND w.finished IS NULL LIMIT 1",
 	[SQ_AFTER_DELETE] = "DELETE FROM job_after WHERE job=?1",
 	[SQ_STREAM_GET] = "SELECT id, size FROM stream WHERE job=?1 AND name=?2",
 	[SQ_STREAM_INSERT] = "INSERT INTO stream(job, name, size) VALUES(?1, ?2, 0)",

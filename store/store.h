@@ -305,6 +305,7 @@ struct om_store_ops {
 				    size_t limit);
 
 	enum om_err (*purge)(struct om_store *st, struct om_purge *purge);
+	enum om_err (*job_remove)(struct om_store *st, const struct om_job_id *id);
 };
 
 /* The head of every backend's own struct. */
@@ -586,6 +587,16 @@ static inline OM_MUST_CHECK enum om_err
 om_store_purge(struct om_store *st, struct om_purge *purge)
 {
 	return st->ops->purge(st, purge);
+}
+
+/*
+ * [tx] Removes one ended job with all that is its own but the audit.  OM_ERR_STATE: it has not
+ * ended, or a live job waits for it.
+ */
+static inline OM_MUST_CHECK enum om_err
+om_store_job_remove(struct om_store *st, const struct om_job_id *id)
+{
+	return st->ops->job_remove(st, id);
 }
 
 #endif /* OM_STORE_STORE_H */

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_TESTS_ACTORS_FAKE_LEDGER_H
+#define OM_TESTS_ACTORS_FAKE_LEDGER_H
+
+/* The played ledger of actors_fake.h, which includes this. */
+
+/* --- ledger ----------------------------------------------------------------------------------- */
+
+static struct fake_row *
+fake_row(const char *id)
+{
+	for (size_t i = 0; i < disk.row_count; i++) {
+		if (strcmp(disk.rows[i].id, id) == 0) {
+			return &disk.rows[i];
+		}
+	}
+	return NULL;
+}
+
+static void
+fake_info(const struct fake_row *row, struct om_job_info *out)
+{
+	*out = (struct om_job_info){ .job = om_str_of(row->id),
+				     .state = om_str_of(om_job_state_text(row->state)) };
+	OM_SET(out, job_info, reason, om_str_of(row->reason));
+	OM_SET(out, job_info, text, om_str_of(row->text));
+	OM_SET(out, job_info, peer, om_str_of(row->peer));
+	OM_SET(out, job_info, network_id, om_str_of(row->network));
+	OM_SET(out, job_info, level, om_str_of(row->level));
+	OM_SET(out, job_info, cores, row->cores);
+	OM_SET(out, job_info, mem_mib, row->mem_mib);
+	OM_SET(out, job_info, expires_ms, row->expires_ms);
+	OM_SET(out, job_info, wall_ms, row->wall_ms);
+	OM_SET(out, job_info, finished_ms, row->finished_ms);
+	OM_SET(out, job_info, started_ms, row->started_ms);
+	OM_SET(out, job_info, submitted_ms, row->submitted_ms);
+	OM_SET(out, job_info, attempt, row->attempts);
+	OM_SET(out, job_info, after_count, row->after_count);
+	OM_SET(out, job_info, not_before_ms, row->not_before_ms);
+	OM_SET(out, job_info, held, row->held);
+	OM_SET(out, job_info, rank, row->rank);
+}
+
+static void
+fake_tell(struct om_service *sv, const struct fake_row *row, const char *from, bool retry)
+{
+	struct om_job_event event = { .job = om_str_of(row->id),
+				      .state = om_str_of(om_job_state_text(row->state)),
+				      .at_ms = 1 };
+	struct om_job_info info;
+	enum om_err err;
+
+	assert_true(disk.trail_count < FAKE_EVENTS);
+	(void)snprintf(disk.trail[disk.trail_count++], sizeof(disk.trail[0]), "%.40s %s->%s",
+		       row->id, from, om_job_state_text(row->state));
+	fake_info(row, &info);
+	OM_SET(&event, job_event, from, om_str_of(from));
+	OM_SET(&event, job_event, peer, om_str_of(row->peer));
+	OM_SET(&event, job_event, final, om_job_is_final(row->state) && !retry);
+	OM_SET(&event, job_event, retry, retry);
+	OM_SET(&event, job_event, info, &info);
+	err = om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &event);
+	assert_true(err == OM_OK || err == OM_ERR_NOT_FOUND || err == OM_ERR_GONE);
+}
+
+/* What the row needs to know of the body. */
+static void
+fake_spec(struct fake_row *row, struct om_bin spec)
+{
+	struct om_job_submit body = { 0 };
+	struct om_arena arena = { 0 };
+	struct om_why why = { "" };
+
+	om_buf_add(&row->spec, spec.ptr, spec.len);
+	assert_int_equal(om_body_decode(OM_BODY_job_submit, spec, &body, &arena, &why), OM_OK);
+	row->attempts_max = body.retries + 1;
+	row->backoff_s = body.backoff_s;
+	row->held = body.hold;
+	row->requeue = body.requeue;
+	row->after_any = body.after_any;
+	om_arena_fini(&arena);
+}
+
+static enum om_err
+fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_submit *m = in->body;
+	struct om_ledger_stored stored = { .job = m->info->job };
+	char id[65];
+	struct fake_row *row;
+	enum om_err err;
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	fake_copy(m->info->job, id, sizeof(id));
+	row = fake_row(id);
+	if (row != NULL) {
+		if (!m->chosen || !om_str_is(m->info->peer, row->peer) ||
+		    row->spec.len != m->spec.len ||
+		    memcmp(row->spec.data, m->spec.ptr, m->spec.len) != 0) {
+			return OM_ERR_EXISTS;
+		}
+		stored.state = om_str_of(om_job_state_text(row->state));
+		OM_SET(&stored, ledger_stored, duplicate, true);
+		return om_service_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
+	}
+	for (size_t i = 0; i < m->after.n; i++) {
+		char other[65];
+
+		fake_copy(m->after.v[i], other, sizeof(other));
+		if (fake_row(other) == NULL) {
+			return OM_ERR_NOT_FOUND;
+		}
+	}
+	assert_true(disk.row_count < FAKE_JOBS);
+	row = &disk.rows[disk.row_count++];
+	memcpy(row->id, id, sizeof(row->id));
+	assert_int_equal(om_job_state_parse(m->info->state.ptr, m->info->state.len, &row->state),
+			 OM_OK);
+	fake_copy(m->info->peer, row->peer, sizeof(row->peer));
+	fake_copy(m->info->network_id, row->network, sizeof(row->network));
+	fake_copy(m->info->level, row->level, sizeof(row->level));
+	fake_copy(m->info->reason, row->reason, sizeof(row->reason));
+	fake_copy(m->info->text, row->text, sizeof(row->text));
+	row->cores = m->info->cores;
+	row->mem_mib = m->info->mem_mib;
+	row->expires_ms = m->info->expires_ms;
+	row->submitted_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS);
+	row->not_before_ms = m->not_before * 1000;
+	for (size_t i = 0; i < m->after.n; i++) {
+		fake_copy(m->after.v[i], row->after[row->after_count++], 65);
+	}
+	fake_spec(row, m->spec);
+	stored.state = m->info->state;
+	err = om_service_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
+	fake_tell(sv, row, "received", false);
+	return err;
+}
+
+/* The ledger's rule about attempts, as its own tests have it. */
+static enum om_job_state
+fake_again(const struct fake_row *row, enum om_job_state from)
+{
+	if (row->state == OM_JOB_LOST && row->requeue) {
+		return OM_JOB_QUEUED;
+	}
+	if ((from != OM_JOB_PROVISIONING && from != OM_JOB_RUNNING) ||
+	    (row->state != OM_JOB_FAILED && row->state != OM_JOB_TIMED_OUT &&
+	     row->state != OM_JOB_LOST) ||
+	    row->attempts_max <= 1) {
+		return row->state;
+	}
+	return row->attempts < row->attempts_max ? OM_JOB_QUEUED : OM_JOB_DEAD;
+}
+
+static enum om_err
+fake_on_move(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_move *m = in->body;
+	struct om_job_info info;
+	enum om_job_state to, from, again;
+	struct fake_row *row;
+	char id[65];
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	fake_copy(m->job, id, sizeof(id));
+	row = fake_row(id);
+	if (row == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	assert_int_equal(om_job_state_parse(m->state.ptr, m->state.len, &to), OM_OK);
+	if (!om_job_may_become(row->state, to)) {
+		return OM_ERR_STATE;
+	}
+	from = row->state;
+	row->state = to;
+	fake_copy(m->reason, row->reason, sizeof(row->reason));
+	fake_copy(m->text, row->text, sizeof(row->text));
+	if (m->result != NULL) {
+		row->wall_ms = m->result->wall_ms;
+		row->finished_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS);
+	}
+	row->attempts += to == OM_JOB_PROVISIONING;
+	if (to == OM_JOB_PROVISIONING) {
+		row->started_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS);
+	}
+	fake_info(row, &info);
+	again = fake_again(row, from);
+	fake_tell(sv, row, om_job_state_text(from), again != to);
+	if (again != to) {
+		row->state = again;
+		if (again == OM_JOB_QUEUED && to != OM_JOB_LOST) {
+			row->not_before_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS) +
+					     (row->backoff_s << (row->attempts - 1)) * 1000;
+		}
+		fake_tell(sv, row, om_job_state_text(to), false);
+	}
+	return om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+}
+
+static enum om_err
+fake_on_place(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_place *m = in->body;
+	int64_t now = fake_now.ns + disk.moves;
+	struct om_job_info info;
+	struct fake_row *row;
+	char id[65];
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	fake_copy(m->job, id, sizeof(id));
+	row = fake_row(id);
+	if (row == NULL || om_job_is_final(row->state)) {
+		return row == NULL ? OM_ERR_NOT_FOUND : OM_ERR_STATE;
+	}
+	if (OM_HAS(m, ledger_place, held)) {
+		row->held = m->held;
+	}
+	if (OM_HAS(m, ledger_place, to)) {
+		row->rank = om_str_is(m->to, "front") ? -now : now;
+		disk.moves++;
+	}
+	if (OM_HAS(m, ledger_place, level)) {
+		fake_copy(m->level, row->level, sizeof(row->level));
+	}
+	if (OM_HAS(m, ledger_place, reason)) {
+		fake_copy(m->reason, row->reason, sizeof(row->reason));
+	}
+	fake_info(row, &info);
+	return om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+}
+
+static enum om_err
+fake_on_after(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_ref *m = in->body;
+	struct om_ledger_dep deps[4] = { 0 };
+	struct om_ledger_deps out = { .deps = { deps, 0 } };
+	struct fake_row *row;
+	char id[65];
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	fake_copy(m->job, id, sizeof(id));
+	row = fake_row(id);
+	assert_non_null(row);
+	for (size_t i = 0; i < row->after_count; i++) {
+		struct om_ledger_dep *dep = &deps[out.deps.n++];
+
+		OM_SET(dep, ledger_dep, job, om_str_of(row->after[i]));
+		OM_SET(dep, ledger_dep, state,
+		       om_str_of(om_job_state_text(fake_row(row->after[i])->state)));
+		OM_SET(dep, ledger_dep, any, row->after_any);
+	}
+	return om_service_reply(sv, in, OM_MSG_LEDGER_DEPS, &out);
+}
+
+static bool
+fake_may_see(const struct om_in *in, const struct fake_row *row)
+{
+	return in->caller->role != OM_ROLE_REQUESTER || strcmp(in->caller->peer, row->peer) == 0;
+}
+
+static enum om_err
+fake_on_get(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_ref *m = in->body;
+
+	(void)state;
+	for (size_t i = 0; i < disk.row_count; i++) {
+		const struct fake_row *row = &disk.rows[i];
+		struct om_job_info info;
+
+		if (strncmp(row->id, m->job.ptr, m->job.len) == 0 && fake_may_see(in, row)) {
+			fake_info(row, &info);
+			return om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+		}
+	}
+	return OM_ERR_NOT_FOUND;
+}
+
+static bool
+fake_in_states(const struct fake_row *row, const struct om_strs *states)
+{
+	for (size_t i = 0; i < states->n; i++) {
+		if (om_str_is(states->v[i], om_job_state_text(row->state))) {
+			return true;
+		}
+	}
+	return states->n == 0;
+}
+
+/* Pages of two rows, so that paging is exercised. */
+static enum om_err
+fake_on_list(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_query *m = in->body;
+	bool recover = in->type == OM_MSG_LEDGER_RECOVER;
+	struct om_job_info infos[2];
+	struct om_ledger_live live = { .jobs = { infos, 0 } };
+	struct om_job_table table = { .jobs = { infos, 0 } };
+	char cursor[16] = "";
+	size_t i = 0, n = 0;
+
+	(void)state;
+	if (disk.fail != OM_OK && recover) {
+		return disk.fail;
+	}
+	if (m->cursor.len > 0) {
+		fake_copy(m->cursor, cursor, sizeof(cursor));
+		i = (size_t)atoi(cursor);
+	}
+	for (; i < disk.row_count && n < 2; i++) {
+		const struct fake_row *row = &disk.rows[i];
+
+		if (recover ? !om_job_is_final(row->state)
+			    : fake_in_states(row, &m->states) && fake_may_see(in, row) &&
+				  (m->peer.len == 0 || om_str_is(m->peer, row->peer))) {
+			fake_info(row, &infos[n++]);
+		}
+	}
+	(void)snprintf(cursor, sizeof(cursor), "%zu", i);
+	if (recover) {
+		live.jobs.n = n;
+		if (i < disk.row_count) {
+			OM_SET(&live, ledger_live, next, om_str_of(cursor));
+		}
+		return om_service_reply(sv, in, OM_MSG_LEDGER_LIVE, &live);
+	}
+	table.jobs.n = n;
+	if (i < disk.row_count) {
+		OM_SET(&table, job_table, next, om_str_of(cursor));
+	}
+	return om_service_reply(sv, in, OM_MSG_JOB_TABLE, &table);
+}
+
+static enum om_err
+fake_on_spec(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_job_ref *m = in->body;
+	struct om_ledger_spec out = { .job = m->job };
+	char id[65];
+	struct fake_row *row;
+
+	(void)state;
+	fake_copy(m->job, id, sizeof(id));
+	row = fake_row(id);
+	if (row == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	out.spec = (struct om_bin){ row->spec.data, row->spec.len };
+	return om_service_reply(sv, in, OM_MSG_LEDGER_SPEC, &out);
+}
+
+static enum om_err
+fake_on_set(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_set *m = in->body;
+	struct fake_item *item = NULL;
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	for (size_t i = 0; i < disk.item_count && item == NULL; i++) {
+		if (om_str_is(m->list, disk.items[i].list) &&
+		    om_str_is(m->key, disk.items[i].key)) {
+			item = &disk.items[i];
+		}
+	}
+	if (m->remove) {
+		if (item != NULL) {
+			om_buf_fini(&item->value);
+			*item = disk.items[--disk.item_count];
+			disk.items[disk.item_count] = (struct fake_item){ 0 };
+		}
+		return om_service_reply_ok(sv, in);
+	}
+	if (item == NULL) {
+		assert_true(disk.item_count < FAKE_ITEMS);
+		item = &disk.items[disk.item_count++];
+		fake_copy(m->list, item->list, sizeof(item->list));
+		fake_copy(m->key, item->key, sizeof(item->key));
+	}
+	om_buf_reset(&item->value);
+	om_buf_add(&item->value, m->value.ptr, m->value.len);
+	return om_service_reply_ok(sv, in);
+}
+
+static enum om_err
+fake_on_items(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_list *m = in->body;
+	struct om_ledger_item items[FAKE_ITEMS];
+	struct om_ledger_items out = { .items = { items, 0 } };
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	for (size_t i = 0; i < disk.item_count; i++) {
+		const struct fake_item *item = &disk.items[i];
+
+		if (om_str_is(m->list, item->list)) {
+			struct om_ledger_item *to = &items[out.items.n++];
+
+			*to = (struct om_ledger_item){ .key = om_str_of(item->key) };
+			OM_SET(to, ledger_item, value,
+			       ((struct om_bin){ item->value.data, item->value.len }));
+		}
+	}
+	return om_service_reply(sv, in, OM_MSG_LEDGER_ITEMS, &out);
+}
+
+static enum om_err
+fake_on_append(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_audit_entry *m = in->body;
+	struct om_audit_entry entry = *m;
+	enum om_err err;
+
+	(void)state;
+	assert_true(disk.trail_count < FAKE_EVENTS);
+	(void)snprintf(disk.trail[disk.trail_count++], sizeof(disk.trail[0]), "%.*s",
+		       OM_STR_ARG(m->event));
+	entry.seq = disk.trail_count;
+	entry.at_ms = 1;
+	err = om_service_reply_ok(sv, in);
+	if (om_service_send(sv, OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_APPENDED, &entry) != OM_OK) {
+		return err; /* the logger has ended */
+	}
+	return err;
+}
+
+static enum om_err
+fake_on_audit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_audit_query *m = in->body;
+	struct om_audit_entry entries[FAKE_EVENTS];
+	struct om_audit_table out = { .entries = { entries, 0 } };
+
+	(void)state;
+	for (size_t i = (size_t)m->after_seq; i < disk.trail_count; i++) {
+		entries[out.entries.n++] = (struct om_audit_entry){
+			.seq = i + 1, .at_ms = 1, .event = om_str_of(disk.trail[i])
+		};
+	}
+	return om_service_reply(sv, in, OM_MSG_AUDIT_TABLE, &out);
+}
+
+static enum om_err
+fake_on_verify(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct om_audit_report report = { .intact = true, .entries = disk.trail_count };
+
+	(void)state;
+	return om_service_reply(sv, in, OM_MSG_AUDIT_REPORT, &report);
+}
+
+static enum om_err
+fake_start_nothing(struct om_service *sv, void *state, const void *arg)
+{
+	(void)sv;
+	(void)state;
+	(void)arg;
+	return OM_OK;
+}
+
+static const struct om_service_handler fake_ledger_handlers[] = {
+	{ OM_MSG_LEDGER_SUBMIT, fake_on_submit },
+	{ OM_MSG_LEDGER_MOVE, fake_on_move },
+	{ OM_MSG_JOB_GET, fake_on_get },
+	{ OM_MSG_JOB_LIST, fake_on_list },
+	{ OM_MSG_LEDGER_RECOVER, fake_on_list },
+	{ OM_MSG_LEDGER_SPEC_GET, fake_on_spec },
+	{ OM_MSG_LEDGER_SET, fake_on_set },
+	{ OM_MSG_LEDGER_PLACE, fake_on_place },
+	{ OM_MSG_LEDGER_AFTER, fake_on_after },
+	{ OM_MSG_LEDGER_LIST, fake_on_items },
+	{ OM_MSG_AUDIT_APPEND, fake_on_append },
+	{ OM_MSG_LEDGER_AUDIT, fake_on_audit },
+	{ OM_MSG_LEDGER_AUDIT_VERIFY, fake_on_verify },
+};
+
+static const struct om_service_def fake_ledger = {
+	.name = OM_LEDGER,
+	.state_size = 8,
+	.start = fake_start_nothing,
+	.on = fake_ledger_handlers,
+	.on_count = OM_COUNT(fake_ledger_handlers),
+};
+
+#endif /* OM_TESTS_ACTORS_FAKE_LEDGER_H */

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What jobs wait for, attempts, holds and moves: provider and queue on the real bus in sim mode,
+ * with a played ledger and executor.
+ */
+#include "actors_fake_jobs.h"
+
+/* Submits a job that waits for one or two others. */
+static struct fake_answer *
+submit_after(struct om_caller as, const char *id, const char *first, const char *second, bool any)
+{
+	struct om_str ids[2] = { om_str_of(first), om_str_of(second != NULL ? second : "") };
+	struct om_job_submit m = job(id);
+
+	OM_SET(&m, job_submit, after, ((struct om_strs){ ids, second != NULL ? 2 : 1 }));
+	if (any) {
+		OM_SET(&m, job_submit, after_any, true);
+	}
+	return submit(as, &m);
+}
+
+static struct fake_answer *
+move(struct om_caller as, const char *id, const char *to, const char *level)
+{
+	struct om_str one = om_str_of(id);
+	struct om_job_move m = { .jobs = { &one, 1 } };
+
+	if (to != NULL) {
+		OM_SET(&m, job_move, to, om_str_of(to));
+	}
+	if (level != NULL) {
+		OM_SET(&m, job_move, level, om_str_of(level));
+	}
+	return fake_ask(&as, OM_PROVIDER, OM_MSG_JOB_MOVE, &m);
+}
+
+/* The daemon is killed and starts again. */
+static void
+restart(void **state)
+{
+	struct om_wall now = fake_now;
+
+	fake_down();
+	(void)fake_setup(state);
+	fake_now = now;
+	fake_up();
+}
+
+/* --- after ------------------------------------------------------------------------------------ */
+
+static void
+a_job_waits_for_the_success_of_others(void **state)
+{
+	(void)state;
+	fake.queue.max_jobs = 4;
+	fake_up();
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	accepted(submit_id(BOB, "b"), "queued", "network");
+	accepted(submit_after(BOB, "c", "a", "b", false), "queued", "network");
+	assert_string_equal(fake_row("c")->reason, "dependency");
+	fake_finish("a", OM_JOB_COMPLETED);
+	state_is("c", OM_JOB_QUEUED);
+	fake_finish("b", OM_JOB_COMPLETED);
+	state_is("c", OM_JOB_RUNNING);
+	assert_string_equal(fake_row("c")->reason, "");
+	/* What it waits for may have ended long before. */
+	accepted(submit_after(BOB, "d", "a", "b", false), "queued", "network");
+	state_is("d", OM_JOB_RUNNING);
+}
+
+static void
+a_failure_fails_those_who_wait_and_so_on(void **state)
+{
+	struct fake_answer *w;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	accepted(submit_after(BOB, "b", "a", NULL, false), "queued", "network");
+	accepted(submit_after(BOB, "c", "b", NULL, false), "queued", "network");
+	accepted(submit_after(BOB, "d", "b", NULL, true), "queued", "network");
+	w = wait_for(BOB, "c");
+	fake_finish("a", OM_JOB_TIMED_OUT);
+	state_is("b", OM_JOB_FAILED);
+	assert_string_equal(fake_row("b")->reason, "dependency_failed");
+	assert_non_null(strstr(fake_row("b")->text, "job a"));
+	assert_non_null(strstr(fake_row("b")->text, "timed_out"));
+	state_is("c", OM_JOB_FAILED);
+	assert_true(w->done);
+	state_is("d", OM_JOB_RUNNING); /* any end will do */
+	/* And one that failed long before. */
+	accepted(submit_after(BOB, "e", "a", NULL, false), "queued", "network");
+	state_is("e", OM_JOB_FAILED);
+}
+
+static void
+there_is_no_cycle(void **state)
+{
+	(void)state;
+	fake_up();
+	refused(submit_after(BOB, "a", "a", NULL, false), OM_ERR_INVALID, "itself");
+	refused(submit_after(BOB, "a", "b", NULL, false), OM_ERR_NOT_FOUND, "");
+	assert_int_equal(disk.row_count, 0);
+}
+
+static void
+a_waiting_job_can_be_cancelled_and_held(void **state)
+{
+	(void)state;
+	fake.queue.max_jobs = 4;
+	fake_up();
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	accepted(submit_after(BOB, "b", "a", NULL, false), "queued", "network");
+	accepted(submit_after(BOB, "c", "a", NULL, false), "queued", "network");
+	accepted(submit_after(BOB, "d", "c", NULL, false), "queued", "network");
+	counted(refs(BOB, OM_MSG_JOB_HOLD, "b", false), 1);
+	counted(cancel(BOB, "c"), 1);
+	state_is("c", OM_JOB_CANCELLED);
+	state_is("d", OM_JOB_FAILED); /* it waited for a success of c */
+	fake_finish("a", OM_JOB_COMPLETED);
+	state_is("b", OM_JOB_QUEUED); /* held */
+	counted(refs(BOB, OM_MSG_JOB_RELEASE, "b", false), 1);
+	state_is("b", OM_JOB_RUNNING);
+}
+
+static void
+a_cancel_that_cannot_be_written_is_not_half_done(void **state)
+{
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	accepted(submit_after(BOB, "b", "a", NULL, false), "queued", "network");
+	disk.fail = OM_ERR_DISK;
+	refused(cancel(BOB, "b"), OM_ERR_DISK, "");
+	disk.fail = OM_OK;
+	fake_finish("a", OM_JOB_COMPLETED);
+	state_is("b", OM_JOB_RUNNING);
+}
+
+static void
+who_waits_is_remembered_over_a_restart(void **state)
+{
+	fake.queue.max_jobs = 1;
+	fake_up();
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	accepted(submit_id(BOB, "b"), "queued", "network");
+	accepted(submit_after(BOB, "c", "b", NULL, false), "queued", "network");
+	accepted(submit_after(BOB, "d", "a", NULL, false), "queued", "network");
+	restart(state); /* a is lost */
+	state_is("a", OM_JOB_LOST);
+	state_is("d", OM_JOB_FAILED);
+	state_is("b", OM_JOB_RUNNING);
+	state_is("c", OM_JOB_QUEUED);
+	fake_finish("b", OM_JOB_COMPLETED);
+	state_is("c", OM_JOB_RUNNING);
+}
+
+static void
+a_held_job_waits_after_its_approval_too(void **state)
+{
+	(void)state;
+	fake.queue.max_jobs = 4;
+	fake_up();
+	accepted(submit_id(EVE, "a"), "pending_approval", "external");
+	accepted(submit_after(EVE, "b", "a", NULL, false), "pending_approval", "external");
+	counted(refs(OPERATOR, OM_MSG_JOB_APPROVE, "b", false), 1);
+	state_is("b", OM_JOB_QUEUED);
+	counted(refs(OPERATOR, OM_MSG_JOB_APPROVE, "a", false), 1);
+	state_is("a", OM_JOB_RUNNING);
+	fake_finish("a", OM_JOB_COMPLETED);
+	state_is("b", OM_JOB_RUNNING);
+}
+
+/* --- attempts --------------------------------------------------------------------------------- */
+
+static struct fake_answer *
+submit_retries(struct om_caller as, const char *id, uint64_t retries)
+{
+	struct om_job_submit m = job(id);
+
+	OM_SET(&m, job_submit, retries, retries);
+	OM_SET(&m, job_submit, backoff_s, 10);
+	return submit(as, &m);
+}
+
+static void
+a_failed_attempt_is_followed_by_another(void **state)
+{
+	struct fake_answer *w, *b;
+
+	(void)state;
+	fake.queue.max_jobs = 4;
+	fake_up();
+	accepted(submit_retries(BOB, "a", 2), "queued", "network");
+	accepted(submit_after(BOB, "b", "a", NULL, false), "queued", "network");
+	w = wait_for(BOB, "a");
+	b = wait_for(BOB, "b");
+	fake_finish("a", OM_JOB_FAILED);
+	state_is("a", OM_JOB_QUEUED);
+	assert_false(w->done); /* the end of an attempt is not the end */
+	fake_advance(9000);
+	state_is("a", OM_JOB_QUEUED);
+	fake_advance(2000);
+	state_is("a", OM_JOB_RUNNING);
+	fake_finish("a", OM_JOB_TIMED_OUT);
+	fake_advance(19000); /* it doubles */
+	state_is("a", OM_JOB_QUEUED);
+	fake_advance(2000);
+	state_is("a", OM_JOB_RUNNING);
+	assert_int_equal(fake_row("a")->attempts, 3);
+	assert_false(w->done || b->done);
+	fake_finish("a", OM_JOB_COMPLETED);
+	assert_true(w->done && w->err == OM_OK);
+	state_is("b", OM_JOB_RUNNING);
+}
+
+static void
+after_the_last_attempt_it_is_dead(void **state)
+{
+	struct fake_answer *w;
+
+	(void)state;
+	fake_up();
+	accepted(submit_retries(BOB, "a", 1), "queued", "network");
+	accepted(submit_after(BOB, "b", "a", NULL, false), "queued", "network");
+	w = wait_for(BOB, "a");
+	fake_finish("a", OM_JOB_FAILED);
+	fake_advance(11000);
+	fake_finish("a", OM_JOB_FAILED);
+	state_is("a", OM_JOB_DEAD);
+	state_is("b", OM_JOB_FAILED);
+	assert_true(w->done);
+	/* One more by hand: its requester or the operator, nobody else. */
+	refused(refs(EVE, OM_MSG_JOB_RETRY, "a", false), OM_ERR_NOT_FOUND, "");
+	counted(refs(BOB, OM_MSG_JOB_RETRY, "a", false), 1);
+	fake_advance(100000);
+	state_is("a", OM_JOB_RUNNING);
+	refused(refs(BOB, OM_MSG_JOB_RETRY, "a", false), OM_ERR_STATE, "running");
+	fake_finish("a", OM_JOB_COMPLETED);
+	refused(refs(OPERATOR, OM_MSG_JOB_RETRY, "a", false), OM_ERR_STATE, "completed");
+}
+
+static void
+a_retry_survives_a_restart(void **state)
+{
+	fake_up();
+	accepted(submit_retries(BOB, "a", 3), "queued", "network");
+	fake_finish("a", OM_JOB_FAILED);
+	restart(state);
+	state_is("a", OM_JOB_QUEUED);
+	fake_advance(11000);
+	state_is("a", OM_JOB_RUNNING);
+	restart(state); /* lost: an attempt that failed */
+	state_is("a", OM_JOB_RUNNING);
+	assert_int_equal(fake_row("a")->attempts, 3);
+	assert_int_equal(fake.running_count, 1);
+}
+
+/* --- hold, move, pause ------------------------------------------------------------------------ */
+
+static void
+a_hold_survives_a_restart(void **state)
+{
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "held"), "queued", "network");
+	accepted(submit_id(BOB, "free"), "queued", "network");
+	counted(refs(BOB, OM_MSG_JOB_HOLD, "held", false), 1);
+	counted(refs(BOB, OM_MSG_JOB_HOLD, "free", false), 1);
+	counted(refs(BOB, OM_MSG_JOB_RELEASE, "free", false), 1);
+	disk.fail = OM_ERR_DISK; /* what cannot be kept is not said to be done */
+	refused(refs(BOB, OM_MSG_JOB_RELEASE, "held", false), OM_ERR_DISK, "");
+	disk.fail = OM_OK;
+	restart(state);
+	state_is("held", OM_JOB_QUEUED);
+	state_is("free", OM_JOB_RUNNING);
+	fake_finish("free", OM_JOB_COMPLETED);
+	state_is("held", OM_JOB_QUEUED);
+	counted(refs(BOB, OM_MSG_JOB_RELEASE, "held", false), 1);
+	state_is("held", OM_JOB_RUNNING);
+}
+
+static void
+jobs_are_moved(void **state)
+{
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "q1"), "queued", "network");
+	accepted(submit_id(BOB, "q2"), "queued", "network");
+	accepted(submit_id(BOB, "q3"), "queued", "network");
+	accepted(submit_id(BOB, "q4"), "queued", "network");
+	refused(move(BOB, "q3", "front", NULL), OM_ERR_DENIED, "");
+	refused(move(OPERATOR, "q3", "up", NULL), OM_ERR_INVALID, "front or back");
+	refused(move(OPERATOR, "run", "front", NULL), OM_ERR_STATE, "running");
+	counted(move(OPERATOR, "q3", "front", NULL), 1);
+	counted(move(OPERATOR, "q1", "back", NULL), 1);
+	counted(move(OPERATOR, "q4", NULL, "owner"), 1);
+	fake_finish("run", OM_JOB_COMPLETED); /* q4 (owner), q3, q2, q1 */
+	state_is("q4", OM_JOB_RUNNING);
+	assert_string_equal(fake_row("q4")->level, "owner");
+	fake_finish("q4", OM_JOB_COMPLETED);
+	state_is("q3", OM_JOB_RUNNING);
+	restart(state);
+	state_is("q2", OM_JOB_RUNNING);
+	fake_finish("q2", OM_JOB_COMPLETED);
+	state_is("q1", OM_JOB_RUNNING);
+}
+
+static void
+places_survive_a_restart(void **state)
+{
+	struct om_caller operator= OPERATOR;
+	struct om_reason why = { 0 };
+	struct om_empty nothing = { 0 };
+	static const char *const want[] = { "q4", "q3", "q2", "q5", "q1" };
+
+	fake_up();
+	OM_SET(&why, reason, reason, OM_STR("new disk"));
+	assert_int_equal(fake_ask(&operator, OM_JOB_QUEUE, OM_MSG_QUEUE_PAUSE, &why)->err, OM_OK);
+	for (int i = 1; i <= 5; i++) {
+		char id[8];
+
+		(void)snprintf(id, sizeof(id), "q%d", i);
+		accepted(submit_id(BOB, id), "queued", "network");
+	}
+	counted(move(OPERATOR, "q3", "front", NULL), 1);
+	counted(move(OPERATOR, "q4", "front", NULL), 1);
+	counted(move(OPERATOR, "q1", "back", NULL), 1);
+	restart(state);
+	for (int i = 1; i <= 5; i++) { /* and so does the pause */
+		char id[8];
+
+		(void)snprintf(id, sizeof(id), "q%d", i);
+		state_is(id, OM_JOB_QUEUED);
+	}
+	assert_int_equal(fake_ask(&operator, OM_JOB_QUEUE, OM_MSG_QUEUE_RESUME, &nothing)->err,
+			 OM_OK);
+	for (size_t i = 0; i < OM_COUNT(want); i++) {
+		assert_string_equal(fake.running[0], want[i]);
+		fake_finish(want[i], OM_JOB_COMPLETED);
+	}
+	accepted(submit_id(BOB, "next"), "queued", "network");
+	restart(state); /* a resume is for good too */
+	state_is("next", OM_JOB_LOST);
+	accepted(submit_id(BOB, "last"), "queued", "network");
+	state_is("last", OM_JOB_RUNNING);
+}
+
+static void
+a_pause_that_is_not_durable_is_in_force_but_an_error(void **state)
+{
+	struct om_caller operator= OPERATOR;
+	struct om_reason why = { 0 };
+
+	(void)state;
+	fake_up();
+	disk.fail = OM_ERR_DISK;
+	refused(fake_ask(&operator, OM_JOB_QUEUE, OM_MSG_QUEUE_PAUSE, &why), OM_ERR_DISK,
+		"a restart will undo it");
+	disk.fail = OM_OK;
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	state_is("a", OM_JOB_QUEUED);
+}
+
+int
+main(void)
+{
+#define T(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_job_waits_for_the_success_of_others),
+		T(a_failure_fails_those_who_wait_and_so_on),
+		T(there_is_no_cycle),
+		T(a_waiting_job_can_be_cancelled_and_held),
+		T(a_cancel_that_cannot_be_written_is_not_half_done),
+		T(who_waits_is_remembered_over_a_restart),
+		T(a_held_job_waits_after_its_approval_too),
+		T(a_failed_attempt_is_followed_by_another),
+		T(after_the_last_attempt_it_is_dead),
+		T(a_retry_survives_a_restart),
+		T(a_hold_survives_a_restart),
+		T(jobs_are_moved),
+		T(places_survive_a_restart),
+		T(a_pause_that_is_not_durable_is_in_force_but_an_error),
+	};
+
+	return FAKE_RUN(tests);
+}
