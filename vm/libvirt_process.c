@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 #define PROCESS_MKFS            "/sbin/mkfs.ext4"
 #define PROCESS_MKFS_TIMEOUT_MS 60000
 #define PROCESS_CMDLINE_MAX     4096
+#define SCRATCH_KEEP_PART       20 /* of the file system stays with the host: 1/20 */
 
 /* Reads up to size - 1 bytes; the count, or -1. */
 static ssize_t
@@ -115,6 +118,44 @@ scratch_format(const char *path, struct om_why *why)
 	return err;
 }
 
+/*
+ * The whole disk is allocated now: what all guests may write together is there, and a part of the
+ * file system stays free for the host (the ledger, or all of /run).  A sparse file would promise
+ * the same bytes to everyone.
+ */
+static enum om_err
+scratch_allocate(int fd, const struct om_vm_spec *spec, struct om_why *why)
+{
+	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+	const uint64_t size = spec->scratch_mib << 20;
+	enum om_err err = OM_OK;
+	struct statvfs fs;
+	uint64_t avail, keep;
+
+	pthread_mutex_lock(&one_at_a_time);
+	if (fstatvfs(fd, &fs) < 0) {
+		err = om_why_errno(why, om_err_from_errno(errno), "%s", spec->scratch_path);
+		goto out;
+	}
+	avail = (uint64_t)fs.f_bavail * fs.f_frsize;
+	keep = (uint64_t)fs.f_blocks * fs.f_frsize / SCRATCH_KEEP_PART;
+	if (avail < keep || avail - keep < size) {
+		err = om_why_set(why, OM_ERR_DISK,
+				 "disk of %" PRIu64 " MiB: %" PRIu64
+				 " MiB are free, of which %" PRIu64 " stay free",
+				 spec->scratch_mib, avail >> 20, keep >> 20);
+		goto out;
+	}
+	/* A file system that cannot allocate ahead gives a sparse file, as good as it gets there. */
+	if (ftruncate(fd, (off_t)size) < 0 ||
+	    (fallocate(fd, 0, 0, (off_t)size) < 0 && errno != EOPNOTSUPP)) {
+		err = om_why_errno(why, om_err_from_errno(errno), "size of %s", spec->scratch_path);
+	}
+out:
+	pthread_mutex_unlock(&one_at_a_time);
+	return err;
+}
+
 /* "+64055:+110" */
 static bool
 scratch_owner(const char *label, uid_t *uid, gid_t *gid)
@@ -134,8 +175,8 @@ libvirt_make_scratch(const struct om_vm_spec *spec, const char *label, struct om
 	if (fd < 0) {
 		return om_why_errno(why, om_err_from_errno(errno), "create %s", spec->scratch_path);
 	}
-	if (ftruncate(fd, (off_t)(spec->scratch_mib << 20)) < 0) {
-		err = om_why_errno(why, om_err_from_errno(errno), "size of %s", spec->scratch_path);
+	err = scratch_allocate(fd, spec, why);
+	if (err != OM_OK) {
 		goto out;
 	}
 	err = scratch_format(spec->scratch_path, why);

@@ -3,8 +3,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/buf.h"
@@ -268,6 +272,37 @@ test_mem_script(void **state)
 	ops->close(m);
 }
 
+/* --- scratch ---------------------------------------------------------------------------------------- */
+
+/* A sparse file let the guests together fill the host's file system. */
+static void
+test_scratch_is_paid_for_at_once(void **state)
+{
+	char dir[] = "/tmp/omerta-scratch.XXXXXX", path[64];
+	struct om_vm_spec spec = plain_spec();
+	struct statvfs fs;
+	struct om_why why;
+	struct stat st;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(path, sizeof(path), "%s/s.img", dir);
+	spec.scratch_path = path;
+	assert_int_equal(libvirt_make_scratch(&spec, "", &why), OM_OK);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, INT64_C(64) << 20);
+	assert_true(st.st_blocks * 512 >= st.st_size);
+	assert_int_equal(unlink(path), 0);
+
+	/* All that is free: the host and the ledger would have nothing left. */
+	assert_int_equal(statvfs(dir, &fs), 0);
+	spec.scratch_mib = fs.f_bavail * fs.f_frsize >> 20;
+	assert_int_equal(libvirt_make_scratch(&spec, "", &why), OM_ERR_DISK);
+	assert_non_null(strstr(why.text, "MiB"));
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int
 main(void)
 {
@@ -275,7 +310,7 @@ main(void)
 		cmocka_unit_test(test_spec_limits),  cmocka_unit_test(test_xml_golden),
 		cmocka_unit_test(test_xml_variants), cmocka_unit_test(test_xml_escaping),
 		cmocka_unit_test(test_xml_find),     cmocka_unit_test(test_mem_life),
-		cmocka_unit_test(test_mem_script),
+		cmocka_unit_test(test_mem_script),   cmocka_unit_test(test_scratch_is_paid_for_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
