@@ -1,27 +1,32 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
-"""Submit and whole cycle through a daemon with the null executor: 200-byte bodies, acknowledged
-after the commit.  Starts its own omertad in private directories below --dir (a real disk, not a
-tmpfs: the sync is what is measured).
+"""Submit and whole cycle through a daemon with the null executor, beside beanstalkd, Redis and
+PostgreSQL where they are installed: 200-byte bodies, acknowledged after the sync.
 
-    bench/pipeline.py [--runs N] [--only submit|cycle] [--dir DIR]
+    bench/pipeline.py [--runs N] [--only submit|cycle] [--point 16x100] [--no-peers] [--dir DIR]
 
-Targets are those of docs/benchmarks.md.  The median over the runs is printed; every run gets a
-fresh daemon and ledger.
+Everything is started by this script in private directories below --dir (a real disk, not a tmpfs:
+the sync is what is measured) and listens on sockets of its own.  All sides run in turn, round by
+round; the figure is the median over the rounds.  docs/benchmarks.md says what each side does.
 """
 import argparse
+import glob
 import json
 import os
+import pwd
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import run as harness  # noqa: E402
 
-ROOT, BUILD = harness.ROOT, harness.BUILD
+ROOT, BUILD, PEERS = harness.ROOT, harness.BUILD, harness.PEERS
 
 #         what, clients, in flight, jobs, target jobs/s
 POINTS = [
@@ -35,65 +40,227 @@ POINTS = [
     ("cycle", 16, 100, 60000, 51000),
 ]
 
+# The null executor runs nothing, so what the machine has is no limit: as many jobs may be on their
+# way as the peers are asked for.
+CONF = """[daemon]
+state_dir = {0}/state
+run_dir = {0}/run
+log_level = warn
+[vm]
+driver = null
+[network]
+wireguard = none
+[jobs]
+max_jobs = 1000
+lend_cores = 1024
+lend_memory = 4096G
+"""
+
 
 class Daemon:
+    """A fresh daemon and ledger for each measurement."""
+    name = "omerta"
+
     def __init__(self, base):
-        self.dir = tempfile.mkdtemp(prefix="omerta-bench.", dir=base)
-        conf = os.path.join(self.dir, "omertad.conf")
+        self.base = base
+
+    def measure(self, args):
+        path = tempfile.mkdtemp(prefix="omerta-bench.", dir=self.base)
+        conf = os.path.join(path, "omertad.conf")
         with open(conf, "w") as f:
-            f.write(f"[daemon]\nstate_dir = {self.dir}/state\nrun_dir = {self.dir}/run\n"
-                    "log_level = warn\n[vm]\ndriver = null\n[network]\nwireguard = none\n"
-                    "[jobs]\nmax_jobs = 64\n")
-        self.process = subprocess.Popen([f"{BUILD}/omertad", "start", "--config", conf],
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for line in self.process.stdout:
-            if line.startswith("ready:"):
-                return
-        raise SystemExit("omertad did not start")
+            f.write(CONF.format(path))
+        process = subprocess.Popen([f"{BUILD}/omertad", "start", "--config", conf],
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            if not any(line.startswith("ready:") for line in process.stdout):
+                return None, "omertad did not start"
+            return harness.run([f"{BUILD}/bench/submit_bench", f"ipc://{path}/run/control.sock"]
+                               + args, 120)
+        finally:
+            process.terminate()
+            process.communicate()
+            shutil.rmtree(path)
 
     def close(self):
-        self.process.terminate()
-        self.process.communicate()
+        pass
+
+
+class Peer:
+    """A server that lives for the whole run; its program empties it first."""
+    server = source = ""
+    libs = []
+    jobs_max = 10 ** 9
+
+    def __init__(self, base):
+        self.process = None
+        self.program = os.path.join(PEERS, f"queue_{self.name}")
+        if self.find() is None:
+            raise LookupError(f"{self.server} is not installed")
+        os.makedirs(PEERS, exist_ok=True)
+        built = subprocess.run(["gcc", "-O2", "-o", self.program,
+                                f"{ROOT}/bench/peers/queues/{self.source}"] + self.libs +
+                               ["-lpthread"], capture_output=True, text=True)
+        if built.returncode != 0:
+            raise LookupError("does not build: " + built.stderr.strip().splitlines()[0][:100])
+        self.dir = tempfile.mkdtemp(prefix="omerta-bench.", dir=base)
+        os.chmod(self.dir, 0o755)
+        self.log = open(os.path.join(self.dir, "log"), "w")
+        self.start()
+
+    def find(self):
+        return shutil.which(self.server)
+
+    def spawn(self, cmd, **more):
+        self.process = subprocess.Popen(cmd, stdout=self.log, stderr=self.log, cwd=self.dir, **more)
+
+    def wait(self, probe):
+        for _ in range(200):
+            if probe():
+                return
+            time.sleep(0.05)
+        self.close()
+        raise LookupError("did not start")
+
+    def measure(self, args):
+        jobs = min(int(args[2]), self.jobs_max)
+        return harness.run([self.program, self.endpoint, args[0], args[1], str(jobs)] + args[3:], 120)
+
+    def close(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log.close()
         shutil.rmtree(self.dir)
 
 
-def measure(what, clients, in_flight, jobs, base):
-    d = Daemon(base)
-    try:
-        result, why = harness.run(
-            [f"{BUILD}/bench/submit_bench", f"ipc://{d.dir}/run/control.sock", str(clients),
-             str(in_flight), str(jobs)] + (["cycle"] if what == "cycle" else []), 120)
-    finally:
-        d.close()
-    if result is None:
-        raise SystemExit(f"{what}/{clients}x{in_flight}: {why}")
-    return result
+class Beanstalkd(Peer):
+    name, server, source, jobs_max = "beanstalkd", "beanstalkd", "beanstalkd.c", 10000
+
+    def start(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.endpoint = str(s.getsockname()[1])
+        os.mkdir(f"{self.dir}/wal")
+        self.spawn(["beanstalkd", "-l", "127.0.0.1", "-p", self.endpoint, "-b", f"{self.dir}/wal",
+                    "-f0"])
+        self.wait(self.answers)
+
+    def answers(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", int(self.endpoint))) == 0
+
+
+class Redis(Peer):
+    name, server, source, libs = "Redis", "redis-server", "redis.c", ["-lhiredis"]
+
+    def start(self):
+        self.endpoint = f"{self.dir}/redis.sock"
+        self.spawn(["redis-server", "--port", "0", "--unixsocket", self.endpoint, "--dir", self.dir,
+                    "--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+        self.wait(lambda: os.path.exists(self.endpoint))
+
+
+class Postgres(Peer):
+    name, server, source = "PostgreSQL", "postgres", "postgres.c"
+    libs = ["-I/usr/include/postgresql", "-lpq"]
+
+    def find(self):
+        self.bin = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+        try:
+            self.user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+        except KeyError:
+            return None
+        return self.bin[-1] if self.bin else None
+
+    def start(self):
+        # It refuses to run as root.
+        who = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} \
+            if self.user else {}
+        if self.user:
+            os.chown(self.dir, self.user.pw_uid, self.user.pw_gid)
+        done = subprocess.run([f"{self.bin[-1]}/initdb", "-D", f"{self.dir}/data", "-A", "trust",
+                               "-U", "bench"], stdout=self.log, stderr=self.log, cwd=self.dir, **who)
+        if done.returncode != 0:
+            self.close()
+            raise LookupError("initdb failed")
+        self.endpoint = f"host={self.dir} user=bench dbname=postgres"
+        self.spawn([f"{self.bin[-1]}/postgres", "-D", f"{self.dir}/data", "-k", self.dir,
+                    "-c", "listen_addresses=", "-c", "synchronous_commit=on", "-c", "fsync=on",
+                    "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"], **who)
+        self.wait(lambda: os.path.exists(f"{self.dir}/.s.PGSQL.5432"))
+
+
+def sides(base, with_peers):
+    found = [Daemon(base)]
+    for kind in [Beanstalkd, Redis, Postgres] if with_peers else []:
+        try:
+            found.append(kind(base))
+        except LookupError as why:
+            print(f"skip {kind.name}: {why}")
+    return found
+
+
+def point(found, what, clients, in_flight, jobs, target, runs):
+    values = {side.name: [] for side in found}
+    p50, p99 = [], []
+    args = [str(clients), str(in_flight), str(jobs)] + (["cycle"] if what == "cycle" else [])
+    for _ in range(runs):
+        for side in found:
+            result, why = side.measure(args)
+            if result is None:
+                print(f"note: {side.name} {what}/{clients}x{in_flight}: {why}")
+                continue
+            values[side.name].append(result["value"])
+            if side.name == "omerta":
+                p50.append(result["p50_us"])
+                p99.append(result["p99_us"])
+    medians = {n: statistics.median(v) for n, v in values.items() if v}
+    if "omerta" not in medians:
+        raise SystemExit(1)
+    mine = medians.pop("omerta")
+    ratio = mine / max(medians.values()) if medians else None
+    name = f"{what}/{clients}x{in_flight}"
+    print(f"{name:14}{mine:10.0f}" +
+          "".join(f"{medians[s.name]:12.0f}" if s.name in medians else f"{'-':>12}"
+                  for s in found[1:]) +
+          f"{target:10}{statistics.median(p50):10.0f}{statistics.median(p99):10.0f}", flush=True)
+    return {"name": f"pipeline/{name}", "unit": "jobs/s", "better": "higher", "ours": mine,
+            "target": target, "peers": medians, "ratio_to_best": ratio,
+            "p50_us": statistics.median(p50), "p99_us": statistics.median(p99)}
 
 
 def main():
-    ap = argparse.ArgumentParser()
+    ap = argparse.ArgumentParser(description="jobs through omertad beside its peers")
     ap.add_argument("--runs", type=int, default=5)
-    ap.add_argument("--only", default="")
+    ap.add_argument("--only", default="", choices=["", "submit", "cycle"])
+    ap.add_argument("--point", default="", help="one column, such as 16x100")
+    ap.add_argument("--no-peers", action="store_true")
     ap.add_argument("--dir", default="/var/tmp")
     ap.add_argument("--out", default=os.path.join(ROOT, "bench", "results"))
     args = ap.parse_args()
     header = harness.machine()
     print("machine: " + ", ".join(f"{k} {v}" for k, v in header.items()))
-    print(f"{'':16}{'jobs/s':>12}{'p50 us':>10}{'p99 us':>10}{'target':>10}   median of {args.runs}")
     results = []
-    for what, clients, in_flight, jobs, target in POINTS:
-        if args.only and args.only != what:
-            continue
-        runs = [measure(what, clients, in_flight, jobs, args.dir) for _ in range(args.runs)]
-        value = statistics.median(r["value"] for r in runs)
-        p50 = statistics.median(r["p50_us"] for r in runs)
-        p99 = statistics.median(r["p99_us"] for r in runs)
-        name = f"{what}/{clients}x{in_flight}"
-        print(f"{name:16}{value:12.0f}{p50:10.0f}{p99:10.0f}{target:10}", flush=True)
-        results.append({"name": f"pipeline/{name}", "unit": "jobs/s", "better": "higher",
-                        "ours": value, "target": target, "peers": {}, "ratio_to_best": None})
+    found = sides(args.dir, not args.no_peers)
+    try:
+        print(f"{'jobs/s':14}" + f"{'omerta':>10}" + "".join(f"{s.name:>12}" for s in found[1:]) +
+              f"{'target':>10}{'p50 us':>10}{'p99 us':>10}   median of {args.runs}")
+        for p in POINTS:
+            if args.only in ("", p[0]) and args.point in ("", f"{p[1]}x{p[2]}"):
+                results.append(point(found, *p, args.runs))
+    finally:
+        for side in found:
+            side.close()
+    print(f"load at the end: {os.getloadavg()[0]:.1f}")
     os.makedirs(args.out, exist_ok=True)
     harness.merge(os.path.join(args.out, "latest.json"), results)
+    with open(os.path.join(args.out, "pipeline-" + header["when"].replace(":", "") + ".json"),
+              "w") as f:
+        json.dump({"machine": header, "results": results}, f, indent=1)
 
 
 if __name__ == "__main__":
