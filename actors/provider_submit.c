@@ -510,8 +510,9 @@ submit_on_maybe_known(struct om_service *sv, void *state, const struct om_bus_an
 {
 	struct provider *p = provider_of(state);
 	struct submit *s = submit_of(answer);
+	const struct om_job_info *info = answer->body;
 
-	if (answer->err != OM_OK) {
+	if (answer->err != OM_OK || !om_str_is(info->job, s->id.text)) { /* or its beginning */
 		submit_fail(sv, p, s, s->limit_err, s->text);
 		return;
 	}

@@ -362,6 +362,9 @@ bug_14_one_peer_cannot_fill_the_queue(void **state)
 	accepted(submit_id(BOB, "j1"), "queued", "network");
 	accepted(submit_id(BOB, "j2"), "queued", "network");
 	refused(submit_id(BOB, "j3"), OM_ERR_LIMIT, "2 of your jobs");
+	/* An id that only begins like theirs is no repeated submit, and no row of the ledger. */
+	refused(submit_id(BOB, "j"), OM_ERR_LIMIT, "2 of your jobs");
+	assert_int_equal(disk.row_count, 2);
 	/* A repeated submit is still the same job, not one too many. */
 	fake_body(submit(BOB, &m), OM_MSG_JOB_ACCEPTED, &got, &arena);
 	assert_true(got.duplicate);
