@@ -320,6 +320,7 @@ struct om_ctx {
 	struct om_magazine mag[OM_CLS_COUNT];
 	struct om_magazine actors;
 	/* worker's own measurements */
+	bool paid; /* the last window said that handing over pays */
 	uint64_t tsc, window_ops, mixed;
 	uint32_t window, window_left;
 	uint32_t sample;

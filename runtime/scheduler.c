@@ -29,7 +29,7 @@
 #define SCHED_PAYS_CYCLES     400	 /* an operation dearer than this may cross to another core */
 #define SCHED_CHEAP_CYCLES    100	 /* one cheaper than this only if somebody waits very long */
 #define SCHED_WAIT_CYCLES     250000	 /* about 100 us: so long may a runnable actor wait */
-#define SCHED_WAIT_MAX_CYCLES (100 * SCHED_WAIT_CYCLES)
+#define SCHED_WAIT_MAX_CYCLES (500 * SCHED_WAIT_CYCLES)
 #define SCHED_WINDOW_MAX      64 /* runs between two looks at the clock */
 #define SCHED_WINDOW_CYCLES   50000
 #define SCHED_HANDOVER_MAX    256
@@ -489,14 +489,19 @@ worker_measure(struct om_ctx *cx)
 	uint64_t now = sched_tsc();
 	uint64_t cycles = now - cx->tsc;
 	uint64_t ops = cx->n.handled + cx->n.sent + cx->n.spawned;
+	/* A run counts too: one that only found a mailbox full is cheap, not infinitely dear. */
+	uint64_t done = ops - cx->window_ops + cx->window;
 	uint64_t hungry = ck_pr_load_64(&cx->sys->sched->hungry);
 	uint32_t waiting = cx->run_count + cx->fresh_count;
 
-	if (hungry != 0 && waiting >= 2 &&
-	    worker_pays(cycles, ops - cx->window_ops, cycles / cx->window * waiting)) {
+	bool pays = worker_pays(cycles, done, cycles / cx->window * waiting);
+
+	/* Twice in a row: once may be a cold cache, or a moment without a CPU. */
+	if (pays && cx->paid && hungry != 0 && waiting >= 2) {
 		worker_mix_fresh(cx);
 		worker_hand_over(cx, hungry);
 	}
+	cx->paid = pays;
 	if (now - cx->mixed > SCHED_WAIT_CYCLES) {
 		cx->mixed = now;
 		worker_mix_fresh(cx);

@@ -92,6 +92,11 @@ bench_system_end(struct om_system *sys)
 
 	OM_ASSERT(om_system_stop(sys, 60000, NULL, 0) == 0);
 	om_system_stats(sys, &st);
+	if (getenv("BENCH_STATS") != NULL) {
+		fprintf(stderr, "# handovers %llu, parks %llu, wakes %llu\n",
+			(unsigned long long)st.handovers, (unsigned long long)st.parks,
+			(unsigned long long)st.wakes);
+	}
 	OM_ASSERT(st.sent == st.handled && st.queued == 0 && st.actors_live == 0);
 	om_system_free(sys);
 }

@@ -144,6 +144,27 @@ static const struct om_actor_def w2_producer_def = { .name = "producer",
 						     .handlers = w2_producer_handlers,
 						     .handler_count = 1 };
 
+/* As in Savina an actor makes the others. */
+static enum om_err
+w2_on_main(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	(void)msg;
+	OM_ASSERT(om_spawn(cx, &w2_counter_def, NULL, &w2_to) == OM_OK);
+	for (unsigned i = 0; i < W2_PRODUCERS; i++) {
+		struct om_actor_id id;
+
+		OM_ASSERT(om_spawn(cx, &w2_producer_def, NULL, &id) == OM_OK);
+		OM_ASSERT(om_send_u64(cx, id, T_START, 0) == OM_OK);
+	}
+	return OM_OK;
+}
+
+static const struct om_handler w2_main_handlers[] = { { T_START, w2_on_main } };
+static const struct om_actor_def w2_main_def = { .name = "main",
+						 .handlers = w2_main_handlers,
+						 .handler_count = 1 };
+
 static struct bench_result
 w2_run_batch(unsigned workers, uint64_t batch)
 {
@@ -153,11 +174,8 @@ w2_run_batch(unsigned workers, uint64_t batch)
 	bench_peak_reset();
 	sys = bench_system(workers);
 	w2_batch = batch;
-	w2_to = bench_spawn(sys, &w2_counter_def, NULL);
 	start = bench_now();
-	for (unsigned i = 0; i < W2_PRODUCERS; i++) {
-		bench_post(sys, bench_spawn(sys, &w2_producer_def, NULL), T_START, 0);
-	}
+	bench_post(sys, bench_spawn(sys, &w2_main_def, NULL), T_START, 0);
 	bench_wait();
 	took = bench_now() - start;
 	peak = bench_peak_rss_mib();
@@ -371,6 +389,25 @@ static const struct om_actor_def w5_def = { .name = "big",
 					    .handlers = w5_handlers,
 					    .handler_count = OM_COUNT(w5_handlers) };
 
+static enum om_err
+w5_on_main(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	(void)msg;
+	for (unsigned i = 0; i < W5_ACTORS; i++) {
+		OM_ASSERT(om_spawn(cx, &w5_def, NULL, &w5_all[i]) == OM_OK);
+	}
+	for (unsigned i = 0; i < W5_ACTORS; i++) {
+		OM_ASSERT(om_send_u64(cx, w5_all[i], T_START, W5_PINGS) == OM_OK);
+	}
+	return OM_OK;
+}
+
+static const struct om_handler w5_main_handlers[] = { { T_START, w5_on_main } };
+static const struct om_actor_def w5_main_def = { .name = "main",
+						 .handlers = w5_main_handlers,
+						 .handler_count = 1 };
+
 static struct bench_result
 w5_run(unsigned workers)
 {
@@ -378,13 +415,8 @@ w5_run(unsigned workers)
 	double start, took;
 
 	w5_ended = 0;
-	for (unsigned i = 0; i < W5_ACTORS; i++) {
-		w5_all[i] = bench_spawn(sys, &w5_def, NULL);
-	}
 	start = bench_now();
-	for (unsigned i = 0; i < W5_ACTORS; i++) {
-		bench_post(sys, w5_all[i], T_START, W5_PINGS);
-	}
+	bench_post(sys, bench_spawn(sys, &w5_main_def, NULL), T_START, 0);
 	bench_wait();
 	took = bench_now() - start;
 	bench_system_end(sys);
