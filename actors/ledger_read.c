@@ -26,16 +26,44 @@ read_owner(const struct om_in *in)
 						     : (struct om_str){ 0 };
 }
 
+/* What a question found; candidates: ids that its text fits. */
+struct found {
+	struct om_job_row row;
+	struct om_job_id ids[CANDIDATES];
+	size_t count;
+};
+
 /* The row of the job that `text` names or begins. */
 static enum om_err
-read_job(struct ledger *l, const struct om_in *in, struct om_str text, struct om_job_row *row)
+read_job(struct ledger *l, const struct om_in *in, struct om_str text, struct found *out)
 {
-	struct om_job_id ids[CANDIDATES];
 	enum om_err err;
-	size_t count;
 
-	err = om_store_job_find(l->store, text, read_owner(in), ids, CANDIDATES, &count);
-	return err != OM_OK ? err : om_store_job_get(l->store, &ids[0], row);
+	err = om_store_job_find(l->store, text, read_owner(in), out->ids, CANDIDATES, &out->count);
+	return err != OM_OK ? err : om_store_job_get(l->store, &out->ids[0], &out->row);
+}
+
+/* The refusal; of a text that fits several jobs with their ids, for a program that asks again. */
+static enum om_err
+read_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in, enum om_err err,
+	    const struct found *found)
+{
+	struct om_pair details = { .key = OM_STR("candidates") };
+	struct om_error error = { .code = om_str_of(om_err_code(err)) };
+	char ids[CANDIDATES * (OM_JOB_ID_MAX + 1) + 1];
+	size_t len = 0;
+
+	if (err != OM_ERR_INVALID || found->count < 2) {
+		return ledger_refuse(sv, l, in, err);
+	}
+	for (size_t i = 0; i < found->count && i < CANDIDATES; i++) {
+		len += (size_t)snprintf(ids + len, sizeof(ids) - len, "%s%s", i > 0 ? " " : "",
+					found->ids[i].text);
+	}
+	details.value = (struct om_str){ ids, len };
+	OM_SET(&error, error, text, om_str_of(om_store_why(l->store)));
+	OM_SET(&error, error, details, ((struct om_pairs){ &details, 1 }));
+	return om_service_reply(sv, in, OM_MSG_ERROR, &error);
 }
 
 enum om_err
@@ -43,14 +71,14 @@ ledger_on_get(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct ledger *l = ledger_of(state);
 	const struct om_job_ref *m = in->body;
-	struct om_job_row row;
+	struct found found = { .count = 0 };
 	enum om_err err;
 
-	err = read_job(l, in, m->job, &row);
+	err = read_job(l, in, m->job, &found);
 	if (err != OM_OK) {
-		return ledger_refuse(sv, l, in, err);
+		return read_refuse(sv, l, in, err, &found);
 	}
-	return ledger_answer_read(sv, l, in, OM_MSG_JOB_INFO, ledger_info_full(l, &row));
+	return ledger_answer_read(sv, l, in, OM_MSG_JOB_INFO, ledger_info_full(l, &found.row));
 }
 
 /* --- lists -------------------------------------------------------------------------------------- */
@@ -180,13 +208,13 @@ ledger_on_spec_get(struct om_service *sv, void *state, const struct om_in *in)
 	const struct om_job_ref *m = in->body;
 	struct om_ledger_spec *spec = om_arena_alloc(&l->arena, sizeof(*spec));
 	struct om_buf body = { 0 };
-	struct om_job_row row;
+	struct found found = { .count = 0 };
 	uint8_t *copy;
 	enum om_err err;
 
-	err = read_job(l, in, m->job, &row);
+	err = read_job(l, in, m->job, &found);
 	if (err == OM_OK) {
-		err = om_store_job_spec(l->store, &row.id, &body);
+		err = om_store_job_spec(l->store, &found.row.id, &body);
 	}
 	if (err != OM_OK) {
 		om_buf_fini(&body);
@@ -198,9 +226,9 @@ ledger_on_spec_get(struct om_service *sv, void *state, const struct om_in *in)
 		return OM_ERR_NOMEM;
 	}
 	memcpy(copy, body.data, body.len);
-	OM_SET(spec, ledger_spec, job, ledger_keep(l, row.id.text));
+	OM_SET(spec, ledger_spec, job, ledger_keep(l, found.row.id.text));
 	OM_SET(spec, ledger_spec, spec, ((struct om_bin){ copy, body.len }));
-	OM_SET(spec, ledger_spec, info, ledger_info(l, &row));
+	OM_SET(spec, ledger_spec, info, ledger_info(l, &found.row));
 	om_buf_fini(&body);
 	return ledger_answer_read(sv, l, in, OM_MSG_LEDGER_SPEC, spec->info == NULL ? NULL : spec);
 }
@@ -334,7 +362,7 @@ ledger_on_job_output(struct om_service *sv, void *state, const struct om_in *in)
 						     : (size_t)m->limit;
 	struct om_out_ref ref = { .kind = OM_OUT_STDOUT };
 	struct om_output_data *data = NULL;
-	struct om_job_row row;
+	struct found found = { .count = 0 };
 	enum om_err err;
 
 	if (m->file.len > 0) {
@@ -344,15 +372,15 @@ ledger_on_job_output(struct om_service *sv, void *state, const struct om_in *in)
 	} else if (m->stream.len > 0 && !om_str_is(m->stream, "stdout")) {
 		return om_service_reply_err(sv, in, OM_ERR_INVALID, "stream: stdout or stderr");
 	}
-	err = read_job(l, in, m->job, &row);
+	err = read_job(l, in, m->job, &found);
 	if (err == OM_OK) {
-		err = output_piece(l, &row, ref, m->offset, limit, &data);
+		err = output_piece(l, &found.row, ref, m->offset, limit, &data);
 	}
 	if (err != OM_OK) {
-		return ledger_refuse(sv, l, in, err);
+		return read_refuse(sv, l, in, err, &found);
 	}
 	if (m->follow && data->data.len == 0 && !data->end &&
-	    follow(sv, l, in, &row.id, ref, m->offset, limit)) {
+	    follow(sv, l, in, &found.row.id, ref, m->offset, limit)) {
 		return OM_OK;
 	}
 	return ledger_answer_read(sv, l, in, OM_MSG_OUTPUT_DATA, data);

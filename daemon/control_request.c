@@ -199,9 +199,10 @@ control_on_answer(struct om_service *sv, void *state, const struct om_bus_answer
 	struct om_buf buf = { 0 };
 
 	OM_ASSERT(c->magic == CONTROL_MAGIC);
-	if (answer->err != OM_OK) {
-		control_fail(sv, c, answer->cookie, answer->err, answer->text);
-	} else if (rq != NULL) {
+	if (answer->err != OM_OK && (answer->type != OM_MSG_ERROR || answer->raw.len == 0)) {
+		control_fail(sv, c, answer->cookie, answer->err, answer->text); /* timeout, gone */
+	} else if (rq != NULL) { /* an error too goes on as it is, with its details */
+		c->counters.errors += answer->err != OM_OK;
 		answer_finish(sv, c, rq, &buf,
 			      om_envelope_encode_raw(answer->type, rq->id, 0, answer->raw, &buf));
 	}

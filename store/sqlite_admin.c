@@ -186,6 +186,10 @@ sq_job_remove(struct om_store *st, const struct om_job_id *id)
 	if (err == OM_OK) {
 		err = sq_job_get(st, id, &row);
 	}
+	if (err == OM_OK) {
+		err = sq_rows_flush(sq);
+		sq_rows_clear(sq); /* jobs that go must not be remembered */
+	}
 	if (err != OM_OK) {
 		return err;
 	}
