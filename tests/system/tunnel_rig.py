@@ -96,6 +96,11 @@ class Requester:
     def inside(self, *cmd):
         return sh("ip", "netns", "exec", self.ns, *cmd)
 
+    def say(self, to=GUEST):
+        """A packet through the tunnel, from this end."""
+        self.inside("/usr/bin/python3", "-c", "import socket; socket.socket(socket.AF_INET, "
+                    f"socket.SOCK_DGRAM).sendto(b'x', ('{to}', 9))")
+
     def spawn(self, *cmd, **more):
         p = subprocess.Popen(["ip", "netns", "exec", self.ns, *cmd], stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL, **more)
