@@ -5,7 +5,9 @@
  * 1. An ask ends exactly once: its record is removed before its continuation runs, and whatever
  *    comes for that number later finds nothing.
  * 2. An answer is never refused; when it cannot be encoded, an error answer goes in its place.
- * 3. The duty to answer is in one place at a time: bus_in.due, a record of sv->later, or nowhere.
+ * 3. One timer a service watches all its asks, for the first of them that may end.  It is left alone
+ *    when that one is answered: at its time it finds the next.  So an ask costs no timer.
+ * 4. The duty to answer is in one place at a time: bus_in.due, a record of sv->later, or nowhere.
  */
 #include <stdio.h>
 #include <string.h>
@@ -286,12 +288,71 @@ svc_watch(struct om_service *sv, struct bus_slot *to)
 	return err;
 }
 
+static int64_t
+asks_until(const struct om_service *sv, uint64_t deadline_ms)
+{
+	const int64_t now_ns = om_now(sv->cx).ns;
+
+	return deadline_ms > (uint64_t)((INT64_MAX - now_ns) / OM_NS_PER_MS)
+		   ? INT64_MAX
+		   : now_ns + (int64_t)deadline_ms * OM_NS_PER_MS;
+}
+
+/* Invariant 3: the timer fires at this time or before. */
+static enum om_err
+asks_watch(struct om_service *sv, int64_t until_ns)
+{
+	const int64_t wait_ns = until_ns - om_now(sv->cx).ns;
+	enum om_err err;
+
+	if (sv->ask_timer != 0 && sv->ask_timer_at_ns <= until_ns) {
+		return OM_OK;
+	}
+	om_timer_cancel(sv->cx, sv->ask_timer);
+	sv->ask_timer = 0;
+	err =
+	    om_timer_start(sv->cx, wait_ns <= 0 ? 0 : (uint64_t)((wait_ns - 1) / OM_NS_PER_MS) + 1,
+			   0, 0, &sv->ask_timer);
+	if (err != OM_OK) {
+		sv->ask_timer = 0;
+	}
+	sv->ask_timer_at_ns = until_ns;
+	return err;
+}
+
+void
+bus_asks_expire(struct om_service *sv)
+{
+	const int64_t now_ns = om_now(sv->cx).ns;
+	int64_t first_ns = INT64_MAX;
+
+	sv->ask_timer = 0;
+	for (uint32_t i = 0; i < sv->asks.cap; i++) {
+		const struct bus_asked *ask = bus_table_at(&sv->asks, i);
+
+		if (ask != NULL && ask->until_ns > now_ns && ask->until_ns < first_ns) {
+			first_ns = ask->until_ns;
+		}
+	}
+	/* First, as the continuations below may ask and need it. */
+	if (first_ns != INT64_MAX && asks_watch(sv, first_ns) != OM_OK) {
+		om_error("bus.timer", "%s: out of memory, asks may not time out",
+			 sv->slot->def->name);
+	}
+	for (uint32_t i = 0; i < sv->asks.cap; i++) {
+		struct bus_asked *ask = bus_table_at(&sv->asks, i);
+
+		if (ask != NULL && ask->until_ns <= now_ns) {
+			bus_complete_err(sv, ask, OM_ERR_TIMEOUT);
+		}
+	}
+}
+
 static enum om_err
 svc_ask(struct om_service *sv, const char *to_name, const struct parcel *p, om_bus_answer_fn fn,
 	uint64_t cookie)
 {
 	struct bus_slot *to = bus_peer_find(sv->slot, to_name);
-	uint64_t timer = 0;
 	struct bus_asked *ask;
 	enum om_err err;
 	uint64_t id;
@@ -315,16 +376,15 @@ svc_ask(struct om_service *sv, const char *to_name, const struct parcel *p, om_b
 	}
 	sv->slot->next_seq++;
 	id = ask->row.id;
-	err = om_timer_start(sv->cx, p->deadline_ms, 0, id, &timer);
+	ask->until_ns = asks_until(sv, p->deadline_ms);
+	err = asks_watch(sv, ask->until_ns);
 	if (err == OM_OK) {
 		err = svc_put(sv, to, p, id);
 	}
 	if (err != OM_OK) {
-		om_timer_cancel(sv->cx, timer);
 		bus_table_remove(&sv->asks, ask);
 		return err;
 	}
-	ask->timer = timer;
 	ask->actor = sv->peer[to->index].actor.v;
 	ask->cookie = cookie;
 	ask->fn = fn;
@@ -365,7 +425,6 @@ bus_complete(struct om_service *sv, struct bus_asked *ask, struct om_bus_answer 
 {
 	const struct bus_asked done = *ask;
 
-	om_timer_cancel(sv->cx, done.timer);
 	bus_table_remove(&sv->asks, ask);
 	answer->cookie = done.cookie;
 	done.fn(sv, sv->state, answer);

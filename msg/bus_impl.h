@@ -157,7 +157,7 @@ bool bus_frame_parse(struct om_bin bytes, struct bus_frame *out);
 
 struct bus_asked {
 	struct bus_row row;
-	uint64_t timer;
+	int64_t until_ns; /* monotonic */
 	uint64_t actor; /* the life that was asked */
 	uint64_t cookie;
 	om_bus_answer_fn fn;
@@ -179,6 +179,8 @@ struct om_service {
 	struct om_arena arena; /* of the frame being handled */
 	struct bus_table asks;
 	struct bus_table later;
+	uint64_t ask_timer; /* 0: none */
+	int64_t ask_timer_at_ns; /* of ask_timer */
 	struct {
 		struct om_actor_id actor; /* monitored life of that peer */
 		uint64_t ref;
@@ -225,7 +227,9 @@ bus_ring_tail(struct om_service *sv)
  */
 void bus_answer(struct om_service *sv, uint32_t from, uint64_t ask, enum om_msg_type type,
 		const void *body, enum om_err err, const char *text);
-/* Removes the record, stops its timer, runs its continuation; sets answer->cookie. */
+/* The asks whose time is over end; the timer waits for the next. */
+void bus_asks_expire(struct om_service *sv);
+/* Removes the record, runs its continuation; sets answer->cookie. */
 void bus_complete(struct om_service *sv, struct bus_asked *ask, struct om_bus_answer *answer);
 void bus_complete_err(struct om_service *sv, struct bus_asked *ask, enum om_err err);
 /* Ends the asks of a life that is over; of all lives that another has followed. */

@@ -310,13 +310,12 @@ svc_on_timer(struct om_ctx *cx, void *actor_state, const struct om_msg *msg)
 {
 	struct om_service *sv = svc_enter(cx, actor_state);
 	const struct om_timer_fired *fired = (const void *)msg->payload;
-	struct bus_asked *ask = bus_table_find(&sv->asks, fired->cookie);
 
 	/* A service's own timer may have any cookie: the timer's number decides. */
-	if (ask == NULL || ask->timer != fired->timer) {
+	if (sv->ask_timer == 0 || sv->ask_timer != fired->timer) {
 		return svc_on_other(cx, actor_state, msg);
 	}
-	bus_complete_err(sv, ask, OM_ERR_TIMEOUT);
+	bus_asks_expire(sv);
 	return OM_OK;
 }
 
@@ -386,13 +385,7 @@ svc_stop(struct om_ctx *cx, void *actor_state, enum om_err why)
 		}
 	}
 	/* A restart keeps the handle: what belongs to this life must not reach the next. */
-	for (uint32_t i = 0; i < sv->asks.cap; i++) {
-		struct bus_asked *ask = bus_table_at(&sv->asks, i);
-
-		if (ask != NULL) {
-			om_timer_cancel(cx, ask->timer);
-		}
-	}
+	om_timer_cancel(cx, sv->ask_timer);
 	for (uint32_t i = 0; i < OM_SERVICE_MAX; i++) {
 		if (sv->peer[i].actor.v != 0) {
 			om_demonitor(cx, sv->peer[i].ref);
