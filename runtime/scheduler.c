@@ -18,6 +18,7 @@
 #include "runtime/mailbox_impl.h"
 #include <ck_ec.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@
 #define SCHED_CHEAP_CYCLES    100	 /* one cheaper than this only if somebody waits very long */
 #define SCHED_WAIT_CYCLES     250000	 /* about 100 us: so long may a runnable actor wait */
 #define SCHED_WAIT_MAX_CYCLES (500 * SCHED_WAIT_CYCLES)
+#define SCHED_SPIN            16 /* looks between two offers of the core: half a microsecond */
 #define SCHED_WINDOW_MAX      64 /* runs between two looks at the clock */
 #define SCHED_WINDOW_CYCLES   50000
 #define SCHED_HANDOVER_MAX    256
@@ -528,12 +530,13 @@ worker_idle(struct om_ctx *cx)
 	cx->self = NULL;
 	ck_pr_or_64(&sched->hungry, bit);
 	for (;;) {
-		for (int i = 0; i < 128 && door_is_empty(cx); i++) {
+		for (int i = 0; i < SCHED_SPIN && door_is_empty(cx); i++) {
 			ck_pr_stall();
 		}
 		if (!door_is_empty(cx) || om_mono_now().ns >= until) {
 			break;
 		}
+		(void)sched_yield(); /* whoever will bring us work may wait for this very core */
 	}
 	/* ck_ec: the count first, then the last look, then the sleep (invariant 2). */
 	mark = ck_ec32_value(&cx->wake->ec);
@@ -1079,12 +1082,13 @@ om_port_wait(struct om_system *sys, struct om_port *port, int64_t deadline_ns)
 	uint32_t mark;
 
 	while (!om_port_ready(port)) {
-		for (int i = 0; i < 128 && !om_port_ready(port); i++) {
+		for (int i = 0; i < SCHED_SPIN && !om_port_ready(port); i++) {
 			ck_pr_stall();
 		}
 		if (om_mono_now().ns >= spin_until) {
 			break;
 		}
+		(void)sched_yield(); /* the worker that answers may wait for this very core */
 	}
 	for (;;) {
 		mark = ck_ec32_value(&port->ec);
