@@ -114,6 +114,7 @@ struct provider_task {
 	enum om_job_level level;
 	uint64_t cores, mem_mib;
 	char network[OM_NETWORK_MAX + 1];
+	struct om_account *account; /* a retry counts for its requester until it is live again */
 };
 
 struct submit;

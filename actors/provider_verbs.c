@@ -108,6 +108,9 @@ task_free(struct provider *p, struct provider_task *task)
 	om_time_heap_remove(&p->watches, &task->until);
 	TAILQ_REMOVE(task->list, task, link);
 	p->task_count--;
+	if (task->account != NULL) {
+		om_books_close(&p->books, task->account, 0, p->wall());
+	}
 	free(task);
 }
 
@@ -505,18 +508,97 @@ place_got(struct om_service *sv, struct provider *p, struct provider_task *task)
 	}
 }
 
-/* One more attempt; the event of the move brings it into the queue. */
+/* The event of the move brings it into the queue. */
+static void
+retry_move(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	task_move(sv, p, task, OM_JOB_QUEUED, "retried", "one more attempt, asked for by hand",
+		  task_on_last);
+}
+
+static void
+retry_on_decision(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = task_of(answer);
+	const struct om_filter_decision *m = answer->body;
+	struct om_why why;
+
+	if (answer->err != OM_OK) {
+		task_finish(sv, p, task, answer->err, answer->text);
+	} else if (om_str_is(m->verdict, "accepted")) {
+		retry_move(sv, p, task);
+	} else {
+		(void)om_why_set(&why, OM_ERR_REJECTED, "job %s: %.*s", task->id.text,
+				 OM_STR_ARG(m->text));
+		task_finish(sv, p, task, OM_ERR_REJECTED, why.text);
+	}
+}
+
+static enum om_err
+retry_limits(struct provider *p, struct provider_task *task, const struct om_job_info *info,
+	     struct om_why *why)
+{
+	const struct om_provider_conf *conf = p->conf;
+	uint64_t max = conf->jobs_max != 0 ? conf->jobs_max : OM_PROVIDER_JOBS_MAX;
+
+	if (p->draining) {
+		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
+	}
+	if (p->live.count + p->submitting >= max) {
+		return om_why_set(why, OM_ERR_FULL, "%llu jobs have not ended yet",
+				  (unsigned long long)max);
+	}
+	if (conf->peer_jobs_max != 0 &&
+	    om_books_jobs(&p->books, info->peer) >= conf->peer_jobs_max) {
+		return om_why_set(why, OM_ERR_LIMIT,
+				  "%llu of your jobs have not ended yet, that is the limit",
+				  (unsigned long long)conf->peer_jobs_max);
+	}
+	task->account = om_books_open(&p->books, info->peer);
+	return task->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");
+}
+
+/* A requester's retry is decided like a submit: what was accepted once may not be any more. */
+static void
+retry_decide(struct om_service *sv, struct provider *p, struct provider_task *task,
+	     const struct om_job_info *info)
+{
+	struct om_filter_request m = { .peer = info->peer };
+	struct om_why why = { "" };
+	enum om_err err = retry_limits(p, task, info, &why);
+
+	if (err != OM_OK) {
+		task_finish(sv, p, task, err, why.text);
+		return;
+	}
+	OM_SET(&m, filter_request, network_id, info->network_id);
+	OM_SET(&m, filter_request, cores, info->cores);
+	OM_SET(&m, filter_request, mem_mib, info->mem_mib);
+	OM_SET(&m, filter_request, disk_mib, info->disk_mib);
+	OM_SET(&m, filter_request, runtime_s, info->runtime_s);
+	if (OM_HAS(info, job_info, activity)) {
+		OM_SET(&m, filter_request, activity, info->activity);
+	}
+	OM_SET(&m, filter_request, peer_jobs, om_books_jobs(&p->books, info->peer) - 1);
+	OM_SET(&m, filter_request, peer_runtime_s,
+	       om_books_ran_ms(&p->books, info->peer, p->wall()) / 1000);
+	task_ask(sv, p, task, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m, retry_on_decision);
+}
+
+/* One more attempt.  The operator's word needs no decision. */
 static void
 retry_got(struct om_service *sv, struct provider *p, struct provider_task *task,
-	  enum om_job_state now)
+	  const struct om_job_info *info, enum om_job_state now)
 {
 	if (now != OM_JOB_FAILED && now != OM_JOB_TIMED_OUT && now != OM_JOB_LOST &&
 	    now != OM_JOB_DEAD) {
 		task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
-		return;
+	} else if (task->verb->caller.role == OM_ROLE_REQUESTER) {
+		retry_decide(sv, p, task, info);
+	} else {
+		retry_move(sv, p, task);
 	}
-	task_move(sv, p, task, OM_JOB_QUEUED, "retried", "one more attempt, asked for by hand",
-		  task_on_last);
 }
 
 /* What each verb does with a row that the caller may touch. */
@@ -561,7 +643,7 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 		}
 		return;
 	case OM_MSG_JOB_RETRY:
-		retry_got(sv, p, task, now);
+		retry_got(sv, p, task, info, now);
 		return;
 	default:
 		if (now != OM_JOB_QUEUED) {

@@ -279,7 +279,7 @@ static void
 stop_now_ends_what_runs(void **state)
 {
 	struct om_daemon_stop stop = { 0 };
-	struct om_caller operator= OPERATOR;
+	struct om_caller operator = OPERATOR;
 	struct fake_answer *a;
 
 	(void)state;
@@ -295,7 +295,7 @@ static void
 bug_11_after_a_stop_the_queue_runs_again(void **state)
 {
 	struct om_daemon_stop stop = { 0 };
-	struct om_caller operator= OPERATOR;
+	struct om_caller operator = OPERATOR;
 
 	fake_up();
 	accepted(submit_id(BOB, "run"), "queued", "network");
@@ -400,6 +400,32 @@ bug_14_not_by_submitting_many_at_once_either(void **state)
 	}
 	assert_int_equal(let_in, 2);
 	assert_int_equal(disk.row_count, 2);
+}
+
+/* It went past the filter and the limits: who is blocked kept his old jobs running. */
+static void
+a_retry_is_decided_like_a_submit(void **state)
+{
+	struct om_list_change bob_out = { .value = OM_STR("bob") };
+	struct om_caller operator = OPERATOR;
+
+	(void)state;
+	fake.provider.peer_jobs_max = 1;
+	fake_up();
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+	fake_finish("j1", OM_JOB_FAILED);
+	accepted(submit_id(BOB, "j2"), "queued", "network");
+	refused(refs(BOB, OM_MSG_JOB_RETRY, "j1", false), OM_ERR_LIMIT, "1 of your jobs");
+	fake_finish("j2", OM_JOB_FAILED);
+	counted(refs(BOB, OM_MSG_JOB_RETRY, "j1", false), 1);
+	state_is("j1", OM_JOB_RUNNING);
+	fake_finish("j1", OM_JOB_FAILED);
+	assert_int_equal(fake_ask(&operator, OM_FILTER_MANAGER, OM_MSG_CONFIG_BLOCK, &bob_out)->err,
+			 OM_OK);
+	refused(refs(BOB, OM_MSG_JOB_RETRY, "j1", false), OM_ERR_REJECTED, "");
+	state_is("j1", OM_JOB_FAILED);
+	counted(refs(OPERATOR, OM_MSG_JOB_RETRY, "j1", false), 1); /* his own word */
+	state_is("j1", OM_JOB_RUNNING);
 }
 
 static void
@@ -529,6 +555,7 @@ main(void)
 		T(bug_13_one_id_everywhere),
 		T(bug_14_one_peer_cannot_fill_the_queue),
 		T(bug_14_not_by_submitting_many_at_once_either),
+		T(a_retry_is_decided_like_a_submit),
 		T(bug_15_no_room_now_means_wait),
 		T(after_a_crash_running_jobs_are_lost),
 		T(a_quota_survives_a_restart),
