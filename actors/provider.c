@@ -30,6 +30,22 @@ provider_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 }
 
 static enum om_err
+provider_on_usage(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	struct om_usage_table table = { .since_ms = (uint64_t)(p->started.ns / OM_NS_PER_MS) };
+
+	if (!om_caller_may(in->caller, in->type)) {
+		return OM_ERR_DENIED;
+	}
+	om_arena_reset(&p->arena);
+	if (om_usage_tell(&p->usage, &p->arena, &table) != OM_OK) {
+		return OM_ERR_NOMEM;
+	}
+	return om_service_reply(sv, in, OM_MSG_USAGE_TABLE, &table);
+}
+
+static enum om_err
 provider_start(struct om_service *sv, void *state, const void *arg)
 {
 	struct provider *p = state;
@@ -66,8 +82,9 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_JOB_WAIT, provider_on_wait },     { OM_MSG_JOB_CANCEL, provider_on_cancel },
 	{ OM_MSG_JOB_APPROVE, provider_on_refs },  { OM_MSG_JOB_DENY, provider_on_refs },
 	{ OM_MSG_JOB_HOLD, provider_on_refs },     { OM_MSG_JOB_RELEASE, provider_on_refs },
-	{ OM_MSG_JOB_MOVE, provider_on_move },     { OM_MSG_JOB_RETRY, provider_on_refs },
-	{ OM_MSG_PING, provider_on_ping },         { OM_MSG_DAEMON_STOP, provider_on_stop },
+	{ OM_MSG_QUEUE_USAGE, provider_on_usage }, { OM_MSG_JOB_MOVE, provider_on_move },
+	{ OM_MSG_JOB_RETRY, provider_on_refs },    { OM_MSG_PING, provider_on_ping },
+	{ OM_MSG_DAEMON_STOP, provider_on_stop },
 };
 
 const struct om_service_def om_provider_service = {

@@ -18,6 +18,7 @@
 #include "actors/job_level.h"
 #include "actors/provider.h"
 #include "actors/time_heap.h"
+#include "actors/usage.h"
 #include "base/assert.h"
 #include "base/id.h"
 #include "store/job_state.h"
@@ -127,6 +128,7 @@ struct provider {
 	struct om_wall (*wall)(void);
 	struct om_arena arena; /* of the message being handled */
 	struct om_books books;
+	struct om_usage usage;
 	struct om_name_table live;
 	struct om_time_heap expiries; /* wall, ns */
 	struct om_time_heap watches; /* mono, ns */

@@ -40,6 +40,7 @@ provider_live_init(struct provider *p)
 {
 	om_name_table_init(&p->live, live_name);
 	om_books_init(&p->books);
+	om_usage_init(&p->usage);
 	LIST_INIT(&p->orphans);
 }
 
@@ -73,6 +74,7 @@ provider_live_fini(struct provider *p)
 	provider_after_fini(p);
 	om_name_table_fini(&p->live);
 	om_books_fini(&p->books);
+	om_usage_fini(&p->usage);
 	om_time_heap_fini(&p->expiries);
 	om_time_heap_fini(&p->watches);
 }
@@ -296,6 +298,9 @@ live_end(struct om_service *sv, struct provider *p, struct live *live,
 	om_name_table_remove(&p->live, &live->node);
 	om_books_close(&p->books, live->account, event->info != NULL ? event->info->wall_ms : 0,
 		       p->wall());
+	if (event->info != NULL) {
+		om_usage_add(&p->usage, event->info);
+	}
 	if (live->more != NULL) {
 		struct provider_task *task;
 

@@ -5,6 +5,8 @@
  */
 #include "actors_fake_jobs.h"
 
+#include "actors/usage.h"
+
 /* Submits a job that waits for one or two others. */
 static struct fake_answer *
 submit_after(struct om_caller as, const char *id, const char *first, const char *second, bool any)
@@ -362,6 +364,63 @@ a_pause_that_is_not_durable_is_in_force_but_an_error(void **state)
 	state_is("a", OM_JOB_QUEUED);
 }
 
+/* --- usage ------------------------------------------------------------------------------------ */
+
+static void
+percentiles_are_right_to_a_fifth(void **state)
+{
+	struct om_spread spread = { 0 };
+
+	(void)state;
+	assert_int_equal(om_spread_at(&spread, 0.5), 0);
+	for (uint64_t ms = 1; ms <= 10000; ms++) {
+		om_spread_add(&spread, ms);
+	}
+	assert_in_range(om_spread_at(&spread, 0.5), 5000, 6000);
+	assert_in_range(om_spread_at(&spread, 0.99), 9900, 11880);
+	assert_in_range(om_spread_at(&spread, 1.0), 10000, 12000);
+	assert_int_equal(om_spread_at(&spread, 0), 1);
+	for (uint64_t ms = 1; ms != 0; ms <<= 1) { /* every size has a bucket that holds it */
+		struct om_spread one = { 0 };
+
+		om_spread_add(&one, ms);
+		assert_true(om_spread_at(&one, 0.5) >= ms || ms >= UINT64_C(1) << 36);
+	}
+}
+
+static void
+usage_is_counted_per_level_and_requester(void **state)
+{
+	struct om_caller operator= OPERATOR, bob = BOB;
+	struct om_empty nothing = { 0 };
+	struct om_usage_table table = { 0 };
+	struct om_arena arena = { 0 };
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	accepted(submit_id(BOB, "b"), "queued", "network");
+	accepted(submit_id(OPERATOR, "c"), "queued", "owner");
+	fake_advance(5000);
+	fake_finish("a", OM_JOB_COMPLETED); /* ran 5 s */
+	fake_finish("c", OM_JOB_FAILED); /* waited 5 s, ran 0 s */
+	fake_advance(1000);
+	counted(cancel(BOB, "b"), 1);
+	refused(fake_ask(&bob, OM_PROVIDER, OM_MSG_QUEUE_USAGE, &nothing), OM_ERR_DENIED, "");
+	fake_body(fake_ask(&operator, OM_PROVIDER, OM_MSG_QUEUE_USAGE, &nothing),
+		  OM_MSG_USAGE_TABLE, &table, &arena);
+	assert_int_equal(table.levels.n, 3);
+	assert_int_equal(table.levels.v[0].failed, 1);
+	assert_in_range(table.levels.v[0].wait_p50_ms, 5000, 6000);
+	assert_int_equal(table.levels.v[1].completed, 1);
+	assert_int_equal(table.levels.v[1].cancelled, 1);
+	assert_int_equal(table.peers.n, 2);
+	assert_true(om_str_is(table.peers.v[0].name, "bob"));
+	assert_int_equal(table.peers.v[0].run_ms, 6000);
+	assert_in_range(table.peers.v[0].run_p99_ms, 5000, 6000);
+	om_arena_fini(&arena);
+}
+
 int
 main(void)
 {
@@ -381,6 +440,8 @@ main(void)
 		T(jobs_are_moved),
 		T(places_survive_a_restart),
 		T(a_pause_that_is_not_durable_is_in_force_but_an_error),
+		T(percentiles_are_right_to_a_fifth),
+		T(usage_is_counted_per_level_and_requester),
 	};
 
 	return FAKE_RUN(tests);
