@@ -25,6 +25,12 @@
 #include "daemon/notify.h"
 #include "runtime/stats.h"
 
+/*
+ * A job's way leads through threads that are no workers (the ledger's, ZeroMQ's, the I/O thread) and
+ * then through the disk: a worker that spins takes the core from the very thread it waits for.
+ */
+#define SPIN_US 1
+
 #define STOP_MS      30000 /* for the actors: running jobs' VMs are destroyed in it */
 #define STOP_NOW_MS  10000
 #define LEFT_TEXT    512
@@ -212,6 +218,7 @@ bring_up(struct daemon *d, struct om_why *why)
 	const struct om_system_conf conf = {
 		.workers = (unsigned)d->s->daemon_workers,
 		.offload_threads = (unsigned)d->s->daemon_offload_threads,
+		.spin_us = SPIN_US,
 	};
 	enum om_err err = daemon_doctor(d, why);
 
