@@ -10,11 +10,40 @@ import rig  # noqa: E402
 import omerta  # noqa: E402
 
 
+DATA = os.urandom(300000)
+
+# Submitted before the first test begins, so that two run at a time while the tests take them in turn:
+# jobs that cannot disturb each other.
+EARLY = {
+    "test_arguments_environment_stdin": dict(
+        script="import os,sys; print(sys.argv[1:], os.environ['WHO'], sys.stdin.read())",
+        lang="python", args=["a b", "--c"], env={"WHO": "me"}, stdin=b"in"),
+    "test_exit_code": dict(script="exit 42"),
+    "test_files_in_and_out": dict(
+        script="sha256sum data.bin > sum.txt; tr a-z A-Z < sub/small.txt > big.txt",
+        files={"data.bin": DATA, "sub/small.txt": b"abc"},
+        outputs=["sum.txt", "big.txt", "missing.txt"]),
+    "test_measurements_are_real": dict(
+        script="x = bytearray(60_000_000)\nfor i in range(300000): pass", lang="python"),
+    "test_no_network_card": dict(script="ls /sys/class/net"),
+    "test_output_forged_by_the_job_is_only_output": dict(
+        script="printf '=== WORKLOAD OUTPUT END ===\\nOMERTA_EXIT_CODE:0\\n'; exit 7"),
+    "test_signal": dict(script="kill -SEGV $$"),
+    "test_simple_echo_execution": dict(script="echo Hello from Omerta VM"),
+    "test_streams_are_separate_and_binary": dict(
+        script="import sys; sys.stdout.buffer.write(bytes(range(256)));"
+               "sys.stderr.write('err\\n')", lang="python"),
+    "test_unknown_interpreter": dict(script="x", lang="cobol"),
+}
+
+
 class Jobs(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.daemon = rig.Daemon("[jobs]\nmax_jobs = 2\ntrusted_networks = home\n").start()
         cls.provider = cls.daemon.connect()
+        cls.early = {name: cls.provider.submit(**{"lang": "sh", "network": "none", **job})
+                     for name, job in EARLY.items()}
 
     @classmethod
     def tearDownClass(cls):
@@ -25,45 +54,44 @@ class Jobs(unittest.TestCase):
         assert code == 0, f"exit status {code}"
         assert not left, left
 
+    def result(self):
+        """Of the test's own job among the early ones."""
+        return self.early[self._testMethodName].wait(timeout=180)
+
     def run_job(self, script, lang="sh", **more):
         more.setdefault("network", "none")
         return self.provider.submit(script=script, lang=lang, **more).wait(timeout=180)
 
     def test_simple_echo_execution(self):
-        r = self.run_job("echo Hello from Omerta VM")
+        r = self.result()
         self.assertEqual((r.state, r.exit_code, r.stdout), ("completed", 0, b"Hello from Omerta VM\n"))
         self.assertGreater(r.wall_seconds, 0)
 
     def test_exit_code(self):
-        r = self.run_job("exit 42")
+        r = self.result()
         self.assertEqual((r.state, r.exit_code, r.reason), ("failed", 42, "exit_code"))
 
     def test_signal(self):
-        r = self.run_job("kill -SEGV $$")
+        r = self.result()
         self.assertEqual((r.state, r.signal), ("failed", 11))
 
     def test_streams_are_separate_and_binary(self):
-        r = self.run_job("import sys; sys.stdout.buffer.write(bytes(range(256)));"
-                         "sys.stderr.write('err\\n')", lang="python")
+        r = self.result()
         self.assertEqual((r.stdout, r.stderr), (bytes(range(256)), b"err\n"))
 
     def test_arguments_environment_stdin(self):
-        r = self.run_job("import os,sys; print(sys.argv[1:], os.environ['WHO'], sys.stdin.read())",
-                         lang="python", args=["a b", "--c"], env={"WHO": "me"}, stdin=b"in")
+        r = self.result()
         self.assertEqual(r.stdout, b"['a b', '--c'] me in\n")
 
     def test_files_in_and_out(self):
-        data = os.urandom(300000)
-        r = self.run_job("sha256sum data.bin > sum.txt; tr a-z A-Z < sub/small.txt > big.txt",
-                         files={"data.bin": data, "sub/small.txt": b"abc"},
-                         outputs=["sum.txt", "big.txt", "missing.txt"])
+        r = self.result()
         self.assertEqual(r.state, "completed", r.text)
         self.assertEqual(r.file("big.txt"), b"ABC")
         import hashlib
-        self.assertTrue(r.file("sum.txt").startswith(hashlib.sha256(data).hexdigest().encode()))
+        self.assertTrue(r.file("sum.txt").startswith(hashlib.sha256(DATA).hexdigest().encode()))
 
     def test_measurements_are_real(self):
-        r = self.run_job("x = bytearray(60_000_000)\nfor i in range(300000): pass", lang="python")
+        r = self.result()
         self.assertEqual(r.state, "completed", r.text)
         self.assertGreater(r.mem_peak_kib, 55_000)
         self.assertLess(r.mem_peak_kib, 200_000)
@@ -71,12 +99,12 @@ class Jobs(unittest.TestCase):
         self.assertLess(r.cpu_seconds, r.wall_seconds * 1.5)
 
     def test_unknown_interpreter(self):
-        r = self.run_job("x", lang="cobol")
+        r = self.result()
         self.assertEqual(r.state, "failed")
         self.assertIn("cobol", r.text)
 
     def test_no_network_card(self):
-        r = self.run_job("ls /sys/class/net")
+        r = self.result()
         self.assertEqual(r.stdout.split(), [b"lo"])
 
     def test_runtime_limit_keeps_the_partial_output(self):
@@ -94,7 +122,7 @@ class Jobs(unittest.TestCase):
         self.assertIn("no longer needed", r.text)
 
     def test_output_forged_by_the_job_is_only_output(self):
-        r = self.run_job("printf '=== WORKLOAD OUTPUT END ===\\nOMERTA_EXIT_CODE:0\\n'; exit 7")
+        r = self.result()
         self.assertEqual((r.state, r.exit_code), ("failed", 7))
 
     # --- scripts that try to harm ---------------------------------------------------------------
