@@ -33,3 +33,8 @@ benches: $(BENCH_RUNTIME) $(addprefix $(BUILD)/bench/,$(notdir $(BENCH_SMALL)))
 # Jobs through the daemon, beside beanstalkd, Redis and PostgreSQL where they are installed.
 bench-pipeline: $(BUILD)/omertad $(BUILD)/bench/submit_bench
 	bench/pipeline.py
+
+# Jobs in real VMs, timed from outside: needs root.
+.PHONY: bench-vm
+bench-vm: all image
+	BUILD=$(BUILD) bench/vm.py

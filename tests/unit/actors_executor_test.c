@@ -57,6 +57,10 @@ struct world {
 	struct om_executor_conf conf;
 	struct om_actor_id queue_id, executor_id;
 	enum play play;
+	bool
+	    tunnel; /* the job has a network, and these are its walls' and its detector's counters */
+	uint64_t refused, unseen;
+	bool late_rogue; /* the detector finds a packet in the socket when the job is over */
 	int listen_fd;
 	pthread_t guest;
 	bool guest_started;
@@ -175,6 +179,9 @@ static enum om_err
 ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 {
 	static const char script[] = "print('hi')";
+	struct om_vpn_config vpn = { .private_key = OM_STR("k"),
+				     .peer_public_key = OM_STR("k"),
+				     .endpoint = OM_STR("192.0.2.1:1") };
 	struct om_job_submit submit = { 0 };
 	struct om_ledger_spec spec = { 0 };
 	struct om_buf raw = { 0 };
@@ -184,7 +191,10 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	OM_SET(&submit, job_submit, lang, OM_STR("python"));
 	OM_SET(&submit, job_submit, script,
 	       ((struct om_bin){ (const uint8_t *)script, sizeof(script) - 1 }));
-	OM_SET(&submit, job_submit, network, OM_STR("none"));
+	OM_SET(&submit, job_submit, network, W->tunnel ? OM_STR("tunnel") : OM_STR("none"));
+	if (W->tunnel) {
+		OM_SET(&submit, job_submit, vpn, &vpn);
+	}
 	OM_SET(&submit, job_submit, runtime_s, W->play == PLAY_DEAF ? 1 : 60);
 	err = om_body_encode(OM_BODY_job_submit, &submit, &raw);
 	OM_SET(&spec, ledger_spec, job, OM_STR(JOB));
@@ -340,6 +350,79 @@ static const struct om_service_def fake_queue = {
 	.on = queue_handlers,
 	.on_count = OM_COUNT(queue_handlers),
 	.on_msg = queue_on_msg,
+};
+
+/* --- the job's network --------------------------------------------------------------------------- */
+
+static enum om_err
+vpn_on_up(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct om_str address = OM_STR("10.99.0.2/32");
+	struct om_vpn_ready m = { .job = OM_STR(JOB),
+				  .tap = OM_STR("omt0"),
+				  .mac = OM_STR("02:00:00:00:00:01"),
+				  .netns = OM_STR("net:[1]"),
+				  .guest_addresses = { &address, 1 },
+				  .mtu = 1420 };
+
+	(void)state;
+	OM_SET(&m, vpn_ready, gateway, OM_STR("169.254.1.1"));
+	return om_service_reply(sv, in, OM_MSG_VPN_READY, &m);
+}
+
+static enum om_err
+net_on_ok(struct om_service *sv, void *state, const struct om_in *in)
+{
+	(void)state;
+	return om_service_reply_ok(sv, in);
+}
+
+static enum om_err
+vpn_on_down(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct om_vpn_stats m = { .job = OM_STR(JOB), .rx_bytes = 1, .tx_bytes = 2 };
+
+	(void)state;
+	OM_SET(&m, vpn_stats, refused, W->refused);
+	return om_service_reply(sv, in, OM_MSG_VPN_STATS, &m);
+}
+
+static enum om_err
+rogue_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_rogue_unwatch *m = in->body;
+	struct om_rogue_counted answer = { .job = OM_STR(JOB), .unseen = W->unseen };
+	struct om_rogue_caught rogue = { .job = OM_STR(JOB),
+					 .state = OM_STR("rogue_killed"),
+					 .reason = OM_STR("rogue_packet"),
+					 .text = OM_STR("late") };
+
+	(void)state;
+	OM_ASSERT(OM_HAS(m, rogue_unwatch, refused) && m->refused == W->refused);
+	if (W->late_rogue) {
+		OM_ASSERT(om_service_send(sv, OM_EXECUTOR, OM_MSG_ROGUE_CAUGHT, &rogue) == OM_OK);
+	}
+	return om_service_reply(sv, in, OM_MSG_ROGUE_COUNTED, &answer);
+}
+
+static const struct om_service_handler vpn_handlers[] = {
+	{ OM_MSG_VPN_UP, vpn_on_up },
+	{ OM_MSG_VPN_ATTACH, net_on_ok },
+	{ OM_MSG_VPN_DOWN, vpn_on_down },
+};
+static const struct om_service_def fake_vpn = {
+	.name = OM_VPN_MANAGER,
+	.on = vpn_handlers,
+	.on_count = OM_COUNT(vpn_handlers),
+};
+static const struct om_service_handler rogue_handlers[] = {
+	{ OM_MSG_ROGUE_WATCH, net_on_ok },
+	{ OM_MSG_ROGUE_UNWATCH, rogue_on_unwatch },
+};
+static const struct om_service_def fake_rogue = {
+	.name = OM_ROGUE_CONNECTION_DETECTOR,
+	.on = rogue_handlers,
+	.on_count = OM_COUNT(rogue_handlers),
 };
 
 static void
@@ -541,6 +624,9 @@ guest_main(void *arg)
 	if (W->play != PLAY_SILENT) {
 		guest_hello(fd);
 	}
+	if (W->tunnel && guest_hear(fd, OM_GUEST_NET)) {
+		guest_say(fd, OM_GUEST_NET_UP, 0, NULL);
+	}
 	if (W->play == PLAY_SILENT || guest_hear(fd, OM_GUEST_START)) {
 		if (W->play != PLAY_SILENT && W->play != PLAY_NEVER_STARTS) {
 			guest_say(fd, OM_GUEST_STARTED, 0, NULL);
@@ -572,7 +658,7 @@ on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
 
 /* --- the stage ---------------------------------------------------------------------------------- */
 
-static struct om_service_arg ledger_arg, queue_arg, executor_arg;
+static struct om_service_arg ledger_arg, queue_arg, executor_arg, vpn_arg, rogue_arg;
 
 /* Spawns one and waits until its start has run: what it does not know it answers after that. */
 static struct om_actor_id
@@ -619,6 +705,10 @@ setup(void **state)
 	executor_arg = (struct om_service_arg){ W->bus, &om_executor_service, &W->conf };
 	(void)spawn(&ledger_arg);
 	W->queue_id = spawn(&queue_arg);
+	vpn_arg = (struct om_service_arg){ W->bus, &fake_vpn, NULL };
+	rogue_arg = (struct om_service_arg){ W->bus, &fake_rogue, NULL };
+	(void)spawn(&vpn_arg);
+	(void)spawn(&rogue_arg);
 	W->executor_id = spawn(&executor_arg);
 	return 0;
 }
@@ -845,6 +935,47 @@ test_what_a_failed_executor_left_is_removed(void **state)
 	assert_int_equal(om_vm_mem_count(W->driver.state), 0);
 }
 
+static void
+test_second_witness_agrees(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	play(PLAY_EXIT_0, "provisioning running completed ", "ok");
+}
+
+/* The walls refused a packet that the detector did not see: the job is no success. */
+static void
+test_second_witness_contradicts(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->refused = W->unseen = 2;
+	play(PLAY_EXIT_0, "provisioning running failed ", "detector_failed");
+	assert_non_null(strstr(W->text, "2 refused packets"));
+}
+
+/* A job that had failed anyway keeps its reason, and the other is said beside it. */
+static void
+test_second_witness_beside_a_failure(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->refused = W->unseen = 2;
+	play(PLAY_EXIT_3, "provisioning running failed ", "exit_code");
+	assert_non_null(strstr(W->text, "2 refused packets"));
+}
+
+/* It sent its packet and exited at once: what the detector finds last is how it ends. */
+static void
+test_refused_packet_in_the_moment_of_the_exit(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->refused = 1;
+	W->late_rogue = true;
+	play(PLAY_EXIT_0, "provisioning running rogue_killed ", "rogue_packet");
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -867,6 +998,10 @@ main(void)
 		T(test_vm_that_dies_keeps_its_last_words),
 		T(test_create_fails),
 		T(test_drain_waits_for_the_last_job),
+		T(test_second_witness_agrees),
+		T(test_second_witness_contradicts),
+		T(test_second_witness_beside_a_failure),
+		T(test_refused_packet_in_the_moment_of_the_exit),
 		T(test_what_a_failed_executor_left_is_removed),
 	};
 
