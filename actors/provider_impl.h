@@ -5,7 +5,7 @@
 /*
  * The provider's state, shared by its files:
  *   provider.c          the actor
- *   provider_submit.c   submitting
+ *   provider_submit.c   submitting; provider_check.c what a submit must be; provider_batch.c many
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
  *   provider_verbs.c    wait, cancel, approve, deny, hold, release
  *   provider_bulk.c     cancelling many
@@ -247,6 +247,7 @@ void provider_after_fini(struct provider *p);
 /* --- provider_submit.c ------------------------------------------------------------------------ */
 
 enum om_err provider_on_submit(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err provider_on_batch(struct om_service *sv, void *state, const struct om_in *in);
 void provider_submits_fini(struct om_service *sv, struct provider *p);
 
 /* --- provider_verbs.c for provider_bulk.c, and back ------------------------------------------- */

@@ -9,45 +9,16 @@
  * 3. The row is written before the queue hears of the job, so the trail says accepted before
  *    started.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "actors/job_spec.h"
 #include "actors/names.h"
-#include "actors/provider_impl.h"
+#include "actors/provider_submit_impl.h"
 #include "base/log.h"
 #include "base/secret.h"
-#include "msg/codec.h"
 
 #define ID_TRIES 3 /* a generated id that is taken: 48 random bits, so once is rare */
-
-struct submit {
-	LIST_ENTRY(submit) link;
-	struct om_bus_request rq;
-	struct om_caller caller;
-	struct om_job_id id;
-	bool chosen; /* the id, by the client */
-	bool over_limit; /* only a repeated submit may pass */
-	unsigned tries;
-	uint8_t *spec; /* the body as it came; may hold secrets: wiped */
-	size_t spec_len;
-	struct om_job_submit body; /* views into spec and arena */
-	struct om_arena arena;
-	char peer[OM_PEER_MAX + 1], network[OM_NETWORK_MAX + 1];
-	bool operator_own;
-	bool counted; /* in provider.submitting */
-	struct om_account *account; /* counts this job until it is live, so that many at once do not
-				       slip past a limit */
-	uint64_t cores, mem_mib, disk_mib, runtime_s;
-	/* the decision */
-	enum om_job_state state;
-	enum om_job_level level;
-	char reason[33], text[513], rule[65];
-	int64_t expires_ns;
-	enum om_err limit_err; /* over_limit */
-};
 
 static struct submit *
 submit_of(const struct om_bus_answer *answer)
@@ -86,14 +57,19 @@ static void
 submit_fail(struct om_service *sv, struct provider *p, struct submit *s, enum om_err err,
 	    const char *text)
 {
-	om_service_reply_err_to(sv, &s->rq, err, text);
+	if (s->batch != NULL) {
+		provider_batch_failed(sv, p, s->batch, s->place, err, (struct om_str){ NULL, 0 },
+				      om_str_of(text));
+	} else {
+		om_service_reply_err_to(sv, &s->rq, err, text);
+	}
 	submit_free(p, s);
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
 
 static void
-reply_rejected(struct om_service *sv, struct om_bus_request *rq, struct om_str job,
+reply_rejected(struct om_service *sv, struct provider *p, struct submit *s, struct om_str job,
 	       struct om_str reason, struct om_str text, struct om_str rule)
 {
 	struct om_pair details[3] = {
@@ -105,7 +81,22 @@ reply_rejected(struct om_service *sv, struct om_bus_request *rq, struct om_str j
 
 	OM_SET(&error, error, text, text);
 	OM_SET(&error, error, details, ((struct om_pairs){ details, rule.len > 0 ? 3 : 2 }));
-	om_service_reply_to(sv, rq, OM_MSG_ERROR, &error);
+	if (s->batch != NULL) {
+		provider_batch_failed(sv, p, s->batch, s->place, OM_ERR_REJECTED, job, text);
+	} else {
+		om_service_reply_to(sv, &s->rq, OM_MSG_ERROR, &error);
+	}
+}
+
+static void
+reply_accepted(struct om_service *sv, struct provider *p, struct submit *s,
+	       const struct om_job_accepted *m)
+{
+	if (s->batch != NULL) {
+		provider_batch_accepted(sv, p, s->batch, s->place, m);
+	} else {
+		om_service_reply_to(sv, &s->rq, OM_MSG_JOB_ACCEPTED, m);
+	}
 }
 
 static void
@@ -120,7 +111,7 @@ submit_accepted(struct om_service *sv, struct provider *p, struct submit *s, con
 	if (ahead != NULL) {
 		OM_SET(&m, job_accepted, ahead, *ahead);
 	}
-	om_service_reply_to(sv, &s->rq, OM_MSG_JOB_ACCEPTED, &m);
+	reply_accepted(sv, p, s, &m);
 	submit_free(p, s);
 }
 
@@ -138,7 +129,7 @@ submit_on_known(struct om_service *sv, void *state, const struct om_bus_answer *
 		return;
 	}
 	if (om_str_is(info->state, om_job_state_text(OM_JOB_REJECTED))) {
-		reply_rejected(sv, &s->rq, info->job, info->reason, info->text,
+		reply_rejected(sv, p, s, info->job, info->reason, info->text,
 			       (struct om_str){ NULL, 0 });
 	} else {
 		struct om_job_accepted m = { .job = info->job, .state = info->state };
@@ -147,7 +138,7 @@ submit_on_known(struct om_service *sv, void *state, const struct om_bus_answer *
 		OM_SET(&m, job_accepted, reason, info->reason);
 		OM_SET(&m, job_accepted, text, info->text);
 		OM_SET(&m, job_accepted, duplicate, true);
-		om_service_reply_to(sv, &s->rq, OM_MSG_JOB_ACCEPTED, &m);
+		reply_accepted(sv, p, s, &m);
 	}
 	submit_free(p, s);
 }
@@ -229,7 +220,7 @@ submit_stored(struct om_service *sv, struct provider *p, struct submit *s)
 	struct live *live;
 
 	if (s->state == OM_JOB_REJECTED) {
-		reply_rejected(sv, &s->rq, om_str_of(s->id.text), om_str_of(s->reason),
+		reply_rejected(sv, p, s, om_str_of(s->id.text), om_str_of(s->reason),
 			       om_str_of(s->text), om_str_of(s->rule));
 		submit_free(p, s);
 		return;
@@ -387,123 +378,6 @@ submit_filter(struct om_service *sv, struct provider *p, struct submit *s)
 	}
 }
 
-/* --- checks ----------------------------------------------------------------------------------- */
-
-static enum om_err
-check_who(const struct provider *p, const struct om_in *in, struct submit *s, struct om_why *why)
-{
-	const struct om_job_submit *m = in->body;
-	bool on_behalf = OM_HAS(m, job_submit, on_behalf) || OM_HAS(m, job_submit, network_id);
-
-	s->caller = *in->caller;
-	if (in->caller->role == OM_ROLE_REQUESTER) {
-		if (on_behalf) {
-			return om_why_set(why, OM_ERR_DENIED,
-					  "only the operator submits on behalf of another");
-		}
-		memcpy(s->peer, in->caller->peer, sizeof(s->peer));
-		memcpy(s->network, in->caller->network, sizeof(s->network));
-		return OM_OK;
-	}
-	if (om_str_copy(m->network_id, s->network, sizeof(s->network)) != OM_OK) {
-		return om_why_set(why, OM_ERR_INVALID, "network_id is not valid");
-	}
-	if (m->on_behalf.len > 0) {
-		return om_str_copy(m->on_behalf, s->peer, sizeof(s->peer));
-	}
-	s->operator_own = true;
-	if (p->conf->owner_peer != NULL && p->conf->owner_peer[0] != '\0') {
-		return om_str_copy(om_str_of(p->conf->owner_peer), s->peer, sizeof(s->peer));
-	}
-	memcpy(s->peer, in->caller->peer, sizeof(s->peer));
-	return OM_OK;
-}
-
-static enum om_err
-check_spec(struct provider *p, struct submit *s, struct om_why *why)
-{
-	const struct om_job_submit *m = &s->body;
-	struct om_job_spec spec = { 0 };
-	enum om_err err;
-
-	om_arena_reset(&p->arena);
-	err = om_job_spec_from(m, &p->arena, &spec, why);
-	if (err != OM_OK) {
-		return err;
-	}
-	if (spec.tunnel && !p->conf->tunnel_offered) {
-		return om_why_set(why, OM_ERR_UNSUPPORTED,
-				  "no tunnels are offered here: say network = none");
-	}
-	if (m->gpu && !p->conf->gpu_offered) {
-		return om_why_set(why, OM_ERR_UNSUPPORTED, "no GPU is offered here");
-	}
-	s->cores = spec.cores;
-	s->mem_mib = spec.mem_mib;
-	s->disk_mib = spec.disk_mib;
-	s->runtime_s = spec.runtime_s;
-	s->chosen = OM_HAS(m, job_submit, job);
-	if (!s->chosen) {
-		s->id = om_job_id_new();
-		return OM_OK;
-	}
-	if (om_job_id_parse(m->job.ptr, m->job.len, &s->id) != OM_OK) {
-		return om_why_set(
-		    why, OM_ERR_INVALID,
-		    "job: an id has letters, digits, '.', '_' and '-' and begins with "
-		    "a letter or digit");
-	}
-	for (size_t i = 0; i < m->after.n; i++) {
-		if (om_str_eq(m->after.v[i], m->job)) {
-			return om_why_set(why, OM_ERR_INVALID,
-					  "after: a job cannot wait for itself");
-		}
-	}
-	return OM_OK;
-}
-
-static enum om_err
-check_limits(const struct provider *p, const struct submit *s, struct om_why *why)
-{
-	const struct om_provider_conf *conf = p->conf;
-	uint64_t max = conf->jobs_max != 0 ? conf->jobs_max : OM_PROVIDER_JOBS_MAX;
-
-	if (p->live.count + p->submitting > max) { /* this one is counted in submitting */
-		return om_why_set(why, OM_ERR_FULL, "%" PRIu64 " jobs have not ended yet", max);
-	}
-	if (conf->peer_jobs_max != 0 && !s->operator_own &&
-	    om_books_jobs(&p->books, om_str_of(s->peer)) >= conf->peer_jobs_max) {
-		return om_why_set(why, OM_ERR_LIMIT,
-				  "%" PRIu64 " of your jobs have not ended yet, that is the limit",
-				  conf->peer_jobs_max);
-	}
-	return OM_OK;
-}
-
-/* More than is lent in all: rejected and recorded, whatever the rules say. */
-static bool
-never_fits(const struct provider *p, struct submit *s)
-{
-	const struct om_provider_conf *conf = p->conf;
-	uint64_t asked = s->cores, total = conf->cores_total;
-	const char *unit = "cores";
-
-	if (total == 0 || asked <= total) {
-		asked = s->mem_mib;
-		total = conf->mem_mib_total;
-		unit = "MiB of memory";
-	}
-	if (total == 0 || asked <= total) {
-		return false;
-	}
-	s->state = OM_JOB_REJECTED;
-	s->level = OM_LEVEL_EXTERNAL;
-	(void)snprintf(s->reason, sizeof(s->reason), "never_fits");
-	(void)snprintf(s->text, sizeof(s->text),
-		       "it wants %" PRIu64 " %s, %" PRIu64 " are lent in all", asked, unit, total);
-	return true;
-}
-
 /* Over a limit, but the id may be that of a job that is here already. */
 static void
 submit_on_maybe_known(struct om_service *sv, void *state, const struct om_bus_answer *answer)
@@ -520,83 +394,66 @@ submit_on_maybe_known(struct om_service *sv, void *state, const struct om_bus_an
 	submit_store(sv, p, s);
 }
 
-/* --- job.submit ------------------------------------------------------------------------------- */
-
-/* Takes over the body: decoded once more, into memory that lives as long as the submit. */
-static enum om_err
-submit_copy(struct submit *s, const struct om_in *in, struct om_why *why)
+enum om_err
+provider_submit_open(const struct provider *p, struct om_why *why)
 {
-	s->spec = malloc(in->raw.len > 0 ? in->raw.len : 1);
-	if (s->spec == NULL) {
-		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
+	if (p->draining) {
+		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
 	}
-	memcpy(s->spec, in->raw.ptr, in->raw.len);
-	s->spec_len = in->raw.len;
-	return om_body_decode(OM_BODY_job_submit, (struct om_bin){ s->spec, s->spec_len }, &s->body,
-			      &s->arena, why);
+	if (!p->ready) {
+		return om_why_set(why, OM_ERR_STATE,
+				  "starting: the ledger is being read, try again");
+	}
+	return OM_OK;
 }
 
-static enum om_err
-submit_check(struct provider *p, struct submit *s, const struct om_in *in, struct om_why *why)
+enum om_err
+provider_submit_begin(struct om_service *sv, struct provider *p, struct om_bin raw,
+		      const struct om_caller *caller, struct batch *batch, size_t place,
+		      struct om_bus_request rq, struct om_why *why)
 {
-	enum om_err err = check_who(p, in, s, why);
+	struct submit *s = calloc(1, sizeof(*s));
+	enum om_err err;
 
-	if (err == OM_OK) {
-		err = submit_copy(s, in, why);
+	if (s == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
 	}
-	if (err == OM_OK) {
-		err = check_spec(p, s, why);
+	LIST_INSERT_HEAD(&p->submits, s, link);
+	p->submitting++;
+	s->counted = true;
+	err = provider_submit_check(p, s, raw, caller, why);
+	if (err != OM_OK) {
+		submit_free(p, s);
+		return err;
 	}
-	if (err == OM_OK) {
-		err = check_limits(p, s, why);
-		if (err != OM_OK && s->chosen) {
-			s->over_limit = true;
-			s->limit_err = err;
-			(void)snprintf(s->text, sizeof(s->text), "%s", why->text);
-			err = OM_OK;
-		}
+	s->batch = batch;
+	s->place = place;
+	s->rq = rq;
+	if (s->over_limit) {
+		submit_ask_known(sv, p, s, submit_on_maybe_known);
+	} else if (provider_never_fits(p, s)) {
+		submit_store(sv, p, s);
+	} else {
+		submit_filter(sv, p, s);
 	}
-	if (err == OM_OK) {
-		s->account = om_books_open(&p->books, om_str_of(s->peer));
-		err = s->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");
-	}
-	return err;
+	return OM_OK;
 }
 
 enum om_err
 provider_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct provider *p = provider_of(state);
+	struct om_bus_request rq;
 	struct om_why why = { "" };
-	struct submit *s;
-	enum om_err err;
+	enum om_err err = provider_submit_open(p, &why);
 
-	if (p->draining) {
-		return om_service_reply_err(sv, in, OM_ERR_SHUTDOWN, "the daemon is stopping");
-	}
-	if (!p->ready) {
-		return om_service_reply_err(sv, in, OM_ERR_STATE,
-					    "starting: the ledger is being read, try again");
-	}
-	s = calloc(1, sizeof(*s));
-	if (s == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	LIST_INSERT_HEAD(&p->submits, s, link);
-	p->submitting++;
-	s->counted = true;
-	err = submit_check(p, s, in, &why);
 	if (err != OM_OK) {
-		submit_free(p, s);
 		return om_service_reply_err(sv, in, err, "%s", why.text);
 	}
-	s->rq = om_service_later(sv, in);
-	if (s->over_limit) {
-		submit_ask_known(sv, p, s, submit_on_maybe_known);
-	} else if (never_fits(p, s)) {
-		submit_store(sv, p, s);
-	} else {
-		submit_filter(sv, p, s);
+	rq = om_service_later(sv, in);
+	err = provider_submit_begin(sv, p, in->raw, in->caller, NULL, 0, rq, &why);
+	if (err != OM_OK) {
+		om_service_reply_err_to(sv, &rq, err, why.text);
 	}
 	return OM_OK;
 }

@@ -364,6 +364,55 @@ a_pause_that_is_not_durable_is_in_force_but_an_error(void **state)
 	state_is("a", OM_JOB_QUEUED);
 }
 
+/* --- batches ---------------------------------------------------------------------------------- */
+
+static void
+a_batch_has_a_result_for_each_job(void **state)
+{
+	struct om_job_submit jobs[4] = { job("b0"), job("b0"), job(NULL), job("b3") };
+	struct om_job_batch m = { .jobs = { jobs, 4 } };
+	struct om_batch_results got = { 0 };
+	struct om_arena arena = { 0 };
+	struct om_caller bob = BOB;
+
+	(void)state;
+	fake.provider.peer_jobs_max = 3;
+	fake_up();
+	jobs[1].cores = 2; /* the id of the first with another body */
+	OM_SET(&jobs[1], job_submit, cores, 2);
+	OM_SET(&jobs[3], job_submit, gpu, true);
+	fake_body(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_SUBMIT_BATCH, &m), OM_MSG_JOB_BATCH, &got,
+		  &arena);
+	assert_int_equal(got.results.n, 4);
+	assert_int_equal(got.accepted, 2);
+	assert_true(om_str_is(got.results.v[0].accepted->job, "b0"));
+	assert_true(om_str_is(got.results.v[1].error->code, "exists"));
+	assert_int_equal(got.results.v[2].accepted->job.len, OM_JOB_ID_LEN);
+	assert_non_null(strstr(got.results.v[3].error->text.ptr, "GPU"));
+	state_is("b0", OM_JOB_RUNNING);
+	m.jobs.n = 0;
+	refused(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_SUBMIT_BATCH, &m), OM_ERR_INVALID, "no job");
+	om_arena_fini(&arena);
+}
+
+static void
+a_batch_that_a_stop_meets_is_answered(void **state)
+{
+	struct om_job_submit jobs[3] = { job(NULL), job(NULL), job(NULL) };
+	struct om_job_batch m = { .jobs = { jobs, 3 } };
+	struct om_caller bob = BOB;
+	struct fake_answer *a;
+
+	(void)state;
+	fake_up();
+	a = fake_post(&bob, OM_PROVIDER, OM_MSG_JOB_SUBMIT_BATCH, &m);
+	for (uint64_t i = 0; i < fake_seed; i++) {
+		(void)om_sim_step(fake.sys);
+	}
+	fake_down(); /* nothing is freed twice or leaks: the sanitizer looks */
+	(void)a;
+}
+
 /* --- usage ------------------------------------------------------------------------------------ */
 
 static void
@@ -440,6 +489,8 @@ main(void)
 		T(jobs_are_moved),
 		T(places_survive_a_restart),
 		T(a_pause_that_is_not_durable_is_in_force_but_an_error),
+		T(a_batch_has_a_result_for_each_job),
+		T(a_batch_that_a_stop_meets_is_answered),
 		T(percentiles_are_right_to_a_fifth),
 		T(usage_is_counted_per_level_and_requester),
 	};

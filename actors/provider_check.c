@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: ISC */
+/* What a submit must be before the filter is asked. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "actors/job_spec.h"
+#include "actors/provider_submit_impl.h"
+#include "msg/codec.h"
+
+static enum om_err
+check_who(const struct provider *p, const struct om_caller *caller, struct submit *s,
+	  struct om_why *why)
+{
+	const struct om_job_submit *m = &s->body;
+	bool on_behalf = OM_HAS(m, job_submit, on_behalf) || OM_HAS(m, job_submit, network_id);
+
+	s->caller = *caller;
+	if (caller->role == OM_ROLE_REQUESTER) {
+		if (on_behalf) {
+			return om_why_set(why, OM_ERR_DENIED,
+					  "only the operator submits on behalf of another");
+		}
+		memcpy(s->peer, caller->peer, sizeof(s->peer));
+		memcpy(s->network, caller->network, sizeof(s->network));
+		return OM_OK;
+	}
+	if (om_str_copy(m->network_id, s->network, sizeof(s->network)) != OM_OK) {
+		return om_why_set(why, OM_ERR_INVALID, "network_id is not valid");
+	}
+	if (m->on_behalf.len > 0) {
+		return om_str_copy(m->on_behalf, s->peer, sizeof(s->peer));
+	}
+	s->operator_own = true;
+	if (p->conf->owner_peer != NULL && p->conf->owner_peer[0] != '\0') {
+		return om_str_copy(om_str_of(p->conf->owner_peer), s->peer, sizeof(s->peer));
+	}
+	memcpy(s->peer, caller->peer, sizeof(s->peer));
+	return OM_OK;
+}
+
+static enum om_err
+check_spec(struct provider *p, struct submit *s, struct om_why *why)
+{
+	const struct om_job_submit *m = &s->body;
+	struct om_job_spec spec = { 0 };
+	enum om_err err;
+
+	om_arena_reset(&p->arena);
+	err = om_job_spec_from(m, &p->arena, &spec, why);
+	if (err != OM_OK) {
+		return err;
+	}
+	if (spec.tunnel && !p->conf->tunnel_offered) {
+		return om_why_set(why, OM_ERR_UNSUPPORTED,
+				  "no tunnels are offered here: say network = none");
+	}
+	if (m->gpu && !p->conf->gpu_offered) {
+		return om_why_set(why, OM_ERR_UNSUPPORTED, "no GPU is offered here");
+	}
+	s->cores = spec.cores;
+	s->mem_mib = spec.mem_mib;
+	s->disk_mib = spec.disk_mib;
+	s->runtime_s = spec.runtime_s;
+	s->chosen = OM_HAS(m, job_submit, job);
+	if (!s->chosen) {
+		s->id = om_job_id_new();
+		return OM_OK;
+	}
+	if (om_job_id_parse(m->job.ptr, m->job.len, &s->id) != OM_OK) {
+		return om_why_set(
+		    why, OM_ERR_INVALID,
+		    "job: an id has letters, digits, '.', '_' and '-' and begins with "
+		    "a letter or digit");
+	}
+	for (size_t i = 0; i < m->after.n; i++) {
+		if (om_str_eq(m->after.v[i], m->job)) {
+			return om_why_set(why, OM_ERR_INVALID,
+					  "after: a job cannot wait for itself");
+		}
+	}
+	return OM_OK;
+}
+
+static enum om_err
+check_limits(const struct provider *p, const struct submit *s, struct om_why *why)
+{
+	const struct om_provider_conf *conf = p->conf;
+	uint64_t max = conf->jobs_max != 0 ? conf->jobs_max : OM_PROVIDER_JOBS_MAX;
+
+	if (p->live.count + p->submitting > max) { /* this one is counted in submitting */
+		return om_why_set(why, OM_ERR_FULL, "%" PRIu64 " jobs have not ended yet", max);
+	}
+	if (conf->peer_jobs_max != 0 && !s->operator_own &&
+	    om_books_jobs(&p->books, om_str_of(s->peer)) >= conf->peer_jobs_max) {
+		return om_why_set(why, OM_ERR_LIMIT,
+				  "%" PRIu64 " of your jobs have not ended yet, that is the limit",
+				  conf->peer_jobs_max);
+	}
+	return OM_OK;
+}
+
+bool
+provider_never_fits(const struct provider *p, struct submit *s)
+{
+	const struct om_provider_conf *conf = p->conf;
+	uint64_t asked = s->cores, total = conf->cores_total;
+	const char *unit = "cores";
+
+	if (total == 0 || asked <= total) {
+		asked = s->mem_mib;
+		total = conf->mem_mib_total;
+		unit = "MiB of memory";
+	}
+	if (total == 0 || asked <= total) {
+		return false;
+	}
+	s->state = OM_JOB_REJECTED;
+	s->level = OM_LEVEL_EXTERNAL;
+	(void)snprintf(s->reason, sizeof(s->reason), "never_fits");
+	(void)snprintf(s->text, sizeof(s->text),
+		       "it wants %" PRIu64 " %s, %" PRIu64 " are lent in all", asked, unit, total);
+	return true;
+}
+
+/* Takes over the body: decoded once more, into memory that lives as long as the submit. */
+static enum om_err
+submit_copy(struct submit *s, struct om_bin raw, struct om_why *why)
+{
+	s->spec = malloc(raw.len > 0 ? raw.len : 1);
+	if (s->spec == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
+	}
+	memcpy(s->spec, raw.ptr, raw.len);
+	s->spec_len = raw.len;
+	return om_body_decode(OM_BODY_job_submit, (struct om_bin){ s->spec, s->spec_len }, &s->body,
+			      &s->arena, why);
+}
+
+enum om_err
+provider_submit_check(struct provider *p, struct submit *s, struct om_bin raw,
+		      const struct om_caller *caller, struct om_why *why)
+{
+	enum om_err err = submit_copy(s, raw, why);
+
+	if (err == OM_OK) {
+		err = check_who(p, caller, s, why);
+	}
+	if (err == OM_OK) {
+		err = check_spec(p, s, why);
+	}
+	if (err == OM_OK) {
+		err = check_limits(p, s, why);
+		if (err != OM_OK && s->chosen) {
+			s->over_limit = true;
+			s->limit_err = err;
+			(void)snprintf(s->text, sizeof(s->text), "%s", why->text);
+			err = OM_OK;
+		}
+	}
+	if (err == OM_OK) {
+		s->account = om_books_open(&p->books, om_str_of(s->peer));
+		err = s->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");
+	}
+	return err;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef OM_ACTORS_PROVIDER_SUBMIT_IMPL_H
+#define OM_ACTORS_PROVIDER_SUBMIT_IMPL_H
+
+/* A submit on its way: provider_submit.c, provider_check.c, provider_batch.c. */
+#include "actors/provider_impl.h"
+
+struct batch;
+
+struct submit {
+	LIST_ENTRY(submit) link;
+	struct om_bus_request rq;
+	struct batch *batch; /* it is one of many; NULL: rq asks for it alone */
+	size_t place; /* in the batch */
+	struct om_caller caller;
+	struct om_job_id id;
+	bool chosen; /* the id, by the client */
+	bool over_limit; /* only a repeated submit may pass */
+	unsigned tries;
+	uint8_t *spec; /* the body as it came; may hold secrets: wiped */
+	size_t spec_len;
+	struct om_job_submit body; /* views into spec and arena */
+	struct om_arena arena;
+	char peer[OM_PEER_MAX + 1], network[OM_NETWORK_MAX + 1];
+	bool operator_own;
+	bool counted; /* in provider.submitting */
+	struct om_account *account; /* counts this job until it is live, so that many at once do not
+				       slip past a limit */
+	uint64_t cores, mem_mib, disk_mib, runtime_s;
+	/* the decision */
+	enum om_job_state state;
+	enum om_job_level level;
+	char reason[33], text[513], rule[65];
+	int64_t expires_ns;
+	enum om_err limit_err; /* over_limit */
+};
+
+/* --- provider_check.c ------------------------------------------------------------------------- */
+
+/* Takes over the body and checks who asks, what for, and the limits.  A chosen id that is over a
+ * limit passes with over_limit: it may be a job that is here already. */
+enum om_err provider_submit_check(struct provider *p, struct submit *s, struct om_bin raw,
+				  const struct om_caller *caller, struct om_why *why);
+/* More than is lent in all: rejected and recorded, whatever the rules say. */
+bool provider_never_fits(const struct provider *p, struct submit *s);
+
+/* --- provider_submit.c ------------------------------------------------------------------------ */
+
+/* Begins one; from here on it answers by itself.  An error: it was refused and is gone. */
+enum om_err provider_submit_begin(struct om_service *sv, struct provider *p, struct om_bin raw,
+				  const struct om_caller *caller, struct batch *batch, size_t place,
+				  struct om_bus_request rq, struct om_why *why);
+/* OM_OK, or why no job is taken now. */
+enum om_err provider_submit_open(const struct provider *p, struct om_why *why);
+
+/* --- provider_batch.c ------------------------------------------------------------------------- */
+
+/* The answer of one of many. */
+void provider_batch_accepted(struct om_service *sv, struct provider *p, struct batch *batch,
+			     size_t place, const struct om_job_accepted *m);
+void provider_batch_failed(struct om_service *sv, struct provider *p, struct batch *batch,
+			   size_t place, enum om_err err, struct om_str job, struct om_str text);
+
+#endif /* OM_ACTORS_PROVIDER_SUBMIT_IMPL_H */
