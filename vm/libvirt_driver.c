@@ -13,6 +13,7 @@
 #include <libvirt/virterror.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -278,6 +279,28 @@ driver_kill_and_wait(struct libvirt_conn *lv, const char *name)
 	om_vm_handle_fini(&vm);
 }
 
+/*
+ * libvirt keeps a log of every name that it has ever seen.  Ours are used once, so after a million
+ * jobs there would be a million files.  The system's logs are in /var/log/libvirt, a private
+ * libvirtd's beside its run directory (tools/private_libvirtd.c).
+ */
+static void
+driver_remove_log(const struct libvirt_conn *lv, const char *name)
+{
+	const char *run = libvirt_conn_run_dir(lv);
+	const char *slash = strrchr(run, '/');
+	char path[OM_VM_PATH_MAX + OM_VM_NAME_MAX + 32];
+
+	if (slash != NULL && strcmp(slash, "/run") == 0) {
+		snprintf(path, sizeof(path), "%.*s/log/qemu/%s.log", (int)(slash - run), run, name);
+	} else {
+		snprintf(path, sizeof(path), "/var/log/libvirt/qemu/%s.log", name);
+	}
+	if (unlink(path) < 0 && errno != ENOENT) {
+		om_debug("vm.log_left", "%s: %s", path, strerror(errno));
+	}
+}
+
 static enum om_err
 driver_destroy(void *state, const char *name, struct om_why *why)
 {
@@ -296,7 +319,11 @@ driver_destroy(void *state, const char *name, struct om_why *why)
 		}
 	}
 	driver_put(conn, dom);
-	return err == OM_ERR_NOT_FOUND ? OM_OK : err;
+	err = err == OM_ERR_NOT_FOUND ? OM_OK : err;
+	if (err == OM_OK) {
+		driver_remove_log(lv, name);
+	}
+	return err;
 }
 
 static enum om_err

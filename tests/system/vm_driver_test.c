@@ -84,15 +84,18 @@ test_life(void **state)
 	struct om_vm_spec spec = fixture_spec(f, &text, &plan);
 	struct om_vm_handle vm, twin;
 	struct om_vm_stats stats;
+	char log[OM_VM_PATH_MAX];
 	struct stat st;
 
 	assert_int_equal(ops->create(s, &spec, &vm, NULL), OM_OK);
 	assert_true(vm.pid > 1 && vm.pidfd >= 0);
 	assert_true(is_listed(f, text.name));
-	/* The quota is the size, the cost is what is used. */
+	/* The quota is the size, and it is there for this VM alone. */
 	assert_int_equal(stat(text.scratch, &st), 0);
 	assert_int_equal(st.st_size, 64 << 20);
-	assert_true(st.st_blocks * 512 < 2 << 20);
+	assert_true(st.st_blocks * 512 >= 64 << 20);
+	(void)snprintf(log, sizeof(log), "%s/log/qemu/%s.log", f->dir, text.name);
+	assert_int_equal(access(log, F_OK), 0);
 	assert_int_equal(ops->create(s, &spec, &twin, NULL), OM_ERR_EXISTS);
 	spec.scratch_path = "/tmp/omerta-twin.img";
 	assert_int_equal(ops->create(s, &spec, &twin, NULL), OM_ERR_EXISTS);
@@ -105,6 +108,7 @@ test_life(void **state)
 	assert_true(wait_until(has_ended, f, text.name));
 	assert_int_equal(ops->destroy(s, text.name, NULL), OM_OK);
 	assert_false(is_listed(f, text.name));
+	assert_int_equal(access(log, F_OK), -1); /* libvirt keeps one of every name for ever */
 	assert_int_equal(ops->kill(s, &vm), OM_ERR_NOT_FOUND);
 	assert_int_equal(ops->stats(s, text.name, &stats, NULL), OM_ERR_NOT_FOUND);
 	assert_int_equal(ops->resume(s, text.name, NULL), OM_ERR_NOT_FOUND);
