@@ -7,7 +7,7 @@
  *   provider.c          the actor
  *   provider_submit.c   submitting; provider_check.c what a submit must be; provider_batch.c many
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
- *   provider_verbs.c    wait, cancel, approve, deny, hold, release
+ *   provider_verbs.c    wait, cancel, deny; provider_place.c approve, hold, release, move, retry
  *   provider_bulk.c     cancelling many
  *   provider_after.c    jobs on their way into the queue, and what they wait for first
  *   provider_recover.c  at the start: what the ledger has; draining at the end
@@ -249,6 +249,34 @@ void provider_after_fini(struct provider *p);
 enum om_err provider_on_submit(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err provider_on_batch(struct om_service *sv, void *state, const struct om_in *in);
 void provider_submits_fini(struct om_service *sv, struct provider *p);
+
+/* --- provider_verbs.c for provider_place.c, and back ------------------------------------------- */
+
+static inline struct provider_task *
+provider_task_of(const struct om_bus_answer *answer)
+{
+	return (struct provider_task *)(uintptr_t)answer->cookie;
+}
+
+/* Asks and, when that is not possible, finishes the task. */
+void provider_task_ask(struct om_service *sv, struct provider *p, struct provider_task *task,
+		       const char *to, enum om_msg_type type, const void *body,
+		       om_bus_answer_fn fn);
+void provider_task_finish(struct om_service *sv, struct provider *p, struct provider_task *task,
+			  enum om_err err, const char *text);
+void provider_task_move(struct om_service *sv, struct provider *p, struct provider_task *task,
+			enum om_job_state to, const char *reason, const char *text,
+			om_bus_answer_fn fn);
+/* The answer of the last step. */
+void provider_task_on_last(struct om_service *sv, void *state, const struct om_bus_answer *answer);
+void provider_task_wrong_state(struct om_service *sv, struct provider *p,
+			       struct provider_task *task, struct om_str state);
+void provider_approve_on_moved(struct om_service *sv, void *state,
+			       const struct om_bus_answer *answer);
+/* hold, release, move: of a queued job */
+void provider_place_got(struct om_service *sv, struct provider *p, struct provider_task *task);
+void provider_retry_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+			const struct om_job_info *info, enum om_job_state now);
 
 /* --- provider_verbs.c for provider_bulk.c, and back ------------------------------------------- */
 

@@ -20,12 +20,6 @@
 
 #define WAIT_DEFAULT_MS (UINT64_C(24) * 3600 * 1000)
 
-static struct provider_task *
-task_of(const struct om_bus_answer *answer)
-{
-	return (struct provider_task *)(uintptr_t)answer->cookie;
-}
-
 /* --- verbs ------------------------------------------------------------------------------------ */
 
 static struct provider_verb *
@@ -114,9 +108,9 @@ task_free(struct provider *p, struct provider_task *task)
 	free(task);
 }
 
-static void
-task_finish(struct om_service *sv, struct provider *p, struct provider_task *task, enum om_err err,
-	    const char *text)
+void
+provider_task_finish(struct om_service *sv, struct provider *p, struct provider_task *task,
+		     enum om_err err, const char *text)
 {
 	struct provider_verb *verb = task->verb;
 
@@ -130,9 +124,9 @@ task_finish(struct om_service *sv, struct provider *p, struct provider_task *tas
 }
 
 /* Asks and, when that is not possible, finishes the task. */
-static void
-task_ask(struct om_service *sv, struct provider *p, struct provider_task *task, const char *to,
-	 enum om_msg_type type, const void *body, om_bus_answer_fn fn)
+void
+provider_task_ask(struct om_service *sv, struct provider *p, struct provider_task *task,
+		  const char *to, enum om_msg_type type, const void *body, om_bus_answer_fn fn)
 {
 	const struct om_caller *as = type == OM_MSG_JOB_GET ? &task->verb->caller : NULL;
 	enum om_err err;
@@ -141,20 +135,21 @@ task_ask(struct om_service *sv, struct provider *p, struct provider_task *task, 
 			     strcmp(to, OM_LEDGER) == 0 ? PROVIDER_LEDGER_MS : PROVIDER_QUEUE_MS,
 			     fn, (uintptr_t)task);
 	if (err != OM_OK) {
-		task_finish(sv, p, task, err, om_err_text(err));
+		provider_task_finish(sv, p, task, err, om_err_text(err));
 	}
 }
 
 /* The answer of the last step. */
-static void
-task_on_last(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+void
+provider_task_on_last(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
-	task_finish(sv, provider_of(state), task_of(answer), answer->err, answer->text);
+	provider_task_finish(sv, provider_of(state), provider_task_of(answer), answer->err,
+			     answer->text);
 }
 
-static void
-task_move(struct om_service *sv, struct provider *p, struct provider_task *task,
-	  enum om_job_state to, const char *reason, const char *text, om_bus_answer_fn fn)
+void
+provider_task_move(struct om_service *sv, struct provider *p, struct provider_task *task,
+		   enum om_job_state to, const char *reason, const char *text, om_bus_answer_fn fn)
 {
 	const struct provider_verb *verb = task->verb;
 	struct om_ledger_move move = { .job = om_str_of(task->id.text),
@@ -163,7 +158,7 @@ task_move(struct om_service *sv, struct provider *p, struct provider_task *task,
 	OM_SET(&move, ledger_move, reason, om_str_of(reason));
 	OM_SET(&move, ledger_move, text, om_str_of(verb->reason[0] != '\0' ? verb->reason : text));
 	OM_SET(&move, ledger_move, by, om_str_of(verb->caller.peer));
-	task_ask(sv, p, task, OM_LEDGER, OM_MSG_LEDGER_MOVE, &move, fn);
+	provider_task_ask(sv, p, task, OM_LEDGER, OM_MSG_LEDGER_MOVE, &move, fn);
 }
 
 static void
@@ -172,10 +167,10 @@ task_on_got(struct om_service *sv, void *state, const struct om_bus_answer *answ
 	struct provider *p = provider_of(state);
 
 	if (answer->err != OM_OK) {
-		task_finish(sv, p, task_of(answer), answer->err, answer->text);
+		provider_task_finish(sv, p, provider_task_of(answer), answer->err, answer->text);
 		return;
 	}
-	provider_task_got(sv, p, task_of(answer), answer->body);
+	provider_task_got(sv, p, provider_task_of(answer), answer->body);
 }
 
 static void
@@ -188,7 +183,7 @@ task_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb
 		provider_verb_failed(verb, OM_ERR_FULL, "too many questions wait already");
 		return;
 	}
-	task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
+	provider_task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
 }
 
 static void
@@ -197,14 +192,14 @@ state_text(const struct provider_task *task, struct om_str state, struct om_why 
 	(void)om_why_set(why, OM_ERR_STATE, "job %s is %.*s", task->id.text, OM_STR_ARG(state));
 }
 
-static void
-task_wrong_state(struct om_service *sv, struct provider *p, struct provider_task *task,
-		 struct om_str state)
+void
+provider_task_wrong_state(struct om_service *sv, struct provider *p, struct provider_task *task,
+			  struct om_str state)
 {
 	struct om_why why;
 
 	state_text(task, state, &why);
-	task_finish(sv, p, task, OM_ERR_STATE, why.text);
+	provider_task_finish(sv, p, task, OM_ERR_STATE, why.text);
 }
 
 /* From now on the task hears of the job's end.  false: it could not, and is finished. */
@@ -218,7 +213,7 @@ task_watch(struct om_service *sv, struct provider *p, struct provider_task *task
 		err = provider_live_watch(sv, p, live, task);
 	}
 	if (err != OM_OK) {
-		task_finish(sv, p, task, err, om_err_text(err));
+		provider_task_finish(sv, p, task, err, om_err_text(err));
 	}
 	return err == OM_OK;
 }
@@ -229,7 +224,7 @@ task_over(struct om_service *sv, struct provider *p, struct provider_task *task,
 	  const char *text)
 {
 	if (!task->asking) {
-		task_finish(sv, p, task, err, text);
+		provider_task_finish(sv, p, task, err, text);
 		return;
 	}
 	task->over = true;
@@ -254,7 +249,7 @@ wait_answer(struct om_service *sv, struct provider *p, struct provider_task *tas
 	struct provider_verb *verb = task->verb;
 
 	om_service_reply_to(sv, &verb->rq, OM_MSG_JOB_INFO, info);
-	task_finish(sv, p, task, OM_OK, "");
+	provider_task_finish(sv, p, task, OM_OK, "");
 }
 
 /* --- cancel ----------------------------------------------------------------------------------- */
@@ -267,21 +262,21 @@ static void
 cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
+	struct provider_task *task = provider_task_of(answer);
 	const struct om_queue_cancelled *m = answer->body;
 
 	task->asking = false;
 	if (task->over) {
-		task_finish(sv, p, task, task->over_err, task->over_text.text);
+		provider_task_finish(sv, p, task, task->over_err, task->over_text.text);
 	} else if (answer->err == OM_ERR_NOT_FOUND || (answer->err == OM_OK && m->was_running)) {
 		/* NOT_FOUND: it has just ended.  Either way the ledger's word is on its way. */
 		return;
 	} else if (answer->err != OM_OK) {
-		task_finish(sv, p, task, answer->err, answer->text);
+		provider_task_finish(sv, p, task, answer->err, answer->text);
 	} else {
 		provider_live_unwatch(sv, p, task);
-		task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled", "cancelled while queued",
-			  task_on_last);
+		provider_task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
+				   "cancelled while queued", provider_task_on_last);
 	}
 }
 
@@ -290,13 +285,13 @@ static void
 cancel_on_waiting_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
+	struct provider_task *task = provider_task_of(answer);
 	struct live *live = provider_live_find(p, om_str_of(task->id.text));
 
 	if (answer->err != OM_OK && live != NULL) {
 		provider_waits_resume(sv, p, live);
 	}
-	task_finish(sv, p, task, answer->err, answer->text);
+	provider_task_finish(sv, p, task, answer->err, answer->text);
 }
 
 static void
@@ -308,17 +303,17 @@ cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task
 	struct om_queue_cancel m = { .job = om_str_of(task->id.text) };
 
 	if (now == OM_JOB_PENDING) {
-		task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
-			  "cancelled while it waited for approval", task_on_last);
+		provider_task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
+				   "cancelled while it waited for approval", provider_task_on_last);
 		return;
 	}
 	if (om_job_is_final(now)) {
-		task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
+		provider_task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
 		return;
 	}
 	if (live != NULL && provider_waits_stop(live)) {
-		task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
-			  "cancelled while it waited for others", cancel_on_waiting_moved);
+		provider_task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
+				   "cancelled while it waited for others", cancel_on_waiting_moved);
 		return;
 	}
 	if (verb->has_grace) {
@@ -330,7 +325,8 @@ cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task
 	}
 	if (task_watch(sv, p, task)) {
 		task->asking = true;
-		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m, cancel_on_queue);
+		provider_task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m,
+				  cancel_on_queue);
 	}
 }
 
@@ -344,7 +340,7 @@ provider_task_ended(struct om_service *sv, struct provider *p, struct provider_t
 		} else { /* the row did not come with the event: read it */
 			struct om_job_ref m = { .job = om_str_of(task->id.text) };
 
-			task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
+			provider_task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
 		}
 	} else if (om_str_is(event->state, om_job_state_text(OM_JOB_CANCELLED))) {
 		task_over(sv, p, task, OM_OK, "");
@@ -356,250 +352,7 @@ provider_task_ended(struct om_service *sv, struct provider *p, struct provider_t
 	}
 }
 
-/* --- approve, deny ------------------------------------------------------------- */
-
-static void
-trust_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	(void)sv;
-	(void)state;
-	if (answer->err != OM_OK) {
-		om_warn("provider.trust", "approve always: the network is not trusted: %s",
-			answer->text);
-	}
-}
-
-static void
-approve_always(struct om_service *sv, const struct provider_task *task)
-{
-	struct om_list_change m = { .value = om_str_of(task->network) };
-	enum om_err err;
-
-	if (task->network[0] == '\0') {
-		return;
-	}
-	err = om_service_ask(sv, OM_FILTER_MANAGER, OM_MSG_CONFIG_TRUST, &m, &task->verb->caller,
-			     PROVIDER_LEDGER_MS, trust_on_answer, 0);
-	if (err != OM_OK) {
-		om_warn("provider.trust", "approve always: %s", om_err_text(err));
-	}
-}
-
-static void
-approve_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
-	struct schedule plan;
-
-	if (answer->err != OM_OK) {
-		task_finish(sv, p, task, answer->err, answer->text);
-		return;
-	}
-	provider_live_decided(sv, p, om_str_of(task->id.text));
-	provider_schedule_of(answer->body, &plan);
-	provider_schedule(sv, p, &plan);
-	if (task->verb->always) {
-		approve_always(sv, task);
-	}
-	task_finish(sv, p, task, OM_OK, "");
-}
-
-/* --- hold, release, move ----------------------------------------------------------------------- */
-
-static void hold_on_held(struct om_service *sv, void *state, const struct om_bus_answer *answer);
-
-/*
- * A hold is in force before it is written and a release is written before it is in force: whatever
- * fails between, a job that is said to be held does not start.
- */
-static void
-task_ask_queue(struct om_service *sv, struct provider *p, struct provider_task *task)
-{
-	const struct provider_verb *verb = task->verb;
-	struct om_job_ref ref = { .job = om_str_of(task->id.text) };
-	struct om_queue_move move = { .job = ref.job };
-
-	if (verb->type == OM_MSG_JOB_HOLD) {
-		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_HOLD, &ref, hold_on_held);
-	} else if (verb->type == OM_MSG_JOB_RELEASE) {
-		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_RELEASE, &ref, task_on_last);
-	} else {
-		OM_SET(&move, queue_move, to, om_str_of(verb->to));
-		if (verb->to_level[0] != '\0') {
-			OM_SET(&move, queue_move, level, om_str_of(verb->to_level));
-		}
-		task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_MOVE, &move, task_on_last);
-	}
-}
-
-/* The same for a job that the queue does not have yet.  false: the queue has it. */
-static bool
-task_waiting_job(struct provider *p, struct provider_task *task)
-{
-	const struct provider_verb *verb = task->verb;
-	struct live *live = provider_live_find(p, om_str_of(task->id.text));
-	enum om_job_level level;
-
-	if (live == NULL) {
-		return false;
-	}
-	if (verb->type != OM_MSG_JOB_MOVE) {
-		return provider_waits_hold(live, verb->type == OM_MSG_JOB_HOLD);
-	}
-	return provider_waits_move(
-	    live, strcmp(verb->to, "front") == 0,
-	    om_job_level_parse(om_str_of(verb->to_level), &level) == OM_OK ? &level : NULL);
-}
-
-static void
-place_on_written(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
-
-	if (answer->err != OM_OK || task->verb->type == OM_MSG_JOB_HOLD ||
-	    task_waiting_job(p, task)) {
-		task_finish(sv, p, task, answer->err, answer->text);
-		return;
-	}
-	task_ask_queue(sv, p, task);
-}
-
-static void
-task_place(struct om_service *sv, struct provider *p, struct provider_task *task)
-{
-	const struct provider_verb *verb = task->verb;
-	struct om_ledger_place place = { .job = om_str_of(task->id.text) };
-
-	if (verb->type == OM_MSG_JOB_MOVE) {
-		OM_SET(&place, ledger_place, to, om_str_of(verb->to));
-		if (verb->to_level[0] != '\0') {
-			OM_SET(&place, ledger_place, level, om_str_of(verb->to_level));
-		}
-	} else {
-		OM_SET(&place, ledger_place, held, verb->type == OM_MSG_JOB_HOLD);
-	}
-	OM_SET(&place, ledger_place, text, om_str_of(verb->reason));
-	OM_SET(&place, ledger_place, by, om_str_of(verb->caller.peer));
-	task_ask(sv, p, task, OM_LEDGER, OM_MSG_LEDGER_PLACE, &place, place_on_written);
-}
-
-static void
-hold_on_held(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
-
-	if (answer->err != OM_OK) {
-		task_finish(sv, p, task, answer->err, answer->text);
-		return;
-	}
-	task_place(sv, p, task);
-}
-
-static void
-place_got(struct om_service *sv, struct provider *p, struct provider_task *task)
-{
-	if (task->verb->type == OM_MSG_JOB_HOLD && !task_waiting_job(p, task)) {
-		task_ask_queue(sv, p, task);
-	} else {
-		task_place(sv, p, task);
-	}
-}
-
-/* The event of the move brings it into the queue. */
-static void
-retry_move(struct om_service *sv, struct provider *p, struct provider_task *task)
-{
-	task_move(sv, p, task, OM_JOB_QUEUED, "retried", "one more attempt, asked for by hand",
-		  task_on_last);
-}
-
-static void
-retry_on_decision(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = task_of(answer);
-	const struct om_filter_decision *m = answer->body;
-	struct om_why why;
-
-	if (answer->err != OM_OK) {
-		task_finish(sv, p, task, answer->err, answer->text);
-	} else if (om_str_is(m->verdict, "accepted")) {
-		retry_move(sv, p, task);
-	} else {
-		(void)om_why_set(&why, OM_ERR_REJECTED, "job %s: %.*s", task->id.text,
-				 OM_STR_ARG(m->text));
-		task_finish(sv, p, task, OM_ERR_REJECTED, why.text);
-	}
-}
-
-static enum om_err
-retry_limits(struct provider *p, struct provider_task *task, const struct om_job_info *info,
-	     struct om_why *why)
-{
-	const struct om_provider_conf *conf = p->conf;
-	uint64_t max = conf->jobs_max != 0 ? conf->jobs_max : OM_PROVIDER_JOBS_MAX;
-
-	if (p->draining) {
-		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
-	}
-	if (p->live.count + p->submitting >= max) {
-		return om_why_set(why, OM_ERR_FULL, "%llu jobs have not ended yet",
-				  (unsigned long long)max);
-	}
-	if (conf->peer_jobs_max != 0 &&
-	    om_books_jobs(&p->books, info->peer) >= conf->peer_jobs_max) {
-		return om_why_set(why, OM_ERR_LIMIT,
-				  "%llu of your jobs have not ended yet, that is the limit",
-				  (unsigned long long)conf->peer_jobs_max);
-	}
-	task->account = om_books_open(&p->books, info->peer);
-	return task->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");
-}
-
-/* A requester's retry is decided like a submit: what was accepted once may not be any more. */
-static void
-retry_decide(struct om_service *sv, struct provider *p, struct provider_task *task,
-	     const struct om_job_info *info)
-{
-	struct om_filter_request m = { .peer = info->peer };
-	struct om_why why = { "" };
-	enum om_err err = retry_limits(p, task, info, &why);
-
-	if (err != OM_OK) {
-		task_finish(sv, p, task, err, why.text);
-		return;
-	}
-	OM_SET(&m, filter_request, network_id, info->network_id);
-	OM_SET(&m, filter_request, cores, info->cores);
-	OM_SET(&m, filter_request, mem_mib, info->mem_mib);
-	OM_SET(&m, filter_request, disk_mib, info->disk_mib);
-	OM_SET(&m, filter_request, runtime_s, info->runtime_s);
-	if (OM_HAS(info, job_info, activity)) {
-		OM_SET(&m, filter_request, activity, info->activity);
-	}
-	OM_SET(&m, filter_request, peer_jobs, om_books_jobs(&p->books, info->peer) - 1);
-	OM_SET(&m, filter_request, peer_runtime_s,
-	       om_books_ran_ms(&p->books, info->peer, p->wall()) / 1000);
-	task_ask(sv, p, task, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m, retry_on_decision);
-}
-
-/* One more attempt.  The operator's word needs no decision. */
-static void
-retry_got(struct om_service *sv, struct provider *p, struct provider_task *task,
-	  const struct om_job_info *info, enum om_job_state now)
-{
-	if (now != OM_JOB_FAILED && now != OM_JOB_TIMED_OUT && now != OM_JOB_LOST &&
-	    now != OM_JOB_DEAD) {
-		task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
-	} else if (task->verb->caller.role == OM_ROLE_REQUESTER) {
-		retry_decide(sv, p, task, info);
-	} else {
-		retry_move(sv, p, task);
-	}
-}
+/* --- which verb -------------------------------------------------------------------------------- */
 
 /* What each verb does with a row that the caller may touch. */
 void
@@ -611,7 +364,7 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 	if (om_str_copy(info->job, task->id.text, sizeof(task->id.text)) != OM_OK ||
 	    om_job_state_parse(info->state.ptr, info->state.len, &now) != OM_OK ||
 	    om_str_copy(info->network_id, task->network, sizeof(task->network)) != OM_OK) {
-		task_finish(sv, p, task, OM_ERR_INTERNAL, "the ledger's row is not valid");
+		provider_task_finish(sv, p, task, OM_ERR_INTERNAL, "the ledger's row is not valid");
 		return;
 	}
 	task->cores = info->cores;
@@ -633,23 +386,23 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 	case OM_MSG_JOB_APPROVE:
 	case OM_MSG_JOB_DENY:
 		if (now != OM_JOB_PENDING) {
-			task_wrong_state(sv, p, task, info->state);
+			provider_task_wrong_state(sv, p, task, info->state);
 		} else if (task->verb->type == OM_MSG_JOB_APPROVE) {
-			task_move(sv, p, task, OM_JOB_QUEUED, "approved",
-				  "approved by the operator", approve_on_moved);
+			provider_task_move(sv, p, task, OM_JOB_QUEUED, "approved",
+					   "approved by the operator", provider_approve_on_moved);
 		} else {
-			task_move(sv, p, task, OM_JOB_DENIED, "denied", "denied by the operator",
-				  task_on_last);
+			provider_task_move(sv, p, task, OM_JOB_DENIED, "denied",
+					   "denied by the operator", provider_task_on_last);
 		}
 		return;
 	case OM_MSG_JOB_RETRY:
-		retry_got(sv, p, task, info, now);
+		provider_retry_got(sv, p, task, info, now);
 		return;
 	default:
 		if (now != OM_JOB_QUEUED) {
-			task_wrong_state(sv, p, task, info->state);
+			provider_task_wrong_state(sv, p, task, info->state);
 		} else {
-			place_got(sv, p, task);
+			provider_place_got(sv, p, task);
 		}
 	}
 }
