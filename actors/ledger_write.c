@@ -350,6 +350,9 @@ ledger_on_move(struct om_service *sv, void *state, const struct om_in *in)
 	if (om_job_is_final(row.state)) {
 		ledger_followers_due(l, &id);
 	}
+	if (!in->wants_answer) {
+		return ledger_ok_later(sv, l, in); /* nobody reads the row */
+	}
 	return ledger_answer_later(sv, l, in, OM_MSG_JOB_INFO, ledger_info(l, &row));
 }
 
