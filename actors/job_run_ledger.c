@@ -149,6 +149,14 @@ write_retry_later(struct om_ctx *cx, struct run *run)
 	}
 }
 
+/* Not this write is refused but every one, for now: no room, too many at once, nobody there. */
+static bool
+may_pass(enum om_err err)
+{
+	return err == OM_ERR_DISK || err == OM_ERR_FULL || err == OM_ERR_LIMIT ||
+	       err == OM_ERR_NOMEM || err == OM_ERR_TIMEOUT || err == OM_ERR_GONE;
+}
+
 static void
 on_written(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 {
@@ -157,8 +165,7 @@ on_written(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 
 	OM_ASSERT(w != NULL && run->write_in_flight);
 	run->write_in_flight = false;
-	if (a->err == OM_ERR_DISK || a->err == OM_ERR_FULL || a->err == OM_ERR_TIMEOUT ||
-	    a->err == OM_ERR_GONE) {
+	if (may_pass(a->err)) {
 		write_retry_later(cx, run);
 		return;
 	}

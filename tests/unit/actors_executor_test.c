@@ -77,6 +77,7 @@ struct world {
 	char done_state[32];
 	unsigned dones, drained, disk_errors_left, cancels_answered;
 	bool running, killed;
+	enum om_err refuse_with; /* while disk_errors_left */
 };
 
 static struct world *W; /* cmocka runs one test at a time */
@@ -213,7 +214,7 @@ ledger_on_move(struct om_service *sv, void *state, const struct om_in *in)
 
 	(void)state;
 	if (disk_is_full()) {
-		return om_service_reply_err(sv, in, OM_ERR_DISK, "no room");
+		return om_service_reply_err(sv, in, W->refuse_with, "no room");
 	}
 	book(book_move, (void *)(uintptr_t)in->body);
 	OM_SET(&info, job_info, job, OM_STR(JOB));
@@ -229,7 +230,7 @@ ledger_on_output(struct om_service *sv, void *state, const struct om_in *in)
 
 	(void)state;
 	if (disk_is_full()) {
-		return om_service_reply_err(sv, in, OM_ERR_DISK, "no room");
+		return om_service_reply_err(sv, in, W->refuse_with, "no room");
 	}
 	book(book_output, &len);
 	return om_service_reply_ok(sv, in);
@@ -684,6 +685,7 @@ setup(void **state)
 	(void)state;
 	W = calloc(1, sizeof(*W));
 	W->listen_fd = -1;
+	W->refuse_with = OM_ERR_DISK;
 	pthread_mutex_init(&W->lock, NULL);
 	pthread_cond_init(&W->changed, NULL);
 	(void)snprintf(W->dir, sizeof(W->dir), "/tmp/omerta-exec.XXXXXX");
@@ -810,6 +812,17 @@ test_full_disk_delays_and_loses_nothing(void **state)
 {
 	(void)state;
 	W->disk_errors_left = 2;
+	play(PLAY_MUCH_OUTPUT, "provisioning running completed ", "ok");
+	assert_int_equal(W->output_bytes, OUT_BYTES);
+}
+
+/* Many clients fill the ledger's table of requests: a job's end was dropped, and its waiters hung. */
+static void
+test_busy_ledger_delays_and_loses_nothing(void **state)
+{
+	(void)state;
+	W->disk_errors_left = 2;
+	W->refuse_with = OM_ERR_LIMIT;
 	play(PLAY_MUCH_OUTPUT, "provisioning running completed ", "ok");
 	assert_int_equal(W->output_bytes, OUT_BYTES);
 }
@@ -988,6 +1001,7 @@ main(void)
 		T(test_out_of_memory),
 		T(test_output_is_whole_and_before_the_end),
 		T(test_full_disk_delays_and_loses_nothing),
+		T(test_busy_ledger_delays_and_loses_nothing),
 		T(test_cancel_ends_a_running_job),
 		T(test_time_limit_kills_what_does_not_obey_and_keeps_its_output),
 		T(test_rogue_is_killed_and_keeps_its_output),
