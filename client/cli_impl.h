@@ -142,7 +142,8 @@ const char *om_cli_guess_lang(const char *path, struct om_str script);
 /* --- the verbs -------------------------------------------------------------------------------------- */
 
 om_verb_fn om_cli_submit, om_cli_list, om_cli_show, om_cli_output, om_cli_cancel, om_cli_wait,
-    om_cli_hold, om_cli_release, om_cli_status, om_cli_ping;
+    om_cli_hold, om_cli_release, om_cli_retry, om_cli_purge, om_cli_move, om_cli_usage_table,
+    om_cli_status, om_cli_ping;
 om_verb_fn om_cli_pending, om_cli_approve, om_cli_deny, om_cli_queue, om_cli_pause, om_cli_resume,
     om_cli_limit, om_cli_rules, om_cli_rule_add, om_cli_rule_change, om_cli_rule_remove,
     om_cli_rule_enable, om_cli_rule_disable, om_cli_rules_test, om_cli_filter, om_cli_filter_reset,

@@ -403,21 +403,3 @@ out:
 	omerta_body_free(query);
 	return status;
 }
-
-int
-om_cli_hold(struct om_cli *cli)
-{
-	uint64_t n = 0;
-	int rc = omerta_hold(cli->o, (const char *const *)cli->operands, cli->operand_count, &n);
-
-	return om_cli_counted(cli, rc, n, "held");
-}
-
-int
-om_cli_release(struct om_cli *cli)
-{
-	uint64_t n = 0;
-	int rc = omerta_release(cli->o, (const char *const *)cli->operands, cli->operand_count, &n);
-
-	return om_cli_counted(cli, rc, n, "released");
-}

@@ -121,6 +121,36 @@ omerta_deny(struct omerta *o, const char *const *ids, size_t n, const char *reas
 }
 
 int
+omerta_retry(struct omerta *o, const char *const *ids, size_t n, uint64_t *count)
+{
+	return verb_refs(o, "job.retry", ids, n, NULL, false, count);
+}
+
+int
+omerta_purge(struct omerta *o, const struct omerta_body *query, uint64_t *count)
+{
+	return verb_counted(o, "job.purge", query, count);
+}
+
+int
+omerta_move(struct omerta *o, const struct omerta_body *move, uint64_t *count)
+{
+	return verb_counted(o, "job.move", move, count);
+}
+
+int
+omerta_submit_batch(struct omerta *o, const struct omerta_body *batch, struct omerta_body **results)
+{
+	return omerta_call(o, "job.submit_batch", batch, results);
+}
+
+int
+omerta_queue_usage(struct omerta *o, struct omerta_body **table)
+{
+	return omerta_call(o, "queue.usage", NULL, table);
+}
+
+int
 omerta_queue_stats(struct omerta *o, struct omerta_body **stats)
 {
 	return omerta_call(o, "queue.stats", NULL, stats);

@@ -221,6 +221,13 @@ int omerta_file(struct omerta *o, const char *id, const char *name, uint64_t *of
 int omerta_ping(struct omerta *o);
 int omerta_hold(struct omerta *o, const char *const *ids, size_t n, uint64_t *count);
 int omerta_release(struct omerta *o, const char *const *ids, size_t n, uint64_t *count);
+/* One more attempt for jobs that failed, timed out, were lost or are dead. */
+int omerta_retry(struct omerta *o, const char *const *ids, size_t n, uint64_t *count);
+/* query: a body of "job.purge": ids, or for the operator states and age; at most 10,000 a call. */
+int omerta_purge(struct omerta *o, const struct omerta_body *query, uint64_t *count);
+/* batch: a body of "job.submit_batch".  Gives "job.batch": a result for each job, in its order. */
+int omerta_submit_batch(struct omerta *o, const struct omerta_body *batch,
+			struct omerta_body **results);
 int omerta_queue_stats(struct omerta *o, struct omerta_body **stats);
 int omerta_status(struct omerta *o, struct omerta_body **status);
 
@@ -229,6 +236,9 @@ int omerta_approve(struct omerta *o, const char *const *ids, size_t n, bool alwa
 		   uint64_t *count);
 int omerta_deny(struct omerta *o, const char *const *ids, size_t n, const char *reason,
 		uint64_t *count);
+/* move: a body of "job.move". */
+int omerta_move(struct omerta *o, const struct omerta_body *move, uint64_t *count);
+int omerta_queue_usage(struct omerta *o, struct omerta_body **table);
 int omerta_queue_pause(struct omerta *o, const char *reason);
 int omerta_queue_resume(struct omerta *o);
 int omerta_queue_limit(struct omerta *o, uint64_t max_jobs);

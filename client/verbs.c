@@ -79,6 +79,16 @@ static const struct om_verb_opt status_opts[] = {
 static const struct om_verb_opt approve_opts[] = {
 	{ "always", 0, NULL, "and trust the jobs' networks from now on" },
 };
+static const struct om_verb_opt move_opts[] = {
+	{ "to", 0, "PLACE", "front or back of its level" },
+	{ "level", 0, "LEVEL", "to this level: owner, network or external" },
+	{ "reason", 'r', "TEXT", "why, for the audit" },
+};
+static const struct om_verb_opt purge_opts[] = {
+	{ "state", 's', "STATE", "operator: all that ended so; may be repeated" },
+	{ "before", 0, "WHEN", "operator: all that ended before: 30d ago, or a time" },
+	{ "all", 0, NULL, "operator: all that have ended" },
+};
 static const struct om_verb_opt reason_opts[] = {
 	{ "reason", 'r', "TEXT", "why" },
 };
@@ -135,6 +145,11 @@ const struct om_verb om_verbs[] = {
 	  NULL, 0, false, false },
 	{ "release", OM_VERB_JOBS, "ID...", "let held jobs start", om_cli_release, 1, ANY, NULL, 0,
 	  false, false },
+	{ "retry", OM_VERB_JOBS, "ID...",
+	  "one more attempt for jobs that failed, were lost or are dead", om_cli_retry, 1, ANY,
+	  NULL, 0, false, false },
+	{ "purge", OM_VERB_JOBS, "[ID...]", "remove ended jobs with their output", om_cli_purge, 0,
+	  ANY, OPTS(purge_opts), false, false },
 	{ "status", OM_VERB_JOBS, "", "how the daemon is", om_cli_status, 0, 0, OPTS(status_opts),
 	  false, true },
 	{ "ping", OM_VERB_JOBS, "", "is the daemon there?", om_cli_ping, 0, 0, NULL, 0, false,
@@ -146,6 +161,8 @@ const struct om_verb om_verbs[] = {
 	  OPTS(approve_opts), false, false },
 	{ "deny", OM_VERB_OPERATOR, "ID...", "refuse them", om_cli_deny, 1, ANY, OPTS(reason_opts),
 	  false, false },
+	{ "move", OM_VERB_OPERATOR, "ID...", "change the place of queued jobs", om_cli_move, 1, ANY,
+	  OPTS(move_opts), false, false },
 	{ "queue", OM_VERB_OPERATOR, "", "the queue's counters", om_cli_queue, 0, 0, NULL, 0, false,
 	  true },
 	{ "queue pause", OM_VERB_OPERATOR, "[REASON]", "start no more jobs", om_cli_pause, 0, 1,
@@ -154,6 +171,8 @@ const struct om_verb om_verbs[] = {
 	  false, false },
 	{ "queue limit", OM_VERB_OPERATOR, "N", "run at most N jobs at a time", om_cli_limit, 1, 1,
 	  NULL, 0, false, false },
+	{ "queue usage", OM_VERB_OPERATOR, "", "how jobs ended, waited and ran", om_cli_usage_table,
+	  0, 0, NULL, 0, false, true },
 	{ "rules", OM_VERB_OPERATOR, "", "the rules, in order of evaluation", om_cli_rules, 0, 0,
 	  NULL, 0, false, false },
 	{ "rules add", OM_VERB_OPERATOR, "NAME [KEY=VALUE...]", "add a rule", om_cli_rule_add, 1,

@@ -5,7 +5,7 @@ _omertad()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local verb=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
 	local verbs='start stop status doctor config pending approve deny rules pause resume queue
-		filter audit top actors events jobs list show cancel hold release ping call keygen version'
+		filter audit top actors events jobs list show cancel hold release retry purge move ping call keygen version'
 
 	case $prev in
 	--config | check)
@@ -53,7 +53,7 @@ _omertad()
 			test' -- "$cur"))
 		;;
 	queue)
-		[ "$COMP_CWORD" -eq 2 ] && COMPREPLY=($(compgen -W 'pause resume limit' -- "$cur"))
+		[ "$COMP_CWORD" -eq 2 ] && COMPREPLY=($(compgen -W 'pause resume limit usage' -- "$cur"))
 		;;
 	audit)
 		COMPREPLY=($(compgen -W 'verify --follow --since --job --limit --json' -- "$cur"))
@@ -61,7 +61,7 @@ _omertad()
 	status | pending)
 		COMPREPLY=($(compgen -W '--json --watch --detailed' -- "$cur"))
 		;;
-	approve | deny | cancel | hold | release | show)
+	approve | deny | cancel | hold | release | retry | purge | move | show)
 		COMPREPLY=($(compgen -W "$(omertad list --no-headers 2>/dev/null |
 			awk '{ print $1 }')" -- "$cur"))
 		;;

@@ -57,8 +57,9 @@ _omerta()
 	esac
 	case $verb in
 	"")
-		COMPREPLY=($(compgen -W "submit list show output wait cancel hold release status ping
-			pending approve deny queue rules filter audit config events top actors stop
+		COMPREPLY=($(compgen -W "submit list show output wait cancel hold release retry
+			purge status ping
+			pending approve deny move queue rules filter audit config events top actors stop
 			call keygen version help $common --version" -- "$cur"))
 		return
 		;;
@@ -73,6 +74,8 @@ _omerta()
 	wait) opts="--timeout --follow --quiet" ;;
 	cancel) opts="--grace --reason --state --peer --level" ;;
 	status) opts="--detailed --watch" ;;
+	move) opts="--to --level --reason" ;;
+	purge) opts="--state --before --all" ;;
 	approve) opts="--always" ;;
 	deny) opts="--reason" ;;
 	rules_add | rules_change) opts="--kind --priority --disabled" ;;
@@ -83,18 +86,18 @@ _omerta()
 	config_show) opts="--origin" ;;
 	events) opts="--events-endpoint --job --count" ;;
 	stop) opts="--now --timeout" ;;
-	show | pending | queue | filter | top | actors) opts="--watch" ;;
+	show | pending | queue | queue_usage | filter | top | actors) opts="--watch" ;;
 	esac
 	if [[ $cur == -* ]]; then
 		COMPREPLY=($(compgen -W "$opts $common" -- "$cur"))
 		return
 	fi
 	case $verb in
-	show | output | wait | hold) _omerta_jobs ;;
+	show | output | wait | hold | retry | purge) _omerta_jobs ;;
 	cancel) _omerta_jobs ;;
-	release) _omerta_jobs queued ;;
+	release | move) _omerta_jobs queued ;;
 	approve | deny) _omerta_jobs pending_approval ;;
-	queue) COMPREPLY=($(compgen -W "pause resume limit" -- "$cur")) ;;
+	queue) COMPREPLY=($(compgen -W "pause resume limit usage" -- "$cur")) ;;
 	rules) COMPREPLY=($(compgen -W "add change remove enable disable test" -- "$cur")) ;;
 	filter) COMPREPLY=($(compgen -W "reset" -- "$cur")) ;;
 	audit) COMPREPLY=($(compgen -W "verify" -- "$cur")) ;;

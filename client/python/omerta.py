@@ -289,6 +289,9 @@ class Job:
     def release(self):
         return self._provider.release(self.id)
 
+    def retry(self):
+        return self._provider.retry(self.id)
+
 
 # --- the connection ----------------------------------------------------------------------------------
 
@@ -664,6 +667,29 @@ class Provider:
         """Lets held jobs start; gives how many."""
         return self.call("job.release", {"jobs": _ids(jobs)})["count"]
 
+    def retry(self, *jobs):
+        """One more attempt for jobs that failed, timed out, were lost or are dead; gives how many."""
+        return self.call("job.retry", {"jobs": _ids(jobs)})["count"]
+
+    def purge(self, *jobs, states=(), before=None):
+        """Removes ended jobs with their output; gives how many.
+
+        A requester names its own jobs; the operator may give states and age (``before`` in seconds
+        since 1970) instead.  At most 10,000 a call.
+        """
+        return self.call("job.purge", _given(
+            jobs=_ids(jobs) or None, states=list(states) or None,
+            before_ms=None if before is None else int(before * 1000)))["count"]
+
+    def submit_batch(self, jobs):
+        """Submits many jobs (dicts of the fields of job.submit) in one request.
+
+        Gives a list in the same order: a Job, or an Error for each that was refused.
+        """
+        answer = self.call("job.submit_batch", {"jobs": list(jobs)})
+        return [Job(self, r["accepted"]["job"], Record(r["accepted"])) if r.get("accepted")
+                else _error(r.get("error") or {}) for r in answer["results"]]
+
     # -- the daemon
 
     def ping(self):
@@ -691,6 +717,14 @@ class Provider:
     def deny(self, *jobs, reason=None):
         """Refuses held jobs; gives how many."""
         return self.call("job.deny", _given(jobs=_ids(jobs), reason=reason))["count"]
+
+    def move(self, *jobs, to=None, level=None, reason=None):
+        """Puts queued jobs to the "front" or "back" of their level, or of another one."""
+        return self.call("job.move", _given(jobs=_ids(jobs), to=to, level=level, reason=reason))["count"]
+
+    def usage(self):
+        """How jobs ended, waited and ran, per level and requester: a Record of usage.table."""
+        return Record(self.call("queue.usage"))
 
     def pause(self, reason=None):
         """Starts no more jobs."""
