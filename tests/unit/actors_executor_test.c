@@ -712,6 +712,9 @@ setup(void **state)
 	(void)spawn(&vpn_arg);
 	(void)spawn(&rogue_arg);
 	W->executor_id = spawn(&executor_arg);
+	tell(CMD_DRAIN); /* nothing starts before it has looked after what an earlier one left */
+	wait_for(is_drained);
+	W->drained = 0;
 	return 0;
 }
 
