@@ -3,7 +3,7 @@
  * What an actor sees of the runtime: itself, its messages, sending.
  *
  * One message's way, for the newcomer: om_send (here) -> om_mbox_push (mailbox.c) -> om_sched_ready
- * (scheduler.c) ... -> om_sched_run -> om_actor_dispatch (actor.c) -> the handler.
+ * (scheduler.c) ... -> om_sched_run -> om_actor_dispatch (dispatch.c) -> the handler.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -3,8 +3,7 @@
 #define OM_RUNTIME_MAILBOX_IMPL_H
 
 /*
- * The words of a mailbox.  Included by mailbox.c, scheduler.c and stats.c only: the three files
- * that may use atomics.
+ * The words of a mailbox.  Included by mailbox.c, scheduler.c and stats.c only.
  *
  *	head: | message address / 32 (43 bits) | pushes, modulo 2^20 | idle |
  *	sys:  | message address / 16 (44 bits)      | length, at most 2^20 - 1 |

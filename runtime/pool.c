@@ -165,7 +165,7 @@ void *
 om_pool_heap(size_t size)
 {
 	return aligned_alloc(OM_CACHE_LINE,
-	    (size + OM_CACHE_LINE - 1) & ~(size_t)(OM_CACHE_LINE - 1));
+			     (size + OM_CACHE_LINE - 1) & ~(size_t)(OM_CACHE_LINE - 1));
 }
 
 void

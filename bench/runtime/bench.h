@@ -39,6 +39,12 @@ void bench_post(struct om_system *sys, struct om_actor_id to, uint32_t type, uin
 void bench_wait(void);
 void bench_done(void);
 
+/* lives.c, for the table in workloads.c */
+struct bench_result bench_w4_run(unsigned workers);
+struct bench_result bench_w4c_run(unsigned workers);
+struct bench_result bench_w6_run(unsigned workers);
+struct bench_result bench_w7_run(unsigned workers);
+
 extern const struct bench_workload bench_workloads[];
 extern const unsigned bench_workload_count;
 
