@@ -154,7 +154,6 @@ sed 's/^/   /' <&9
 
 echo "== what is stored"
 $bin/omerta list | sed 's/^/   /'
-$bin/omerta show "$newest" | sed 's/^/   /'
 $bin/omertad audit verify | sed 's/^/   /'
 
 echo "== the daemon stops"
