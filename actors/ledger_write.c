@@ -162,6 +162,7 @@ ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 	struct ledger *l = ledger_of(state);
 	const struct om_ledger_submit *m = in->body;
 	const struct om_job_submit *submit = ledger_spec_decode(l, m->spec);
+	static const uint8_t no_body[] = { 0x80 }; /* an empty map */
 	struct om_job_after after[OM_JOB_AFTER_MAX];
 	struct om_job_new job = { .after = after, .after_count = m->after.n };
 	struct om_ledger_stored *stored;
@@ -184,9 +185,14 @@ ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
 	}
-	/* Rejected: it is over, so its keys are of no use; the hash of the whole body stays. */
-	if (!existed && om_job_is_final(row.state) && ledger_scrub(l, &row.id) != OM_OK) {
-		om_warn("ledger.keys", "job %s keeps its keys: %s", row.id.text,
+	/*
+	 * Rejected: it is over.  Its hash stays, its body does not: there are keys in it, and whoever is
+	 * refused must not fill the disk by asking.
+	 */
+	if (!existed && om_job_is_final(row.state) &&
+	    om_store_job_spec_set(l->store, &row.id, (struct om_bin){ no_body, sizeof(no_body) }) !=
+		OM_OK) {
+		om_warn("ledger.keys", "job %s keeps its body: %s", row.id.text,
 			om_store_why(l->store));
 	}
 	stored = om_arena_alloc(&l->arena, sizeof(*stored));

@@ -372,6 +372,7 @@ test_a_rejected_job_leaves_no_private_key(void **state)
 	ask_submit_as("rejected", "a1", &spec, true); /* still the same job */
 	go();
 	FX_ASK_IS(&W.fx, "SELECT instr(body, 'cHJpdmF0ZSBr') > 0 FROM job_spec", "0");
+	FX_ASK_IS(&W.fx, "SELECT length(body) FROM job_spec", "1");
 	assert_true(((const struct om_ledger_stored *)body_of(1, OM_MSG_LEDGER_STORED))->duplicate);
 }
 
