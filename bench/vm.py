@@ -13,6 +13,7 @@ import math
 import os
 import re
 import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -235,6 +236,7 @@ def main():
     ap.add_argument("--only", default="start,kill,tunnel")
     ap.add_argument("--out", default=os.path.join(harness.ROOT, "bench", "results"))
     args = ap.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also when it was started with &
     if os.geteuid() != 0:
         raise SystemExit("bench/vm.py: needs root")
     print("machine: " + ", ".join(f"{k} {v}" for k, v in harness.machine().items()))

@@ -19,13 +19,18 @@ PEER = "10.99.0.1"   # the requester, inside the tunnel
 GUEST = "10.99.0.2"  # the job, inside the tunnel
 
 
-def links_of(daemon):
-    """The links in the host's namespace that this daemon's jobs made (net/jobnet_env.c: the name)."""
+def instance_of(daemon):
+    """The four digits that are in the names of all its jobs' links and sockets (net/jobnet_env.c)."""
     h = 2166136261
     for byte in f"{daemon.dir}/state".encode():
         h = ((h ^ byte) * 16777619) & 0xffffffff
-    tag = f"{(h >> 16 ^ h) & 0xffff:04x}"
-    return [line for line in sh("ip", "-o", "link").splitlines() if re.search(f": om[a-z]{tag}", line)]
+    return f"{(h >> 16 ^ h) & 0xffff:04x}"
+
+
+def links_of(daemon):
+    """The links in the host's namespace that this daemon's jobs made."""
+    return [line for line in sh("ip", "-o", "link").splitlines()
+            if re.search(f": om[a-z]{instance_of(daemon)}", line)]
 
 
 counter = itertools.count(1)
