@@ -1,0 +1,201 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: ISC
+"""What jobs wait for, attempts, holds, moves, pauses, approval, purging and the rules' trace, through a
+real daemon: most of it with the null driver, two short cases of failing jobs in real VMs."""
+import os
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import rig  # noqa: E402
+import omerta  # noqa: E402
+
+NULL = """[vm]
+driver = null
+[jobs]
+max_jobs = 1
+trusted_networks = home
+[rule small]
+kind = resources
+max_cores = 4
+"""
+BOB = {"on_behalf": "bob", "network_id": "home"}
+EVE = {"on_behalf": "eve", "network_id": "cafe"}
+
+
+def names(rows):
+    return [r[0] for r in rows]
+
+
+class Base(unittest.TestCase):
+    config = NULL
+
+    def setUp(self):
+        self.daemon = rig.Daemon(self.config).start()
+        self.p = self.daemon.connect()
+
+    def tearDown(self):
+        self.p.close()
+        self.daemon.close()
+
+    def submit(self, job=None, **kw):
+        return self.p.submit("true", "sh", job=job, network="none", **kw)
+
+    def crash_and_start(self):
+        self.p.close()
+        self.daemon.kill9()
+        self.daemon.start()
+        self.p = self.daemon.connect()
+
+    def cli(self, *args):
+        out = subprocess.run([f"{rig.BUILD}/omerta", "--endpoint", self.daemon.endpoint, *args],
+                             capture_output=True, text=True, timeout=60)
+        return out.returncode, out.stdout, out.stderr
+
+    def wait_state(self, job, *states):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            row = self.p.get(job)
+            if row.state in states:
+                return row
+            time.sleep(0.05)
+        self.fail(f"{job} is {self.p.get(job).state}, not {states}")
+
+
+class Policy(Base):
+    def test_pause_holds_and_moves_survive_a_kill(self):
+        self.p.pause("new disk")
+        for n in range(5):
+            self.submit(f"q{n}", **BOB)
+        self.assertEqual(self.p.move("q3", to="front"), 1)
+        self.assertEqual(self.p.move("q0", to="back"), 1)
+        self.assertEqual(self.p.move("q4", level="owner"), 1)
+        self.assertEqual(self.p.hold("q1"), 1)
+        self.crash_and_start()
+        state = self.p.queue()
+        self.assertEqual((state.paused, state.pause_reason, state.held), (True, "new disk", 1))
+        self.assertTrue(self.p.get("q1").held)
+        self.p.resume()
+        for n in (0, 2, 3, 4):
+            self.assertEqual(self.p.wait(f"q{n}", timeout=30).state, "completed")
+        order = names(self.daemon.sqlite("select id from job where picked is not null order by picked"))
+        self.assertEqual(order, ["q4", "q3", "q2", "q0"])
+        self.assertEqual(self.p.get("q1").state, "queued")
+        self.p.release("q1")
+        self.assertEqual(self.p.wait("q1", timeout=30).state, "completed")
+        self.crash_and_start()
+        self.assertFalse(self.p.queue().paused)
+
+    def test_jobs_wait_for_others(self):
+        self.p.pause("collecting")
+        self.submit("a")
+        self.submit("b", after=["a"])
+        self.submit("c", after=["a", "b"])
+        self.submit("gone")
+        self.submit("d", after=["gone"])
+        self.submit("e", after=["gone"], after_any=True)
+        self.assertEqual(self.p.get("b").reason, "dependency")
+        self.assertEqual(self.p.cancel("gone"), 1)
+        row = self.wait_state("d", "failed")
+        self.assertEqual(row.reason, "dependency_failed")
+        self.assertIn("gone", row.text)
+        with self.assertRaises(omerta.NotFound):
+            self.submit("x", after=["nobody"])
+        with self.assertRaises(omerta.Invalid):
+            self.submit("x", after=["x"])
+        self.crash_and_start()
+        self.p.resume()
+        for job in ("a", "b", "c", "e"):
+            self.assertEqual(self.p.wait(job, timeout=30).state, "completed")
+        order = names(self.daemon.sqlite("select id from job where picked is not null order by picked"))
+        self.assertLess(order.index("a"), order.index("b"))
+        self.assertLess(order.index("b"), order.index("c"))
+
+    def test_approval(self):
+        jobs = [self.submit(f"h{n}", **EVE) for n in range(3)]
+        self.assertEqual({j.state for j in jobs}, {"pending_approval"})
+        self.crash_and_start()
+        self.assertEqual({r.job for r in self.p.pending()}, {"h0", "h1", "h2"})
+        self.assertEqual(self.p.deny("h1", reason="not today"), 1)
+        self.assertEqual(self.p.get("h1").text, "not today")
+        self.assertEqual(self.p.approve("h0", always=True), 1)
+        self.assertEqual(self.p.wait("h0", timeout=30).state, "completed")
+        self.assertEqual(self.submit("h3", **EVE).wait(timeout=30).state, "completed")
+
+    def test_batch_usage_and_purge(self):
+        bodies = [{"lang": "sh", "script": b"true", "network": "none", "job": f"m{n}"} for n in range(200)]
+        bodies.append({"lang": "sh", "script": b"true", "network": "none", "cores": 250})
+        results = self.p.submit_batch(bodies)
+        self.assertEqual(len(results), 201)
+        self.assertIsInstance(results[200], omerta.Rejected)
+        for job in results[:200]:
+            self.assertEqual(job.wait(timeout=60).state, "completed")
+        owner = [e for e in self.p.usage().levels if e["name"] == "owner"][0]
+        self.assertEqual(owner["completed"], 200)
+        self.assertGreaterEqual(owner["wait_p99_ms"], owner["wait_p50_ms"])
+        self.assertEqual(self.p.purge("m0", "m1"), 2)
+        with self.assertRaises(omerta.NotFound):
+            self.p.get("m0")
+        self.assertEqual(self.p.purge(states=["completed"]), 198)
+        self.assertEqual(self.daemon.sqlite("select count(*) from job where state='completed'"), [("0",)])
+        self.assertEqual(self.cli("audit", "verify")[0], 0)
+
+    def test_the_command_line_has_the_verbs(self):
+        self.p.pause()
+        self.submit("abc1")
+        self.submit("abc2")
+        self.assertEqual(self.cli("move", "abc2", "--to", "front")[0], 0)
+        self.assertEqual(self.cli("move", "abc2")[0], 2)
+        status, _, err = self.cli("show", "abc")
+        self.assertNotEqual(status, 0)
+        self.assertIn("abc1", err)
+        with self.assertRaises(omerta.Invalid) as caught:
+            self.p.get("abc")
+        self.assertEqual(caught.exception.details["candidates"].split(), ["abc1", "abc2"])
+        self.p.cancel("abc1")
+        status, out, _ = self.cli("purge", "--state", "cancelled", "--json")
+        self.assertIn('"count": 1', out.replace('":1', '": 1'))
+        status, out, _ = self.cli("queue", "usage")
+        self.assertEqual(status, 0)
+        self.assertIn("owner", out)
+
+    def test_rules_test_tells_the_whole_trace(self):
+        path = f"{self.daemon.dir}/job"
+        with open(path, "w") as f:
+            f.write("from = eve\nnetwork = cafe\ncores = 8\n")
+        before = self.p.call("filter.stats")["evaluated"]
+        status, out, err = self.cli("rules", "test", path)
+        self.assertEqual(status, 0, err)
+        self.assertIn("small", out)
+        self.assertIn("hit", out)
+        self.assertIn("=> rejected", out)
+        self.assertEqual(self.p.call("filter.stats")["evaluated"], before)  # it decides nothing
+        status, out, _ = self.cli("rules", "test", path, "--cores", "2")
+        self.assertIn("=> pending_approval", out)
+
+
+class Attempts(Base):
+    config = "[jobs]\nmax_jobs = 2\n"
+
+    def test_a_job_that_fails_is_tried_again_then_dead(self):
+        job = self.p.submit("echo try; exit 3", "sh", network="none", retries=1, backoff=1)
+        waits = self.submit("waits", after=[job.id])
+        result = job.wait(timeout=120)
+        self.assertEqual((result.state, result.exit_code, result.stdout), ("dead", 3, b"try\n"))
+        row = self.p.get(job.id)
+        self.assertEqual((row.attempt, row.reason), (2, "attempts_used"))
+        self.assertEqual(waits.wait(timeout=10).state, "failed")
+        self.assertEqual([r.job for r in self.p.list(states=["dead"])], [job.id])
+        events = names(self.daemon.sqlite(
+            f"select event from audit where job='{job.id}' order by seq"))
+        self.assertEqual(events.count("failed"), 2)
+        self.assertEqual(events[-1], "dead")
+        self.assertEqual(self.p.retry(job.id), 1)
+        result = job.wait(timeout=120)
+        self.assertEqual((result.state, self.p.get(job.id).attempt), ("dead", 3))
+
+
+if __name__ == "__main__":
+    rig.main("policy")
