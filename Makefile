@@ -110,7 +110,7 @@ layer	= $(word 1,$(subst _, ,$(1)))
 define TESTRULE
 $(BUILD)/$(1)/$(2): $(BUILD)/obj/tests/$(1)/$(2).o $(call LIBS,$(call layer,$(2)))
 	@mkdir -p $$(@D)
-	$(CC) $(LDFLAGS) -o $$@ $$^ $(LDLIBS) -lcmocka
+	$(CC) $$(LDFLAGS) -o $$@ $$^ $(LDLIBS) -lcmocka
 endef
 $(foreach t,$(TESTS),$(eval $(call TESTRULE,unit,$(t))))
 $(foreach t,$(SIMS),$(eval $(call TESTRULE,sim,$(t))))

@@ -81,22 +81,15 @@ child_order(struct om_ctx *cx, struct child *c, enum om_kind kind)
 	}
 }
 
-static void
+/* false: no memory for a timer; the caller acts now rather than never. */
+static bool
 child_timer(struct om_ctx *cx, struct supervisor *sup, size_t i, uint64_t ms)
 {
 	struct child *c = &sup->children[i];
 
 	om_timer_cancel(cx, c->timer);
 	c->timer = 0;
-	if (om_timer_start(cx, ms, 0, i, &c->timer) != OM_OK) {
-		/* No memory for a timer: act now rather than never. */
-		if (c->state == CHILD_GOING) {
-			om_kill(cx, om_id_of(c->id));
-		} else {
-			c->state = CHILD_STARTING;
-			child_order(cx, c, OM_KIND_RESTART);
-		}
-	}
+	return om_timer_start(cx, ms, 0, i, &c->timer) == OM_OK;
 }
 
 static enum om_err
@@ -190,7 +183,13 @@ sup_restart(struct om_ctx *cx, struct supervisor *sup, size_t i)
 	}
 	c->failures++;
 	if (spec->strategy == OM_ONE_FOR_ONE) {
-		child_timer(cx, sup, i, sup_backoff(cx, sup, c->failures));
+		if (!child_timer(cx, sup, i, sup_backoff(cx, sup, c->failures))) {
+			enum om_err err = child_start(cx, sup, i);
+
+			if (err != OM_OK) {
+				sup_stop(cx, sup, err);
+			}
+		}
 		return;
 	}
 	sup->low = spec->strategy == OM_ONE_FOR_ALL ? 0 : i;
@@ -279,9 +278,11 @@ sup_step_down(struct om_ctx *cx, struct supervisor *sup)
 			child_order(cx, c, OM_KIND_SUSPEND);
 		}
 		c->state = CHILD_GOING;
-		child_timer(cx, sup, sup->at - 1,
-			    spec->stop_timeout_ms != 0 ? spec->stop_timeout_ms
-						       : SUP_STOP_MS_DEFAULT);
+		if (!child_timer(cx, sup, sup->at - 1,
+				 spec->stop_timeout_ms != 0 ? spec->stop_timeout_ms
+							    : SUP_STOP_MS_DEFAULT)) {
+			om_kill(cx, om_id_of(c->id));
+		}
 		return;
 	}
 	if (for_good) {

@@ -18,6 +18,7 @@
 #define SYSTEM_SPIN_DEFAULT    50
 #define SYSTEM_SLOT_STEP       16384
 #define SYSTEM_KILL_GRACE_MS   500
+#define SYSTEM_LIVE_FEW        64
 
 enum { SYSTEM_RUNNING, SYSTEM_STOPPING, SYSTEM_STOPPED };
 
@@ -358,9 +359,11 @@ struct live {
 	bool supervised;
 };
 
+/* Without memory for more a round ends the SYSTEM_LIVE_FEW actors in the lowest slots. */
 struct live_list {
-	struct live *v;
+	struct live *v; /* `few`, or memory of its own */
 	size_t count, cap;
+	struct live few[SYSTEM_LIVE_FEW];
 };
 
 static int
@@ -385,14 +388,17 @@ live_collect(struct om_system *sys, struct live_list *list)
 			continue;
 		}
 		if (list->count == list->cap) {
-			size_t cap = list->cap != 0 ? list->cap * 2 : 256;
-			struct live *v = realloc(list->v, cap * sizeof(*v));
+			struct live *v = malloc(2 * list->cap * sizeof(*v));
 
 			if (v == NULL) {
-				return; /* the next round finds the rest */
+				break; /* the next round finds the rest */
+			}
+			memcpy(v, list->v, list->count * sizeof(*v));
+			if (list->v != list->few) {
+				free(list->v);
 			}
 			list->v = v;
-			list->cap = cap;
+			list->cap *= 2;
 		}
 		list->v[list->count++] =
 		    (struct live){ .birth = om_actor_birth(a),
@@ -466,13 +472,15 @@ size_t
 om_system_stop(struct om_system *sys, uint64_t deadline_ms, char *left, size_t left_size)
 {
 	int64_t deadline = om_system_now(sys).ns + (int64_t)deadline_ms * OM_NS_PER_MS;
-	struct live_list list = { 0 };
+	struct live_list list;
 	size_t killed = 0;
 	bool in_time = true;
 
 	if (left != NULL && left_size > 0) {
 		left[0] = '\0';
 	}
+	list.v = list.few;
+	list.cap = SYSTEM_LIVE_FEW;
 	om_shared_store(&sys->stopping, SYSTEM_STOPPING);
 	for (;;) {
 		/* Again, for what was being spawned when `stopping` was set. */
@@ -487,7 +495,9 @@ om_system_stop(struct om_system *sys, uint64_t deadline_ms, char *left, size_t l
 			break;
 		}
 	}
-	free(list.v);
+	if (list.v != list.few) {
+		free(list.v);
+	}
 	om_shared_store(&sys->stopping, SYSTEM_STOPPED);
 	sys->stuck = !om_sched_stop(sys, SYSTEM_KILL_GRACE_MS);
 	om_io_stop(sys);
