@@ -16,6 +16,9 @@
 #include "daemon/auth.h"
 #include "daemon/recover.h"
 
+#define DEFAULT_RUN_DIR  "/run/omerta" /* as in config.tbl: a tmpfs on most machines */
+#define DEFAULT_JOBS_DIR "/var/lib/omertad-jobs"
+
 #define OS_RELEASE_MAX 8192
 
 /* --- locks ------------------------------------------------------------------------------------ */
@@ -59,7 +62,14 @@ daemon_lock(struct daemon *d, struct om_why *why)
 	if (chmod(d->s->daemon_state_dir, 0700) != 0) {
 		return om_why_errno(why, OM_ERR_IO, "chmod %s", d->s->daemon_state_dir);
 	}
-	snprintf(d->jobs_dir, sizeof(d->jobs_dir), "%s/jobs", d->s->daemon_run_dir);
+	/* Two daemons never share one: what is found in it at a start is an orphan of ours. */
+	if (d->s->vm_jobs_dir[0] != '\0') {
+		snprintf(d->jobs_dir, sizeof(d->jobs_dir), "%s", d->s->vm_jobs_dir);
+	} else if (strcmp(d->s->daemon_run_dir, DEFAULT_RUN_DIR) == 0) {
+		snprintf(d->jobs_dir, sizeof(d->jobs_dir), "%s", DEFAULT_JOBS_DIR);
+	} else {
+		snprintf(d->jobs_dir, sizeof(d->jobs_dir), "%s/jobs", d->s->daemon_run_dir);
+	}
 	/* 0711: qemu's user passes through to the files that are its own. */
 	if (mkdir(d->jobs_dir, 0711) != 0 && errno != EEXIST) {
 		return om_why_errno(why, OM_ERR_IO, "%s", d->jobs_dir);
