@@ -12,3 +12,4 @@ docs: $(PROTOCOL_DOC)
 	$(PROTOCOL_DOC) docs/protocol.md
 docs-check: $(PROTOCOL_DOC)
 	$(PROTOCOL_DOC) --check docs/protocol.md
+	tools/behaviour_check.py
