@@ -82,10 +82,9 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_JOB_WAIT, provider_on_wait },     { OM_MSG_JOB_CANCEL, provider_on_cancel },
 	{ OM_MSG_JOB_APPROVE, provider_on_refs },  { OM_MSG_JOB_DENY, provider_on_refs },
 	{ OM_MSG_JOB_HOLD, provider_on_refs },     { OM_MSG_JOB_RELEASE, provider_on_refs },
-	{ OM_MSG_QUEUE_USAGE, provider_on_usage },
-	{ OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch }, { OM_MSG_JOB_MOVE, provider_on_move },
-	{ OM_MSG_JOB_RETRY, provider_on_refs },    { OM_MSG_PING, provider_on_ping },
-	{ OM_MSG_DAEMON_STOP, provider_on_stop },
+	{ OM_MSG_QUEUE_USAGE, provider_on_usage }, { OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch },
+	{ OM_MSG_JOB_MOVE, provider_on_move },     { OM_MSG_JOB_RETRY, provider_on_refs },
+	{ OM_MSG_PING, provider_on_ping },         { OM_MSG_DAEMON_STOP, provider_on_stop },
 };
 
 const struct om_service_def om_provider_service = {

@@ -352,7 +352,8 @@ control_on_request(struct om_service *sv, struct control *c, unsigned index, str
 		const struct om_bin frame = { zmq_msg_data(&in->body), zmq_msg_size(&in->body) };
 
 		if (om_envelope_decode(frame, &env, &why) != OM_OK) {
-			c->counters.malformed++; /* all the same: it is told that answers were lost */
+			c->counters
+			    .malformed++; /* all the same: it is told that answers were lost */
 		}
 		err = control_refuse(c, index, in, env.id, OM_ERR_LIMIT,
 				     "answers were lost because this client did not read them");

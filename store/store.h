@@ -589,10 +589,7 @@ om_store_purge(struct om_store *st, struct om_purge *purge)
 	return st->ops->purge(st, purge);
 }
 
-/*
- * [tx] Removes one ended job with all that is its own but the audit.  OM_ERR_STATE: it has not
- * ended, or a live job waits for it.
- */
+/* [tx] Removes an ended job, not its audit.  OM_ERR_STATE: not ended, or a live one waits for it. */
 static inline OM_MUST_CHECK enum om_err
 om_store_job_remove(struct om_store *st, const struct om_job_id *id)
 {

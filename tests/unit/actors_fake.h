@@ -7,60 +7,7 @@
  * in sim mode: a ledger that keeps rows in an array (which outlives a "crash" of the system), an
  * executor that does what the test says, and a driver (named control) through which a test asks.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "actors/activity_logger.h"
-#include "actors/filter_manager.h"
-#include "actors/job_queue.h"
-#include "actors/names.h"
-#include "actors/provider.h"
-#include "base/id.h"
-#include "base/log.h"
-#include "msg/codec.h"
-#include "store/job_state.h"
-
-#define FAKE_JOBS    64
-#define FAKE_ITEMS   16
-#define FAKE_EVENTS  128
-#define FAKE_ANSWERS 64
-#define FAKE_NOW     INT64_C(1700049600) /* 2023-11-15 12:00 UTC */
-
-struct fake_row {
-	char id[65], peer[65], network[65], level[17], reason[33], text[513];
-	enum om_job_state state;
-	uint64_t cores, mem_mib, expires_ms, wall_ms, finished_ms, started_ms, submitted_ms;
-	uint64_t not_before_ms, attempts, attempts_max, backoff_s;
-	bool held, after_any, requeue;
-	int64_t rank;
-	char after[4][65];
-	size_t after_count;
-	struct om_buf spec;
-};
-
-struct fake_item {
-	char list[25], key[65];
-	struct om_buf value;
-};
-
-/* What the ledger has written: outlives the system. */
-struct fake_disk {
-	struct fake_row rows[FAKE_JOBS];
-	size_t row_count;
-	struct fake_item items[FAKE_ITEMS];
-	size_t item_count;
-	char trail[FAKE_EVENTS][96]; /* "job from->to" in the order of writing */
-	size_t trail_count;
-	enum om_err fail; /* not OM_OK: every write fails so */
-	int64_t moves;
-};
+#include "actors_fake_ledger.h"
 
 struct fake_answer {
 	bool done;
@@ -100,26 +47,10 @@ struct fake {
 	bool no_executor;
 };
 
-static struct fake_disk disk;
 static struct fake fake;
 #define FAKE_SEEDS 10
 
 static uint64_t fake_seed = 1; /* of the interleaving: each test runs under several */
-static struct om_wall fake_now = { FAKE_NOW * OM_NS_PER_S };
-
-static struct om_wall
-fake_wall(void)
-{
-	return fake_now;
-}
-
-static void
-fake_copy(struct om_str s, char *out, size_t size)
-{
-	assert_int_equal(om_str_copy(s, out, size), OM_OK);
-}
-
-#include "actors_fake_ledger.h"
 
 /* --- executor --------------------------------------------------------------------------------- */
 

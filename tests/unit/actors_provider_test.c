@@ -279,7 +279,7 @@ static void
 stop_now_ends_what_runs(void **state)
 {
 	struct om_daemon_stop stop = { 0 };
-	struct om_caller operator = OPERATOR;
+	struct om_caller operator= OPERATOR;
 	struct fake_answer *a;
 
 	(void)state;
@@ -295,7 +295,7 @@ static void
 bug_11_after_a_stop_the_queue_runs_again(void **state)
 {
 	struct om_daemon_stop stop = { 0 };
-	struct om_caller operator = OPERATOR;
+	struct om_caller operator= OPERATOR;
 
 	fake_up();
 	accepted(submit_id(BOB, "run"), "queued", "network");
@@ -407,7 +407,7 @@ static void
 a_retry_is_decided_like_a_submit(void **state)
 {
 	struct om_list_change bob_out = { .value = OM_STR("bob") };
-	struct om_caller operator = OPERATOR;
+	struct om_caller operator= OPERATOR;
 
 	(void)state;
 	fake.provider.peer_jobs_max = 1;
