@@ -242,6 +242,7 @@ def main():
     ap.add_argument("--dir", default="/var/tmp")
     ap.add_argument("--out", default=os.path.join(ROOT, "bench", "results"))
     args = ap.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
     header = harness.machine()
     print("machine: " + ", ".join(f"{k} {v}" for k, v in header.items()))
     results = []

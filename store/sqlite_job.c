@@ -62,7 +62,10 @@ put_row(struct om_sqlite *sq, const struct om_job_new *job, struct om_job_row *r
 	row->state = job->state;
 	job_text(job->reason, row->reason, sizeof(row->reason));
 	job_text(job->text, row->text, sizeof(row->text));
-	row->needs = job->needs;
+	row->needs.cores = job->needs.cores;
+	row->needs.mem_mib = job->needs.mem_mib;
+	row->needs.disk_mib = job->needs.disk_mib;
+	row->needs.runtime_s = job->needs.runtime_s;
 	row->submitted = job->submitted;
 	row->finished = om_job_is_final(job->state) ? job->submitted : (struct om_wall){ 0 };
 	row->not_before = job->not_before;

@@ -8,7 +8,7 @@
  *
  * A job that starts and ends within one group changes three times; its row is read once and written
  * once.  The table is direct-mapped by the id: a row that needs the place of another sends it away,
- * written.
+ * written.  Rows are copied byte by byte, so that two that are equal are equal to memcmp.
  *
  * 1. A row is dirty only inside the transaction that changed it: commit writes all, a rollback
  *    forgets all.  If broken: a change is lost that was acknowledged, or one appears that was refused.
@@ -68,7 +68,7 @@ sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row
 	    strcmp(sq->rows->row[slot].id.text, id->text) != 0) {
 		return false;
 	}
-	*row = sq->rows->row[slot];
+	memcpy(row, &sq->rows->row[slot], sizeof(*row));
 	return true;
 }
 
@@ -85,7 +85,7 @@ sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 	} else if (rows->row[slot].seq != row->seq) {
 		err = sq_job_update(sq, &rows->row[slot]); /* its place in the list stays */
 	}
-	rows->row[slot] = *row;
+	memcpy(&rows->row[slot], row, sizeof(*row));
 	return err;
 }
 
@@ -96,7 +96,7 @@ sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row)
 
 	if (rows_usable(sq) && sq->rows->state[slot] != ROW_DIRTY) {
 		sq->rows->state[slot] = ROW_CLEAN;
-		sq->rows->row[slot] = *row;
+		memcpy(&sq->rows->row[slot], row, sizeof(*row));
 	}
 }
 
