@@ -51,8 +51,8 @@ config_of(const struct om_vpn_config *m, struct om_wg_config *out, struct om_why
 static void
 sample_later(struct om_service *sv, struct om_vpn_manager *vm)
 {
-	if (vm->stats_timer == 0 && om_timer_start(om_service_cx(sv), vm->conf->sample_ms,
-						   0, 0, &vm->stats_timer) != OM_OK) {
+	if (vm->stats_timer == 0 && om_timer_start(om_service_cx(sv), vm->conf->sample_ms, 0, 0,
+						   &vm->stats_timer) != OM_OK) {
 		om_service_fail(sv, OM_ERR_NOMEM);
 	}
 }

@@ -135,7 +135,8 @@ test_manual_has_the_table(void **state)
 	fclose(f);
 	om_config_generate_man(&table);
 	if (strstr(om_buf_cstr(&page), om_buf_cstr(&table)) == NULL) {
-		fail_msg("omertad.conf.5 is out of date: run tools/conf_manual.sh build/.../omertad");
+		fail_msg(
+		    "omertad.conf.5 is out of date: run tools/conf_manual.sh build/.../omertad");
 	}
 	om_buf_fini(&table);
 	om_buf_fini(&page);

@@ -307,10 +307,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_spec_limits),  cmocka_unit_test(test_xml_golden),
-		cmocka_unit_test(test_xml_variants), cmocka_unit_test(test_xml_escaping),
-		cmocka_unit_test(test_xml_find),     cmocka_unit_test(test_mem_life),
-		cmocka_unit_test(test_mem_script),   cmocka_unit_test(test_scratch_is_paid_for_at_once),
+		cmocka_unit_test(test_spec_limits),
+		cmocka_unit_test(test_xml_golden),
+		cmocka_unit_test(test_xml_variants),
+		cmocka_unit_test(test_xml_escaping),
+		cmocka_unit_test(test_xml_find),
+		cmocka_unit_test(test_mem_life),
+		cmocka_unit_test(test_mem_script),
+		cmocka_unit_test(test_scratch_is_paid_for_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
