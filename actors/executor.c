@@ -38,6 +38,7 @@ struct executor {
 	const struct om_executor_conf *conf;
 	struct om_name_table jobs;
 	struct exec_drain *drains;
+	struct om_exec_relays relays;
 	unsigned sweeping; /* of what an executor before this one left; nothing starts until 0 */
 };
 
@@ -475,7 +476,7 @@ exec_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	OM_ASSERT(ex->magic == EXEC_MAGIC);
 	switch (msg->type) {
 	case OM_JR_RELAY:
-		return om_exec_relay(sv, msg);
+		return om_exec_relay(sv, &ex->relays, msg);
 	case OM_JR_DONE:
 		return exec_on_done(sv, ex, msg);
 	case OM_JR_VM_EVENT:
@@ -551,6 +552,7 @@ exec_stop(struct om_service *sv, void *state, enum om_err why)
 		om_name_table_remove(&ex->jobs, node);
 		free(job_of(node));
 	}
+	om_exec_relays_fini(&ex->relays);
 	om_name_table_fini(&ex->jobs);
 }
 

@@ -12,7 +12,15 @@
 unsigned om_exec_sweep(struct om_service *sv, const struct om_executor_conf *conf);
 void om_exec_swept(struct om_service *sv); /* executor.c */
 
+/* Relayed questions without an answer yet.  Zeroed is empty. */
+struct om_exec_relays {
+	struct om_exec_relay *first;
+};
+
 /* Executor's thread.  Asks a service for a job_run (OM_JR_RELAY) and passes the answer on. */
-enum om_err om_exec_relay(struct om_service *sv, const struct om_msg *msg) OM_MUST_CHECK;
+enum om_err om_exec_relay(struct om_service *sv, struct om_exec_relays *relays,
+			  const struct om_msg *msg) OM_MUST_CHECK;
+/* Executor's thread, in its stop: no answer comes any more, the job_runs are told by our end. */
+void om_exec_relays_fini(struct om_exec_relays *relays);
 
 #endif /* OM_ACTORS_EXECUTOR_IMPL_H */

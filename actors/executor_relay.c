@@ -8,9 +8,44 @@
 #include <stdlib.h>
 #include "actors/executor_impl.h"
 
-struct relay_wait {
+struct om_exec_relay {
+	struct om_exec_relay *next, **link; /* link: what points to it */
 	struct om_request rq;
 };
+
+static struct om_exec_relay *
+relay_new(struct om_exec_relays *relays)
+{
+	struct om_exec_relay *r = calloc(1, sizeof(*r));
+
+	if (r != NULL) {
+		r->next = relays->first;
+		r->link = &relays->first;
+		if (r->next != NULL) {
+			r->next->link = &r->next;
+		}
+		relays->first = r;
+	}
+	return r;
+}
+
+static void
+relay_free(struct om_exec_relay *r)
+{
+	*r->link = r->next;
+	if (r->next != NULL) {
+		r->next->link = r->link;
+	}
+	free(r);
+}
+
+void
+om_exec_relays_fini(struct om_exec_relays *relays)
+{
+	while (relays->first != NULL) {
+		relay_free(relays->first);
+	}
+}
 
 static void
 relay_answer(struct om_ctx *cx, struct om_request *rq, enum om_err err, const char *text,
@@ -41,19 +76,19 @@ relay_answer(struct om_ctx *cx, struct om_request *rq, enum om_err err, const ch
 static void
 on_relay_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
-	struct relay_wait *wait = (struct relay_wait *)(uintptr_t)answer->cookie;
+	struct om_exec_relay *wait = (struct om_exec_relay *)(uintptr_t)answer->cookie;
 
 	(void)state;
 	relay_answer(om_service_cx(sv), &wait->rq, answer->err, answer->text, answer->type,
 		     answer->raw);
-	free(wait);
+	relay_free(wait);
 }
 
 enum om_err
-om_exec_relay(struct om_service *sv, const struct om_msg *msg)
+om_exec_relay(struct om_service *sv, struct om_exec_relays *relays, const struct om_msg *msg)
 {
 	const struct om_jr_relay *r = om_msg_obj(msg);
-	struct relay_wait *wait = calloc(1, sizeof(*wait));
+	struct om_exec_relay *wait = relay_new(relays);
 	struct om_ctx *cx = om_service_cx(sv);
 	struct om_bin none = { NULL, 0 };
 	enum om_err err = OM_ERR_NOMEM;
@@ -69,7 +104,7 @@ om_exec_relay(struct om_service *sv, const struct om_msg *msg)
 
 		(void)snprintf(text, sizeof(text), "%s: %s", r->to, om_err_text(err));
 		relay_answer(cx, &wait->rq, err, text, OM_MSG_NONE, none);
-		free(wait);
+		relay_free(wait);
 	}
 	return OM_OK;
 }

@@ -394,6 +394,14 @@ class Verbs(Case):
         (lambda p: p.wait("a"), "job.wait", {"job": "a"}),
         (lambda p: list(p.output("a")), "job.output",
          {"job": "a", "stream": "stdout", "offset": 0, "limit": 262144, "follow": False}),
+        (lambda p: p.retry("a"), "job.retry", {"jobs": ["a"]}),
+        (lambda p: p.purge(states=["dead"], before=2), "job.purge",
+         {"states": ["dead"], "before_ms": 2000}),
+        (lambda p: p.move("a", to="front", level="owner"), "job.move",
+         {"jobs": ["a"], "to": "front", "level": "owner"}),
+        (lambda p: p.submit_batch([{"lang": "sh", "script": b"x"}]), "job.submit_batch",
+         {"jobs": [{"lang": "sh", "script": b"x"}]}),
+        (lambda p: p.usage(), "queue.usage", {}),
         (lambda p: p.submit("x").id, "job.submit",
          {"lang": "python", "script": b"x", "network": "none"}),
     ]
@@ -401,7 +409,7 @@ class Verbs(Case):
     @staticmethod
     def answer(kind, body):
         # One body that has something of every answer: the module looks at what it knows.
-        return "x", {"count": 1, "jobs": [], "rules": [], "entries": [], "values": [], "actors": [],
+        return "x", {"count": 1, "jobs": [], "rules": [], "entries": [], "values": [], "actors": [], "results": [],
                      "job": "a", "state": "queued", "data": b"", "offset": 0, "size": 0, "end": True}
 
     def test_each_sends_its_message(self):
