@@ -25,7 +25,7 @@ for t in tests/system/*_test.sh tests/system/*_test.py "$build"/system/*_test; d
 	if BUILD=$build timeout -k 10 "${TEST_TIMEOUT:-300}" "$t" >"$log" 2>&1; then status=0; else status=$?; fi
 	if grep -q '^\[  *OK \]\|^\[  FAILED' "$log"; then # cmocka
 		ok=$(grep -c '^\[       OK \]' "$log")
-		no=$(grep -c '^\[  FAILED  \] [^0-9]' "$log")
+		no=$(sed -n 's,^\[  FAILED  \] \([0-9][0-9]*\) test.*,\1,p' "$log" | tail -1)
 	else
 		counts=$(sed -n 's/^[a-z0-9_-]*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' "$log" | tail -1)
 		ok=${counts% *} no=${counts#* }
