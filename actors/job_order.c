@@ -4,13 +4,18 @@
  *
  *   READY    in its level's line          DELAYED  in the heap, until not_before
  *   HELD     in no list                   RUNNING  in the list of running jobs
+ *   PARKED   in its group's line: as many of the group as may be are READY or RUNNING
  *
- * 1. A job is in exactly the place that its `where` names; place_leave and place_enter are the only
+ * 1. A job is in exactly the place that its `where` names; job_order_leave and job_order_enter are the only
  *    functions that change it.  If broken: a job starts twice or never.
  * 2. cores_used and mem_used are the sums over RUNNING.  If broken: the machine is over-committed
  *    or a job waits for room that is there.
  * 3. `passed` counts the jobs that started while this one was the first that did not fit; it is in
  *    the job, so the next first job starts at zero and the wait of each is bounded.
+ * 4. A group's `active` counts its READY and RUNNING jobs; it is never over the limit, and at it
+ *    while one is PARKED.  If broken: the group stands still, or more of it run than may.
+ * 5. A line is in the order of ready_ns, but for a clock that was set.  If broken: a parked job comes
+ *    in at the wrong turn.
  */
 
 #include <stddef.h>
@@ -49,6 +54,7 @@ om_job_order_new(const struct om_order_limits *limits, struct om_job_order **out
 	}
 	o->limits = *limits;
 	om_name_table_init(&o->by_id, job_order_id);
+	om_name_table_init(&o->groups, job_order_group);
 	for (unsigned i = 0; i < OM_LEVELS; i++) {
 		TAILQ_INIT(&o->ready[i]);
 	}
@@ -70,89 +76,28 @@ om_job_order_free(struct om_job_order *o)
 		free(node);
 	}
 	om_name_table_fini(&o->by_id);
+	walk = (struct om_name_walk){ 0 };
+	while ((node = om_name_table_next(&o->groups, &walk)) != NULL) {
+		free(node);
+	}
+	om_name_table_fini(&o->groups);
 	om_time_heap_fini(&o->delayed);
 	free(o);
 }
 
-/* --- places ----------------------------------------------------------------------------------- */
-
-static void
-place_leave(struct om_job_order *o, struct job *job)
-{
-	switch ((enum where)job->where) {
-	case READY:
-		TAILQ_REMOVE(&o->ready[job->level], job, link);
-		o->ready_count[job->level]--;
-		break;
-	case DELAYED:
-		om_time_heap_remove(&o->delayed, &job->due);
-		break;
-	case RUNNING:
-		TAILQ_REMOVE(&o->running, job, link);
-		o->cores_used -= job->cores;
-		o->mem_used -= job->mem_mib;
-		break;
-	case HELD:
-	case PLACES:
-		break;
-	}
-	o->in[job->where]--;
-	job->where = PLACES;
-}
-
-/* Only DELAYED can fail (NOMEM); the job is then in no place. */
-static enum om_err
-place_enter(struct om_job_order *o, struct job *job, enum where where, bool first)
-{
-	OM_ASSERT(job->where == PLACES);
-	switch (where) {
-	case READY:
-		if (first) {
-			TAILQ_INSERT_HEAD(&o->ready[job->level], job, link);
-		} else {
-			TAILQ_INSERT_TAIL(&o->ready[job->level], job, link);
-		}
-		o->ready_count[job->level]++;
-		break;
-	case DELAYED:
-		if (om_time_heap_add(&o->delayed, &job->due, job->not_before_ns) != OM_OK) {
-			return OM_ERR_NOMEM;
-		}
-		break;
-	case RUNNING:
-		TAILQ_INSERT_TAIL(&o->running, job, link);
-		o->cores_used += job->cores;
-		o->mem_used += job->mem_mib;
-		break;
-	case HELD:
-	case PLACES:
-		break;
-	}
-	job->where = (uint8_t)where;
-	o->in[where]++;
-	return OM_OK;
-}
-
-/* To where a job that is not held belongs now. */
-static enum om_err
-place_queue(struct om_job_order *o, struct job *job, struct om_wall now)
-{
-	if (job->not_before_ns > now.ns) {
-		return place_enter(o, job, DELAYED, false);
-	}
-	job->ready_ns = now.ns;
-	return place_enter(o, job, READY, false);
-}
+/* --- adding ----------------------------------------------------------------------------------- */
 
 static void
 job_forget(struct om_job_order *o, struct job *job)
 {
-	place_leave(o, job);
+	struct group *group = job->group;
+
+	job_order_leave(o, job);
 	om_name_table_remove(&o->by_id, &job->by_id);
 	free(job);
+	job_order_unpark(o, group);
+	job_order_group_leave(o, group);
 }
-
-/* --- adding ----------------------------------------------------------------------------------- */
 
 static enum om_err
 fits_ever(const struct om_job_order *o, const struct om_order_job *job, struct om_why *why)
@@ -182,10 +127,14 @@ count_ahead(const struct om_job_order *o, const struct job *job)
 }
 
 static struct job *
-job_make(const struct om_order_job *from)
+job_make(struct om_job_order *o, const struct om_order_job *from)
 {
 	struct job *job = calloc(1, sizeof(*job) + from->id.len);
 
+	if (job != NULL && job_order_group_join(o, from, &job->group) != OM_OK) {
+		free(job);
+		job = NULL;
+	}
 	if (job != NULL) {
 		memcpy(job->id, from->id.ptr, from->id.len);
 		job->id_len = (uint8_t)from->id.len;
@@ -206,8 +155,9 @@ om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct 
 	uint32_t hash;
 	enum om_err err;
 
-	if (add->id.len == 0 || add->id.len > OM_JOB_ID_MAX || (unsigned)add->level >= OM_LEVELS) {
-		return om_why_set(why, OM_ERR_INVALID, "the job's id or level is not valid");
+	if (add->id.len == 0 || add->id.len > OM_JOB_ID_MAX || add->group.len > OM_JOB_ID_MAX ||
+	    (unsigned)add->level >= OM_LEVELS) {
+		return om_why_set(why, OM_ERR_INVALID, "the job's id, group or level is not valid");
 	}
 	if (o->by_id.count >= o->limits.jobs_max) {
 		return om_why_set(why, OM_ERR_FULL, "the queue is full: %llu jobs",
@@ -219,21 +169,23 @@ om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct 
 	}
 	hash = om_name_hash(add->id);
 	om_name_table_expect(&o->by_id, hash);
-	job = job_make(add);
+	job = job_make(o, add);
 	if (job == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
 	}
 	job->by_id.hash = hash;
 	err = om_name_table_add_hashed(&o->by_id, &job->by_id);
 	if (err != OM_OK) {
+		job_order_group_leave(o, job->group);
 		free(job);
 		return om_why_set(why, err, "job %.*s is in the queue already",
 				  OM_STR_ARG(add->id));
 	}
 	*ahead = count_ahead(o, job);
-	err = add->held ? place_enter(o, job, HELD, false) : place_queue(o, job, now);
+	err = add->held ? job_order_enter(o, job, HELD, false) : job_order_queue(o, job, now);
 	if (err != OM_OK) {
 		om_name_table_remove(&o->by_id, &job->by_id);
+		job_order_group_leave(o, job->group);
 		free(job);
 		return om_why_set(why, err, "out of memory");
 	}
@@ -251,9 +203,9 @@ wake_delayed(struct om_job_order *o, struct om_wall now)
 	while ((due = om_time_heap_first(&o->delayed)) != NULL && due->at <= now.ns) {
 		struct job *job = job_of_due(due);
 
-		place_leave(o, job);
+		job_order_leave(o, job);
 		job->ready_ns = now.ns;
-		(void)place_enter(o, job, READY, false); /* only DELAYED can fail */
+		job_order_ready(o, job, false);
 	}
 }
 
@@ -360,9 +312,9 @@ om_job_order_pick(struct om_job_order *o, struct om_wall now, struct om_order_jo
 		return false;
 	}
 	look_ahead(o, job);
-	place_leave(o, job);
+	job_order_leave(o, job);
 	job->passed = 0;
-	(void)place_enter(o, job, RUNNING, false); /* only DELAYED can fail */
+	(void)job_order_enter(o, job, RUNNING, false); /* only DELAYED can fail */
 	job_tell(job, out);
 	return true;
 }
@@ -390,8 +342,8 @@ om_job_order_put_back(struct om_job_order *o, struct om_str id)
 		job_forget(o, job);
 		return OM_ERR_CANCELLED;
 	}
-	place_leave(o, job);
-	return place_enter(o, job, READY, true);
+	job_order_leave(o, job);
+	return job_order_enter(o, job, READY, true);
 }
 
 enum om_err
@@ -463,8 +415,9 @@ om_job_order_hold(struct om_job_order *o, struct om_str id)
 	if (job->where == RUNNING) {
 		return OM_ERR_STATE;
 	}
-	place_leave(o, job);
-	return place_enter(o, job, HELD, false);
+	job_order_leave(o, job);
+	job_order_unpark(o, job->group);
+	return job_order_enter(o, job, HELD, false);
 }
 
 enum om_err
@@ -482,12 +435,24 @@ om_job_order_release(struct om_job_order *o, struct om_str id, struct om_wall no
 	if (job->where != HELD) {
 		return OM_OK;
 	}
-	place_leave(o, job);
-	err = place_queue(o, job, now);
+	job_order_leave(o, job);
+	err = job_order_queue(o, job, now);
 	if (err != OM_OK) {
-		(void)place_enter(o, job, HELD, false); /* only DELAYED can fail */
+		(void)job_order_enter(o, job, HELD, false); /* only DELAYED can fail */
 	}
 	return err;
+}
+
+/* Invariant 5, for a job that goes to the head or the end of the line. */
+static void
+move_turn(const struct line *line, struct job *job, bool first)
+{
+	const struct job *end = first ? TAILQ_FIRST(line) : TAILQ_LAST(line, line);
+
+	if (end != NULL &&
+	    (first ? end->ready_ns < job->ready_ns : end->ready_ns > job->ready_ns)) {
+		job->ready_ns = end->ready_ns;
+	}
 }
 
 enum om_err
@@ -504,10 +469,11 @@ om_job_order_move(struct om_job_order *o, struct om_str id, enum om_job_level le
 		return OM_ERR_STATE;
 	}
 	where = (enum where)job->where;
-	place_leave(o, job);
+	job_order_leave(o, job);
 	job->level = (uint8_t)level;
 	job->passed = 0;
-	err = place_enter(o, job, where, first);
+	move_turn(&o->ready[level], job, first);
+	err = job_order_enter(o, job, where, first);
 	OM_ASSERT(err == OM_OK); /* a heap that it has just left has room for it */
 	return err;
 }

@@ -16,8 +16,11 @@
  * starts in bounded time.  At most OM_ORDER_SCAN_MAX jobs are looked at.  A job that is bigger than
  * the whole is refused.
  *
+ * Groups.  Jobs of one group run at most group_limit at a time.  The others of it are parked beside
+ * the lines, and come in at their turn, so that nobody has to look past them.
+ *
  * Cost.  Add, pick, end, cancel, hold: O(1); with a not_before O(log n) of those that have one.
- * About 180 bytes a job.
+ * About 190 bytes a job.  A parked job's turn is found among those at the head of its line.
  *
  * All functions: owner thread.
  */
@@ -45,11 +48,14 @@ struct om_order_job {
 	uint32_t mem_mib;
 	struct om_wall not_before; /* 0: at once */
 	bool held;
+	struct om_str group; /* at most OM_JOB_ID_MAX bytes; absent, or group_limit 0: none */
+	uint32_t group_limit; /* of the group's first job here */
 };
 
 struct om_order_stats {
 	uint64_t queued; /* all that wait, held ones included */
 	uint64_t held, delayed;
+	uint64_t parked; /* their group is at its limit */
 	uint64_t running;
 	uint64_t cores_used, mem_mib_used;
 	uint64_t total_queued, total_completed, total_failed, total_cancelled;

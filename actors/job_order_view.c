@@ -9,9 +9,10 @@ om_job_order_stats(const struct om_job_order *o, struct om_order_stats *out)
 	uint64_t ended = o->total_completed + o->total_failed;
 
 	*out = (struct om_order_stats){
-		.queued = o->in[READY] + o->in[DELAYED] + o->in[HELD],
+		.queued = o->in[READY] + o->in[DELAYED] + o->in[HELD] + o->in[PARKED],
 		.held = o->in[HELD],
 		.delayed = o->in[DELAYED],
+		.parked = o->in[PARKED],
 		.running = o->in[RUNNING],
 		.cores_used = o->cores_used,
 		.mem_mib_used = o->mem_used,

@@ -25,6 +25,7 @@ enum sq_stmt {
 	SQ_JOB_LIST_UP,
 	SQ_JOB_LIST_DOWN,
 	SQ_JOB_LIST_LIVE,
+	SQ_JOB_LIST_ARRAY,
 	SQ_JOB_OLDEST,
 	SQ_JOB_DELETE,
 	SQ_SPEC_INSERT,
@@ -190,12 +191,13 @@ enum om_err sq_rows_flush(struct om_sqlite *sq) OM_MUST_CHECK;
 void sq_rows_clear(struct om_sqlite *sq);
 
 /* sqlite_read.c */
-#define SQ_JOB_COLS                                                                               \
-	"seq, rank, id, requester, network, lang, activity, level, state, reason, text, cores, "  \
-	"mem_mib, "                                                                               \
-	"disk_mib, runtime_s, submitted, picked, started, finished, not_before, expires, "        \
-	"attempts, attempts_max, after_count, held, requeue, exited, exit_code, signal, cpu_ms, " \
-	"wall_ms, boot_ms, "                                                                      \
+#define SQ_JOB_COLS                                                                              \
+	"seq, rank, id, requester, network, lang, activity, level, state, reason, text, cores, " \
+	"mem_mib, "                                                                              \
+	"disk_mib, runtime_s, submitted, picked, started, finished, not_before, expires, "       \
+	"attempts, attempts_max, after_count, held, requeue, array_limit, exited, exit_code, "   \
+	"signal, cpu_ms, "                                                                       \
+	"wall_ms, boot_ms, "                                                                     \
 	"mem_peak_kib, rx_bytes, tx_bytes, dropped_bytes, spec_hash"
 enum om_err sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row) OM_MUST_CHECK;
 enum om_err sq_job_seq(struct om_sqlite *sq, const struct om_job_id *id,

@@ -74,6 +74,8 @@ put_row(struct om_sqlite *sq, const struct om_job_new *job, struct om_job_row *r
 	row->after_count = (uint32_t)job->after_count;
 	row->held = job->held;
 	row->requeue = job->requeue;
+	row->in_array = job->in_array;
+	row->array_limit = job->array_limit;
 	if (!om_hash(sq->hasher, job->spec, row->spec_hash)) {
 		return sq_why(sq, OM_ERR_NOMEM, "no memory for a hash");
 	}
@@ -135,6 +137,11 @@ put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
 	sq_bind_i64(s, 22, row->held);
 	sq_bind_i64(s, 23, row->requeue);
 	sq_bind_bin(s, 24, (struct om_bin){ row->spec_hash, OM_HASH_LEN });
+	if (row->in_array) {
+		sq_bind_i64(s, 25, row->array_limit);
+	} else {
+		sq_bind_str(s, 25, (struct om_str){ NULL, 0 });
+	}
 	err = sq_run(sq, s, "add a job");
 	*inserted = err == OM_OK && sqlite3_changes(sq->db) == 1;
 	return err;

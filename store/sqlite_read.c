@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include "store/sqlite_impl.h"
 
@@ -44,6 +45,8 @@ sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row)
 	row->after_count = (uint32_t)sq_col_u64(s, c++);
 	row->held = sqlite3_column_int(s, c++) != 0;
 	row->requeue = sqlite3_column_int(s, c++) != 0;
+	row->in_array = sqlite3_column_type(s, c) != SQLITE_NULL;
+	row->array_limit = (uint32_t)sq_col_u64(s, c++);
 	row->result.exited = sqlite3_column_int(s, c++) != 0;
 	row->result.exit_code = sqlite3_column_int(s, c++);
 	row->result.signal = sqlite3_column_int(s, c++);
@@ -174,20 +177,37 @@ sq_job_find(struct om_store *st, struct om_str prefix, struct om_str requester,
 		      OM_STR_ARG(prefix), ids[0].text, ids[1].text, *count > 2 ? ", ..." : "");
 }
 
-/* The statement for a list, bound to its place. */
+/* The ids between the two are the array's: "ID_" and what follows all that begin so. */
+struct list_range {
+	char first[OM_JOB_ID_MAX + 2], behind[OM_JOB_ID_MAX + 2];
+};
+
+/* The statement for a list, bound to its place; range is borrowed until it is reset. */
 static sqlite3_stmt *
-list_stmt(struct om_sqlite *sq, const struct om_job_filter *filter, enum om_err *err)
+list_stmt(struct om_sqlite *sq, const struct om_job_filter *filter, struct list_range *range,
+	  enum om_err *err)
 {
 	/* Finished jobs pile up: a list of live ones does not walk through them. */
 	const bool live =
 	    filter->states != 0 && (filter->states & ~OM_JOB_LIVE) == 0 && !filter->newest_first;
-	const enum sq_stmt which = live                   ? SQ_JOB_LIST_LIVE
-				   : filter->newest_first ? SQ_JOB_LIST_DOWN
-							  : SQ_JOB_LIST_UP;
+	const enum sq_stmt which = filter->array.ptr != NULL ? SQ_JOB_LIST_ARRAY
+				   : live                    ? SQ_JOB_LIST_LIVE
+				   : filter->newest_first    ? SQ_JOB_LIST_DOWN
+							     : SQ_JOB_LIST_UP;
 	sqlite3_stmt *s = sq_stmt(sq, which, err);
 
 	if (s == NULL) {
 		return NULL;
+	}
+	if (which == SQ_JOB_LIST_ARRAY) {
+		(void)snprintf(range->first, sizeof(range->first), "%.*s_",
+			       OM_STR_ARG(filter->array));
+		(void)snprintf(range->behind, sizeof(range->behind), "%.*s%c",
+			       OM_STR_ARG(filter->array), '_' + 1);
+		sq_bind_u64(s, 1, filter->cursor);
+		sq_bind_text(s, 2, range->first);
+		sq_bind_text(s, 3, range->behind);
+		return s;
 	}
 	sq_bind_u64(s, 1, filter->newest_first && filter->cursor == 0 ? INT64_MAX : filter->cursor);
 	return s;
@@ -197,8 +217,9 @@ list_stmt(struct om_sqlite *sq, const struct om_job_filter *filter, enum om_err 
 static bool
 list_wants(sqlite3_stmt *s, const struct om_job_filter *filter)
 {
-	enum { COL_REQUESTER = 3, COL_STATE = 8, COL_SUBMITTED = 15 };
-	const struct om_str state = sq_col_str(s, COL_STATE);
+	enum { COL_ID = 2, COL_REQUESTER = 3, COL_STATE = 8, COL_SUBMITTED = 15 };
+	const struct om_str state = sq_col_str(s, COL_STATE), id = sq_col_str(s, COL_ID);
+	const size_t prefix = filter->array.len + 1;
 	enum om_job_state at;
 
 	if (filter->states != 0 && om_job_state_parse(state.ptr, state.len, &at) == OM_OK &&
@@ -207,6 +228,11 @@ list_wants(sqlite3_stmt *s, const struct om_job_filter *filter)
 	}
 	if (filter->requester.ptr != NULL &&
 	    !om_str_eq(sq_col_str(s, COL_REQUESTER), filter->requester)) {
+		return false;
+	}
+	/* ID_X_1 is of the array ID_X, not of ID. */
+	if (filter->array.ptr != NULL &&
+	    (id.len <= prefix || memchr(id.ptr + prefix, '_', id.len - prefix) != NULL)) {
 		return false;
 	}
 	return sqlite3_column_int64(s, COL_SUBMITTED) >= filter->since.ns;
@@ -218,6 +244,7 @@ sq_job_list(struct om_store *st, struct om_job_filter *filter, struct om_job_row
 {
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err = OM_OK;
+	struct list_range range;
 	sqlite3_stmt *s;
 	bool found = false;
 	int looked;
@@ -228,7 +255,7 @@ sq_job_list(struct om_store *st, struct om_job_filter *filter, struct om_job_row
 	if (err != OM_OK) {
 		return err;
 	}
-	s = list_stmt(sq, filter, &err);
+	s = list_stmt(sq, filter, &range, &err);
 	if (s == NULL) {
 		return err;
 	}

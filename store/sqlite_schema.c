@@ -69,7 +69,10 @@ static const char schema_v2[] =
     "CREATE TABLE tally(slot INTEGER NOT NULL, state TEXT NOT NULL, n INTEGER NOT NULL,"
     " PRIMARY KEY(slot, state)) WITHOUT ROWID;";
 
-static const char *const schema_steps[] = { schema_v1, schema_v2 };
+/* Jobs of an array have their id from it; NULL: in no array. */
+static const char schema_v3[] = "ALTER TABLE job ADD COLUMN array_limit INTEGER;";
+
+static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3 };
 const uint32_t sq_schema_version = OM_COUNT(schema_steps);
 
 static enum om_err

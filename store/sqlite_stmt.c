@@ -21,10 +21,11 @@ static const char *const sq_sql[SQ_STMTS] = {
 	    "INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state,"
 	    " reason, text,"
 	    " cores, mem_mib, disk_mib, runtime_s, submitted, finished, not_before, expires,"
-	    " attempts, attempts_max, after_count, held, requeue, spec_hash) VALUES(?1, ?2, ?3, "
+	    " attempts, attempts_max, after_count, held, requeue, spec_hash, array_limit) "
+	    "VALUES(?1, ?2, ?3, "
 	    "?4, ?5, ?6,"
 	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 0, ?20, ?21, ?22, ?23,"
-	    " ?24)"
+	    " ?24, ?25)"
 	    " ON CONFLICT(id) DO NOTHING",
 	[SQ_JOB_UPDATE] =
 	    "UPDATE job SET rank=?2, level=?3, state=?4, reason=?5, text=?6, picked=?7, started=?8,"
@@ -38,6 +39,8 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_JOB_LIST_DOWN] = "SELECT " SQ_JOB_COLS " FROM job WHERE seq<?1 ORDER BY seq DESC",
 	[SQ_JOB_LIST_LIVE] = "SELECT " SQ_JOB_COLS " FROM job INDEXED BY job_live"
 			     " WHERE finished IS NULL AND seq>?1 ORDER BY seq",
+	[SQ_JOB_LIST_ARRAY] = "SELECT " SQ_JOB_COLS " FROM job WHERE id>?2 AND id<?3 AND +seq>?1"
+			      " AND array_limit IS NOT NULL ORDER BY +seq",
 	[SQ_JOB_OLDEST] = "SELECT seq, finished, state FROM job INDEXED BY job_finished WHERE "
 			  "finished IS NOT NULL"
 			  " AND NOT EXISTS (SELECT 1 FROM job_after a JOIN job w ON w.seq=a.job"

@@ -148,6 +148,8 @@ struct om_job_row {
 	uint32_t after_count;
 	bool held;
 	bool requeue; /* lost in a crash of the provider: queue it again */
+	bool in_array; /* its id is ARRAY_INDEX */
+	uint32_t array_limit; /* of its array: so many run at one time; 0: no limit */
 	struct om_job_result result; /* valid when finished is set */
 	uint8_t spec_hash[OM_HASH_LEN];
 };
@@ -162,7 +164,8 @@ struct om_job_new {
 	struct om_job_needs needs;
 	struct om_wall submitted, not_before, expires;
 	uint32_t attempts_max; /* 0 is 1 */
-	bool held, requeue;
+	bool held, requeue, in_array;
+	uint32_t array_limit;
 	struct om_bin spec; /* opaque; its hash decides whether a second submit is the same */
 	const struct om_job_after *after; /* jobs that exist: so there are no cycles */
 	size_t after_count;
@@ -199,6 +202,7 @@ struct om_job_filter {
 	struct om_str requester; /* absent: all */
 	struct om_wall since; /* submitted at or after; 0: all */
 	bool newest_first;
+	struct om_str array; /* jobs of this array alone, in order; absent: all */
 	uint64_t cursor; /* in: 0 to start; out: 0 at the end, else pass it again */
 };
 

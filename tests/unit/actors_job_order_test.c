@@ -77,6 +77,130 @@ stats(const struct om_job_order *o)
 	return s;
 }
 
+/* --- groups ----------------------------------------------------------------------------------- */
+
+static void
+add_grouped(struct om_job_order *o, const char *id, int64_t at_ms, bool held)
+{
+	struct om_order_job job = { .id = om_str_of(id),
+				    .level = OM_LEVEL_NETWORK,
+				    .cores = 1,
+				    .held = held,
+				    .group = OM_STR("array"),
+				    .group_limit = 2 };
+	uint64_t ahead;
+
+	assert_int_equal(om_job_order_add(o, &job, after_ms(at_ms), &ahead, NULL), OM_OK);
+}
+
+static void
+add_at(struct om_job_order *o, const char *id, int64_t at_ms)
+{
+	struct om_order_job job = { .id = om_str_of(id), .level = OM_LEVEL_NETWORK, .cores = 1 };
+	uint64_t ahead;
+
+	assert_int_equal(om_job_order_add(o, &job, after_ms(at_ms), &ahead, NULL), OM_OK);
+}
+
+/* At most two of it run, in order, and nobody behind it has to wait for that. */
+static void
+group_runs_so_many_at_a_time(void **state)
+{
+	struct om_job_order *o = order_new(10, 0, 0);
+	char id[8];
+
+	(void)state;
+	add_at(o, "before", 0);
+	for (int i = 0; i < 200; i++) { /* more than are looked at */
+		(void)snprintf(id, sizeof(id), "g%d", i);
+		add_grouped(o, id, 1, false);
+	}
+	add_at(o, "behind", 2);
+	assert_int_equal(stats(o).queued, 202);
+	assert_int_equal(stats(o).parked, 198);
+	assert_string_equal(pick(o, after_ms(3)), "before");
+	assert_string_equal(pick(o, after_ms(3)), "g0");
+	assert_string_equal(pick(o, after_ms(3)), "g1");
+	assert_string_equal(pick(o, after_ms(3)), "behind");
+	assert_string_equal(pick(o, after_ms(3)), "");
+	end(o, "g1", OM_ORDER_FAILED);
+	assert_string_equal(pick(o, after_ms(4)), "g2");
+	assert_string_equal(pick(o, after_ms(4)), "");
+	assert_int_equal(om_job_order_put_back(o, OM_STR("g2")), OM_OK);
+	assert_string_equal(pick(o, after_ms(4)), "g2");
+	assert_string_equal(pick(o, after_ms(4)), "");
+	om_job_order_free(o);
+}
+
+/* Its turn is that of its submission: before who came later, behind who came earlier. */
+static void
+group_keeps_its_turn(void **state)
+{
+	struct om_job_order *o = order_new(3, 0, 0);
+
+	(void)state;
+	add_grouped(o, "g0", 1, false);
+	add_grouped(o, "g1", 1, false);
+	add_grouped(o, "g2", 1, false);
+	add_at(o, "later1", 2);
+	add_at(o, "later2", 3);
+	assert_string_equal(pick(o, after_ms(5)), "g0");
+	assert_string_equal(pick(o, after_ms(5)), "g1");
+	assert_string_equal(pick(o, after_ms(5)), "later1");
+	end(o, "g0", OM_ORDER_COMPLETED);
+	assert_string_equal(pick(o, after_ms(6)), "g2");
+	/* An operator's "to the front" is the front. */
+	add_grouped(o, "g3", 7, false);
+	add_at(o, "last", 8);
+	assert_int_equal(om_job_order_move(o, OM_STR("last"), OM_LEVEL_NETWORK, true), OM_OK);
+	end(o, "g1", OM_ORDER_COMPLETED);
+	assert_string_equal(pick(o, after_ms(9)), "last");
+	end(o, "last", OM_ORDER_COMPLETED);
+	assert_string_equal(pick(o, after_ms(9)), "later2");
+	end(o, "later2", OM_ORDER_COMPLETED);
+	assert_string_equal(pick(o, after_ms(9)), "g3");
+	om_job_order_free(o);
+}
+
+/* Whatever takes a job of it away lets the next one in; the group goes with its last job. */
+static void
+group_goes_on_after_cancel_and_hold(void **state)
+{
+	struct om_job_order *o = order_new(10, 0, 0);
+	bool running;
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		add_grouped(o, "g0", 1, true);
+		add_grouped(o, "g1", 1, false);
+		add_grouped(o, "g2", 1, false);
+		add_grouped(o, "g3", 1, false);
+		add_grouped(o, "g4", 1, false);
+		assert_int_equal(stats(o).parked, 2);
+		assert_int_equal(om_job_order_hold(o, OM_STR("g3")), OM_OK); /* a parked one */
+		assert_int_equal(stats(o).parked, 1);
+		assert_int_equal(om_job_order_hold(o, OM_STR("g1")), OM_OK);
+		assert_int_equal(stats(o).parked, 0);
+		assert_int_equal(om_job_order_release(o, OM_STR("g0"), after_ms(2)), OM_OK);
+		assert_int_equal(stats(o).parked, 1);
+		assert_int_equal(om_job_order_cancel(o, OM_STR("g2"), &running), OM_OK);
+		assert_int_equal(stats(o).parked, 0);
+		assert_string_equal(pick(o, after_ms(3)), "g4");
+		assert_string_equal(pick(o, after_ms(3)), "g0");
+		assert_int_equal(om_job_order_release(o, OM_STR("g1"), after_ms(4)), OM_OK);
+		assert_int_equal(om_job_order_release(o, OM_STR("g3"), after_ms(4)), OM_OK);
+		assert_int_equal(om_job_order_move(o, OM_STR("g3"), OM_LEVEL_OWNER, true), OM_OK);
+		assert_int_equal(om_job_order_drop(o, OM_STR("g1")), OM_OK);
+		assert_string_equal(pick(o, after_ms(5)), "");
+		end(o, "g4", OM_ORDER_CANCELLED);
+		assert_string_equal(pick(o, after_ms(5)), "g3");
+		end(o, "g0", OM_ORDER_COMPLETED);
+		end(o, "g3", OM_ORDER_COMPLETED);
+		assert_int_equal(stats(o).queued + stats(o).running, 0);
+	}
+	om_job_order_free(o);
+}
+
 /* --- the reference's six ---------------------------------------------------------------------- */
 
 static void
@@ -707,6 +831,9 @@ main(void)
 		REFERENCE(testJobCancellation, job_cancellation),
 		REFERENCE(testPauseAndResume, pause_and_resume),
 		REFERENCE(testQueueStatistics, queue_statistics),
+		cmocka_unit_test(group_runs_so_many_at_a_time),
+		cmocka_unit_test(group_keeps_its_turn),
+		cmocka_unit_test(group_goes_on_after_cancel_and_hold),
 		cmocka_unit_test(fifo_inside_a_level),
 		cmocka_unit_test(waits_for_room),
 		cmocka_unit_test(never_fits_is_refused),

@@ -303,6 +303,48 @@ list_all(struct fx *fx, struct om_job_filter filter, size_t page, char *out, siz
 	} while (filter.cursor != 0);
 }
 
+/* ids are those of arrays by a mark in the row alone: a client's own a_7 is none. */
+static void
+test_list_of_an_array(void **state)
+{
+	struct fx *fx = *state;
+	static const char *const ids[] = { "a_10", "a_2", "a_0", "ab_1", "a_b_3" };
+	struct om_job_row row;
+	struct om_job_id id = fx_id("a_2");
+	char got[128];
+	size_t page, i;
+	bool existed;
+
+	fx_put(fx, "a");
+	fx_put(fx, "a_7");
+	OK(om_store_begin(fx->st));
+	for (i = 0; i < OM_COUNT(ids); i++) {
+		struct om_job_new job = fx_job(ids[i], "x");
+
+		job.in_array = true;
+		job.array_limit = (uint32_t)i;
+		OK(om_store_job_put(fx->st, &job, &existed, &row));
+		assert_true(row.in_array);
+	}
+	OK(om_store_commit(fx->st));
+	for (page = 1; page <= 4; page++) {
+		list_all(fx, (struct om_job_filter){ .array = OM_STR("a") }, page, got,
+			 sizeof(got));
+		assert_string_equal(got, "a_10 a_2 a_0 ");
+		list_all(fx, (struct om_job_filter){ .array = OM_STR("a_b") }, page, got,
+			 sizeof(got));
+		assert_string_equal(got, "a_b_3 ");
+		list_all(fx, (struct om_job_filter){ .array = OM_STR("b") }, page, got,
+			 sizeof(got));
+		assert_string_equal(got, "");
+	}
+	OK(om_store_job_get(fx->st, &id, &row));
+	assert_int_equal(row.array_limit, 1);
+	id = fx_id("a_7");
+	OK(om_store_job_get(fx->st, &id, &row));
+	assert_false(row.in_array);
+}
+
 static void
 test_list(void **state)
 {
@@ -553,6 +595,7 @@ main(void)
 		T(test_rollback_takes_all_back),
 		T(test_find_by_prefix),
 		T(test_list),
+		T(test_list_of_an_array),
 		T(test_jobs_that_wait_for_others),
 		T(test_submit_again_when_its_after_is_gone),
 		T(test_counts),
