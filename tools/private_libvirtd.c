@@ -263,9 +263,9 @@ enter_mounts(const char *dir)
 }
 
 /*
- * /dev/kvm as udev would make it, 0660 root:kvm.  Without udev it is 0600, and then libvirt's probe
- * (as root) and its check (as qemu's user) disagree for ever: it throws its capabilities away and
- * probes qemu again at every create, 0.7 to 9 s each.
+ * /dev/kvm as udev would make it, 0660 root:kvm.  Without udev it is 0600 or some other group's, and
+ * then libvirt's probe (as root) and its check (as qemu's user) disagree for ever: it throws its
+ * capabilities away and probes qemu again at every create, 0.7 to 12 s each.
  */
 static void
 fix_kvm(const char *dir)
@@ -276,7 +276,7 @@ fix_kvm(const char *dir)
 
 	snprintf(path, sizeof(path), "%s/kvm", dir);
 	if (kvm == NULL || stat("/dev/kvm", &st) < 0 || !S_ISCHR(st.st_mode) ||
-	    (st.st_mode & 0060) == 0060) {
+	    ((st.st_mode & 0060) == 0060 && st.st_gid == kvm->gr_gid)) {
 		return;
 	}
 	(void)unlink(path);

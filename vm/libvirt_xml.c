@@ -146,9 +146,16 @@ xml_cpu(struct xml *x, const struct om_vm_spec *spec)
 		    XML_CPU_PERIOD_US,
 		    (uint64_t)spec->cpu_percent * XML_CPU_PERIOD_US / 100 / spec->cores);
 	}
-	/* TCG: everything qemu can emulate, above all RDRAND, without which python waits 1 s. */
-	om_buf_printf(x->buf, "  <cpu mode='%s'/>\n",
-		      spec->use_kvm ? "host-passthrough" : "maximum");
+	if (spec->use_kvm) {
+		om_buf_add_str(x->buf, "  <cpu mode='host-passthrough'/>\n");
+		return;
+	}
+	/*
+	 * TCG: everything that qemu can emulate, above all RDRAND, without which python waits 1 s.  But
+	 * not ERMS: it tells the guest that `rep movsb` is the fast way to copy, and an emulator does
+	 * that byte by byte.
+	 */
+	om_buf_add_str(x->buf, "  <cpu mode='maximum'><feature policy='disable' name='erms'/></cpu>\n");
 }
 
 enum om_err

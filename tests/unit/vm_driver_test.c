@@ -83,7 +83,7 @@ static const char golden[] =
     "  <memory unit='MiB'>512</memory>\n"
     "  <vcpu>2</vcpu>\n"
     "  <cputune><period>100000</period><quota>25000</quota></cputune>\n"
-    "  <cpu mode='maximum'/>\n"
+    "  <cpu mode='maximum'><feature policy='disable' name='erms'/></cpu>\n"
     "  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>/img/vmlinux</kernel>"
     "<initrd>/img/initramfs</initrd><cmdline>quiet loglevel=1 panic=-1 reboot=t tsc=reliable "
     "no_timer_check mitigations=off ipv6.disable=1 audit=0 nokaslr cryptomgr.notests "
