@@ -152,10 +152,11 @@ xml_cpu(struct xml *x, const struct om_vm_spec *spec)
 	}
 	/*
 	 * TCG: everything that qemu can emulate, above all RDRAND, without which python waits 1 s.  But
-	 * not ERMS: it tells the guest that `rep movsb` is the fast way to copy, and an emulator does
-	 * that byte by byte.
+	 * not ERMS, which tells the guest that `rep movsb` is the fast way to copy: an emulator does it
+	 * byte by byte.  Nor LA57: page tables of five levels are a longer walk for each TLB miss.
 	 */
-	om_buf_add_str(x->buf, "  <cpu mode='maximum'><feature policy='disable' name='erms'/></cpu>\n");
+	om_buf_add_str(x->buf, "  <cpu mode='maximum'><feature policy='disable' name='erms'/>"
+			       "<feature policy='disable' name='la57'/></cpu>\n");
 }
 
 enum om_err
