@@ -198,6 +198,13 @@ networks_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struc
 			 "network_blocked", "network_not_allowed", hit);
 }
 
+/* An array asks for all of its jobs at once. */
+static uint64_t
+jobs_of(const struct om_filter_request *rq)
+{
+	return rq->jobs > 0 ? rq->jobs : 1;
+}
+
 /* --- rate: so many requests of one requester in a window that begins with its first ----------- */
 
 struct counter {
@@ -269,9 +276,10 @@ rate_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct om
 	struct counter *c =
 	    (struct counter *)om_name_table_find_hashed(&s->counters, in->rq->peer, in->peer_hash);
 	bool fresh = c == NULL || c->since_ns <= begin || c->since_ns > in->now.ns;
+	const uint64_t asked = jobs_of(in->rq), here = fresh ? 0 : c->count;
 
 	hit->reason = "rate";
-	if (!fresh && c->count >= s->max) {
+	if (asked > s->max || here > s->max - asked) {
 		(void)snprintf(hit->text, sizeof(hit->text), "%llu jobs in %llu s are the limit",
 			       (unsigned long long)s->max, (unsigned long long)s->per_ms / 1000);
 		return true;
@@ -294,7 +302,7 @@ rate_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct om
 		c->since_ns = in->now.ns;
 		c->count = 0;
 	}
-	c->count++;
+	c->count += asked;
 	return false;
 }
 
@@ -308,7 +316,7 @@ static bool
 concurrency_hits(struct om_filter_rule *rule, const struct om_rule_input *in,
 		 struct om_rule_hit *hit)
 {
-	if (in->rq->peer_jobs < rule->s.max) {
+	if (in->rq->peer_jobs < rule->s.max && jobs_of(in->rq) <= rule->s.max - in->rq->peer_jobs) {
 		return false;
 	}
 	hit->reason = "concurrency";
@@ -325,7 +333,7 @@ static const struct om_rule_key quota_keys[] = {
 static bool
 quota_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct om_rule_hit *hit)
 {
-	uint64_t used = in->rq->peer_runtime_s, asked = in->rq->runtime_s;
+	uint64_t used = in->rq->peer_runtime_s, asked = in->rq->runtime_s * jobs_of(in->rq);
 	uint64_t limit = rule->s.runtime_ms / 1000;
 
 	if (used <= limit && asked <= limit - used) {

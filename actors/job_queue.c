@@ -198,8 +198,12 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 static enum om_err
 again_keep(struct job_queue *q, const struct om_order_job *job)
 {
-	struct jobq_again *again = calloc(1, sizeof(*again));
+	struct jobq_again *again;
 
+	if (job->group.len > job->id.len) {
+		return OM_ERR_INVALID;
+	}
+	again = calloc(1, sizeof(*again));
 	if (again == NULL) {
 		return OM_ERR_NOMEM;
 	}
@@ -209,6 +213,7 @@ again_keep(struct job_queue *q, const struct om_order_job *job)
 	}
 	again->job = *job;
 	again->job.id = om_str_of(again->id.text);
+	again->job.group.ptr = again->id.text; /* the beginning of its jobs' ids */
 	LIST_INSERT_HEAD(&q->agains, again, link);
 	return OM_OK;
 }
@@ -247,6 +252,8 @@ jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
 		.mem_mib = (uint32_t)m->mem_mib,
 		.not_before = { (int64_t)m->not_before * OM_NS_PER_S },
 		.held = m->held,
+		.group = m->array,
+		.group_limit = (uint32_t)m->array_limit,
 	};
 	struct om_queue_added added = { 0 };
 	struct om_why why = { "" };

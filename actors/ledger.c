@@ -48,6 +48,15 @@ group_reset(struct ledger *l)
 	om_arena_reset(&l->arena);
 }
 
+void
+ledger_group_undo(struct ledger *l)
+{
+	OM_ASSERT(STAILQ_EMPTY(&l->answers));
+	om_store_rollback(l->store);
+	l->in_tx = false;
+	group_reset(l);
+}
+
 static void
 group_answer(struct om_service *sv, struct ledger *l, enum om_err err)
 {

@@ -119,6 +119,8 @@ ledger_wall(uint64_t ms)
 }
 
 /* ledger.c */
+/* Undoes the open group, in which nobody waits for an answer yet. */
+void ledger_group_undo(struct ledger *l);
 /* Opens the group's transaction if none is open. */
 enum om_err ledger_begin(struct ledger *l) OM_MUST_CHECK;
 /* Commits the group, answers, tells.  Fine without a group. */
@@ -152,6 +154,28 @@ const struct om_job_submit *ledger_spec_decode(struct ledger *l, struct om_bin s
 enum om_err ledger_move_apply(struct ledger *l, const struct om_job_id *id,
 			      const struct om_job_change *change, const struct om_ledger_move *m,
 			      struct om_job_row *row) OM_MUST_CHECK;
+
+struct om_job_array;
+/*
+ * One new job in the open group, with its event.  array: it is one of it; NULL: of none.  EXISTS: the
+ * id is another job's.
+ */
+enum om_err ledger_submit_put(struct ledger *l, const struct om_ledger_submit *m,
+			      const struct om_job_submit *submit, const struct om_job_array *array,
+			      bool *existed, struct om_job_row *row) OM_MUST_CHECK;
+enum om_err ledger_submit_one(struct om_service *sv, struct ledger *l,
+			      const struct om_in *in) OM_MUST_CHECK;
+
+/* ledger_array.c */
+/* All jobs of an array, or none. */
+enum om_err ledger_submit_array(struct om_service *sv, struct ledger *l,
+				const struct om_in *in) OM_MUST_CHECK;
+/* Removes those of an array that have ended.  STATE: none has. */
+enum om_err ledger_array_remove(struct ledger *l, const struct om_job_id *array,
+				struct om_str owner, uint64_t *removed) OM_MUST_CHECK;
+/* The array whose id `text` is or, if nothing else does, begins.  owner as in om_store_job_find. */
+bool ledger_array_find(struct ledger *l, struct om_str text, struct om_str owner,
+		       struct om_job_id *out);
 
 /* ledger_again.c */
 /* The state that follows the row's own, which it came to from `from`; its own: none follows. */

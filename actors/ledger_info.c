@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include <string.h>
+#include "actors/job_array.h"
 #include "actors/ledger_impl.h"
 #include "base/parse.h"
 
@@ -79,6 +80,21 @@ info_place(struct om_job_info *info, const struct om_job_row *row)
 	}
 }
 
+static void
+info_array(struct om_job_info *info, const struct om_job_row *row)
+{
+	struct om_str array;
+	uint32_t index;
+
+	if (om_job_array_split(info->job, &array, &index)) {
+		OM_SET(info, job_info, array, array); /* a view of the copy of its id */
+		OM_SET(info, job_info, array_index, index);
+	}
+	if (row->array_limit > 0) {
+		OM_SET(info, job_info, array_limit, row->array_limit);
+	}
+}
+
 struct om_job_info *
 ledger_info(struct ledger *l, const struct om_job_row *row)
 {
@@ -113,6 +129,9 @@ ledger_info(struct ledger *l, const struct om_job_row *row)
 	}
 	if (row->after_count > 0) {
 		OM_SET(info, job_info, after_count, row->after_count);
+	}
+	if (row->in_array) {
+		info_array(info, row);
 	}
 	if (om_job_is_final(row->state)) {
 		info_result(info, row);

@@ -144,8 +144,10 @@ purge_named(struct ledger *l, const struct om_in *in, const struct om_job_purge 
 		err = om_store_job_find(l->store, m->jobs.v[i], owner, ids, OM_COUNT(ids), &count);
 		if (err == OM_OK) {
 			err = om_store_job_remove(l->store, &ids[0]);
+			*removed += err == OM_OK;
+		} else if (ledger_array_find(l, m->jobs.v[i], owner, &ids[0])) {
+			err = ledger_array_remove(l, &ids[0], owner, removed);
 		}
-		*removed += err == OM_OK;
 	}
 	return err;
 }

@@ -46,9 +46,10 @@ read_job(struct ledger *l, const struct om_in *in, struct om_str text, struct fo
 /* The refusal; of a text that fits several jobs with their ids, for a program that asks again. */
 static enum om_err
 read_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in, enum om_err err,
-	    const struct found *found)
+	    struct om_str asked, const struct found *found)
 {
-	struct om_pair details = { .key = OM_STR("candidates") };
+	struct om_pair details[2] = { { .key = OM_STR("candidates") }, { .key = OM_STR("array") } };
+	struct om_job_id array;
 	struct om_error error = { .code = om_str_of(om_err_code(err)) };
 	char ids[CANDIDATES * (OM_JOB_ID_MAX + 1) + 1];
 	size_t len = 0;
@@ -60,9 +61,14 @@ read_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in, enu
 		len += (size_t)snprintf(ids + len, sizeof(ids) - len, "%s%s", i > 0 ? " " : "",
 					found->ids[i].text);
 	}
-	details.value = (struct om_str){ ids, len };
-	OM_SET(&error, error, text, om_str_of(om_store_why(l->store)));
-	OM_SET(&error, error, details, ((struct om_pairs){ &details, 1 }));
+	details[0].value = (struct om_str){ ids, len };
+	OM_SET(&error, error, text, ledger_keep(l, om_store_why(l->store)));
+	OM_SET(&error, error, details, ((struct om_pairs){ details, 1 }));
+	if (ledger_array_find(l, asked, read_owner(in), &array)) {
+		details[1].value = om_str_of(array.text);
+		error.details.n = 2;
+		OM_SET(&error, error, text, OM_STR("it is an array of jobs"));
+	}
 	return om_service_reply(sv, in, OM_MSG_ERROR, &error);
 }
 
@@ -76,7 +82,7 @@ ledger_on_get(struct om_service *sv, void *state, const struct om_in *in)
 
 	err = read_job(l, in, m->job, &found);
 	if (err != OM_OK) {
-		return read_refuse(sv, l, in, err, &found);
+		return read_refuse(sv, l, in, err, m->job, &found);
 	}
 	return ledger_answer_read(sv, l, in, OM_MSG_JOB_INFO, ledger_info_full(l, &found.row));
 }
@@ -156,6 +162,7 @@ ledger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_job_filter filter = { .newest_first = true };
 	struct om_job_table *table = om_arena_alloc(&l->arena, sizeof(*table));
 	struct om_str next = { 0 };
+	struct om_job_id array;
 	enum om_err err;
 
 	if (list_filter(in, m, &filter) != OM_OK) {
@@ -163,6 +170,14 @@ ledger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	if (table == NULL) {
 		return OM_ERR_NOMEM;
+	}
+	if (OM_HAS(m, job_query, array)) {
+		if (!ledger_array_find(l, m->array, read_owner(in), &array)) {
+			return om_service_reply_err(sv, in, OM_ERR_NOT_FOUND,
+						    "there is no array %.*s", OM_STR_ARG(m->array));
+		}
+		filter.array = ledger_keep(l, array.text);
+		OM_SET(table, job_table, array, filter.array);
 	}
 	err = list_page(l, &filter, ledger_limit(m->limit), &table->jobs, &next);
 	if (err != OM_OK) {
@@ -377,7 +392,7 @@ ledger_on_job_output(struct om_service *sv, void *state, const struct om_in *in)
 		err = output_piece(l, &found.row, ref, m->offset, limit, &data);
 	}
 	if (err != OM_OK) {
-		return read_refuse(sv, l, in, err, &found);
+		return read_refuse(sv, l, in, err, m->job, &found);
 	}
 	if (m->follow && data->data.len == 0 && !data->end &&
 	    follow(sv, l, in, &found.row.id, ref, m->offset, limit)) {

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "actors/job_array.h"
 #include "actors/ledger_impl.h"
 #include "base/log.h"
 #include "msg/codec.h"
@@ -156,44 +157,69 @@ submit_put(struct ledger *l, const struct om_job_new *given, const struct om_led
 	return err;
 }
 
-enum om_err
-ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
+/*
+ * Rejected: it is over.  Its hash stays, its body does not: there are keys in it, and whoever is
+ * refused must not fill the disk by asking.
+ */
+static void
+submit_forget_body(struct ledger *l, const struct om_job_row *row)
 {
-	struct ledger *l = ledger_of(state);
-	const struct om_ledger_submit *m = in->body;
-	const struct om_job_submit *submit = ledger_spec_decode(l, m->spec);
 	static const uint8_t no_body[] = { 0x80 }; /* an empty map */
+
+	if (om_job_is_final(row->state) &&
+	    om_store_job_spec_set(l->store, &row->id,
+				  (struct om_bin){ no_body, sizeof(no_body) }) != OM_OK) {
+		om_warn("ledger.keys", "job %s keeps its body: %s", row->id.text,
+			om_store_why(l->store));
+	}
+}
+
+enum om_err
+ledger_submit_put(struct ledger *l, const struct om_ledger_submit *m,
+		  const struct om_job_submit *submit, const struct om_job_array *array,
+		  bool *existed, struct om_job_row *row)
+{
 	struct om_job_after after[OM_JOB_AFTER_MAX];
 	struct om_job_new job = { .after = after, .after_count = m->after.n };
+	enum om_err err = OM_OK;
+
+	if (submit_after(m, submit, after) != OM_OK || submit_job(l, m, submit, &job) != OM_OK) {
+		return om_why_set(&l->store->why, OM_ERR_INVALID, "the job's row is not valid");
+	}
+	job.in_array = array != NULL;
+	job.array_limit = array != NULL ? array->limit : 0;
+	if (job.after_count > 0 && om_store_job_get(l->store, &job.id, row) == OM_ERR_NOT_FOUND) {
+		err = submit_after_own(l, m, &job);
+	}
+	if (err == OM_OK) {
+		err = submit_put(l, &job, m, existed, row);
+	}
+	if (err == OM_OK && !*existed) {
+		submit_forget_body(l, row);
+		(void)event_add(l, row, OM_JOB_RECEIVED, row->submitted, false);
+	}
+	return err;
+}
+
+enum om_err
+ledger_submit_one(struct om_service *sv, struct ledger *l, const struct om_in *in)
+{
+	const struct om_ledger_submit *m = in->body;
+	const struct om_job_submit *submit = ledger_spec_decode(l, m->spec);
 	struct om_ledger_stored *stored;
 	struct om_job_row row;
 	bool existed = false;
 	enum om_err err;
 
-	if (submit == NULL || submit_after(m, submit, after) != OM_OK ||
-	    submit_job(l, m, submit, &job) != OM_OK) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID, "the job's row is not valid");
+	if (submit == NULL) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "the job's body is not valid");
 	}
 	err = ledger_begin(l);
-	if (err == OM_OK && job.after_count > 0 &&
-	    om_store_job_get(l->store, &job.id, &row) == OM_ERR_NOT_FOUND) {
-		err = submit_after_own(l, m, &job);
-	}
 	if (err == OM_OK) {
-		err = submit_put(l, &job, m, &existed, &row);
+		err = ledger_submit_put(l, m, submit, NULL, &existed, &row);
 	}
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
-	}
-	/*
-	 * Rejected: it is over.  Its hash stays, its body does not: there are keys in it, and whoever is
-	 * refused must not fill the disk by asking.
-	 */
-	if (!existed && om_job_is_final(row.state) &&
-	    om_store_job_spec_set(l->store, &row.id, (struct om_bin){ no_body, sizeof(no_body) }) !=
-		OM_OK) {
-		om_warn("ledger.keys", "job %s keeps its body: %s", row.id.text,
-			om_store_why(l->store));
 	}
 	stored = om_arena_alloc(&l->arena, sizeof(*stored));
 	if (stored != NULL) {
@@ -201,10 +227,16 @@ ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 		OM_SET(stored, ledger_stored, state, om_str_of(om_job_state_text(row.state)));
 		OM_SET(stored, ledger_stored, duplicate, existed);
 	}
-	if (!existed) {
-		(void)event_add(l, &row, OM_JOB_RECEIVED, row.submitted, false);
-	}
 	return ledger_answer_later(sv, l, in, OM_MSG_LEDGER_STORED, stored);
+}
+
+enum om_err
+ledger_on_submit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_submit *m = in->body;
+
+	return m->array ? ledger_submit_array(sv, ledger_of(state), in)
+			: ledger_submit_one(sv, ledger_of(state), in);
 }
 
 /* --- a move ------------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "actors/job_array.h"
 #include "actors/names.h"
 #include "actors/provider_impl.h"
 #include "base/log.h"
@@ -54,6 +55,7 @@ provider_schedule_of(const struct om_job_info *info, struct schedule *out)
 		.waits = info->after_count > 0 && info->attempt == 0,
 		.rank = info->rank,
 		.first = info->rank < 0,
+		.array_limit = (uint32_t)info->array_limit,
 	};
 	if (om_str_copy(info->job, out->id.text, sizeof(out->id.text)) != OM_OK) {
 		out->id.text[0] = '\0'; /* the queue refuses it */
@@ -66,6 +68,9 @@ provider_schedule_of(const struct om_job_info *info, struct schedule *out)
 void
 provider_schedule_add(const struct schedule *s, struct om_str peer, struct om_queue_add *add)
 {
+	struct om_str array;
+	uint32_t index;
+
 	*add = (struct om_queue_add){ .job = om_str_of(s->id.text),
 				      .level = om_str_of(om_job_level_text(s->level)),
 				      .cores = s->cores,
@@ -78,6 +83,10 @@ provider_schedule_add(const struct schedule *s, struct om_str peer, struct om_qu
 	}
 	if (s->held) {
 		OM_SET(add, queue_add, held, true);
+	}
+	if (s->array_limit > 0 && om_job_array_split(add->job, &array, &index)) {
+		OM_SET(add, queue_add, array, array);
+		OM_SET(add, queue_add, array_limit, s->array_limit);
 	}
 	if (s->again) {
 		OM_SET(add, queue_add, again, true);

@@ -74,6 +74,11 @@ check_spec(struct provider *p, struct submit *s, struct om_why *why)
 		    "job: an id has letters, digits, '.', '_' and '-' and begins with "
 		    "a letter or digit");
 	}
+	if (s->array != NULL && m->job.len > OM_ARRAY_ID_MAX) {
+		return om_why_set(why, OM_ERR_INVALID,
+				  "job: the id of an array has at most %d bytes",
+				  (int)OM_ARRAY_ID_MAX);
+	}
 	for (size_t i = 0; i < m->after.n; i++) {
 		if (om_str_eq(m->after.v[i], m->job)) {
 			return om_why_set(why, OM_ERR_INVALID,
@@ -84,19 +89,58 @@ check_spec(struct provider *p, struct submit *s, struct om_why *why)
 }
 
 static enum om_err
+check_array(struct provider *p, struct submit *s, struct om_why *why)
+{
+	enum om_err err;
+
+	if (!OM_HAS(&s->body, job_submit, array)) {
+		return OM_OK;
+	}
+	s->array = calloc(1, sizeof(*s->array));
+	if (s->array == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
+	}
+	err = om_job_array_parse(s->body.array, s->array, why);
+	if (err == OM_OK && s->spec_len * s->array->count > OM_ARRAY_BYTES_MAX) {
+		err = om_why_set(why, OM_ERR_TOO_BIG,
+				 "array: %" PRIu32 " bodies of %zu bytes are over %" PRIu64 " MiB",
+				 s->array->count, s->spec_len, OM_ARRAY_BYTES_MAX >> 20);
+	}
+	if (err == OM_OK) { /* one was counted before it was known to be an array */
+		p->submitting += s->array->count - 1;
+		s->counted += s->array->count - 1;
+	}
+	return err;
+}
+
+static enum om_err
+open_account(struct provider *p, struct submit *s, struct om_why *why)
+{
+	while (s->opened < submit_jobs(s)) {
+		s->account = om_books_open(&p->books, om_str_of(s->peer));
+		if (s->account == NULL) {
+			return om_why_set(why, OM_ERR_NOMEM, "out of memory");
+		}
+		s->opened++;
+	}
+	return OM_OK;
+}
+
+static enum om_err
 check_limits(const struct provider *p, const struct submit *s, struct om_why *why)
 {
 	const struct om_provider_conf *conf = p->conf;
 	uint64_t max = conf->jobs_max != 0 ? conf->jobs_max : OM_PROVIDER_JOBS_MAX;
 
-	if (p->live.count + p->submitting > max) { /* this one is counted in submitting */
+	if (p->live.count + p->submitting > max) { /* these are counted in submitting */
 		return om_why_set(why, OM_ERR_FULL, "%" PRIu64 " jobs have not ended yet", max);
 	}
 	if (conf->peer_jobs_max != 0 && !s->operator_own &&
-	    om_books_jobs(&p->books, om_str_of(s->peer)) >= conf->peer_jobs_max) {
-		return om_why_set(why, OM_ERR_LIMIT,
-				  "%" PRIu64 " of your jobs have not ended yet, that is the limit",
-				  conf->peer_jobs_max);
+	    om_books_jobs(&p->books, om_str_of(s->peer)) + submit_jobs(s) > conf->peer_jobs_max) {
+		return om_why_set(
+		    why, OM_ERR_LIMIT,
+		    "%" PRIu64 " of your jobs have not ended yet, the limit is %" PRIu64,
+		    om_books_jobs(&p->books, om_str_of(s->peer)), conf->peer_jobs_max);
 	}
 	return OM_OK;
 }
@@ -148,6 +192,9 @@ provider_submit_check(struct provider *p, struct submit *s, struct om_bin raw,
 		err = check_who(p, caller, s, why);
 	}
 	if (err == OM_OK) {
+		err = check_array(p, s, why);
+	}
+	if (err == OM_OK) {
 		err = check_spec(p, s, why);
 	}
 	if (err == OM_OK) {
@@ -160,8 +207,7 @@ provider_submit_check(struct provider *p, struct submit *s, struct om_bin raw,
 		}
 	}
 	if (err == OM_OK) {
-		s->account = om_books_open(&p->books, om_str_of(s->peer));
-		err = s->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");
+		err = open_account(p, s, why);
 	}
 	return err;
 }

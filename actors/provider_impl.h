@@ -68,6 +68,7 @@ struct schedule {
 	bool again; /* an attempt has ended: its end may not have reached the queue */
 	bool first; /* to the front of its level */
 	bool waits; /* for other jobs: they are looked at first */
+	uint32_t array_limit; /* so many of its array run at one time; 0: no limit */
 	int64_t rank; /* recovery: moved by hand */
 };
 
@@ -95,6 +96,8 @@ struct provider_verb {
 	char err_text[OM_WHY_MAX];
 	/* in bulk */
 	bool bulk, any_level;
+	char candidates[4 * (OM_JOB_ID_MAX + 1)]; /* ids that an ambiguous one may mean */
+	char array[OM_JOB_ID_MAX + 1]; /* the array that was named where one job is meant */
 	enum om_job_level level;
 	char state[25], peer[OM_PEER_MAX + 1], cursor[65];
 };
@@ -250,6 +253,15 @@ enum om_err provider_on_submit(struct om_service *sv, void *state, const struct 
 enum om_err provider_on_batch(struct om_service *sv, void *state, const struct om_in *in);
 void provider_submits_fini(struct om_service *sv, struct provider *p);
 
+/* --- provider_array.c ------------------------------------------------------------------------- */
+
+/*
+ * The task's job could not be read: the answer may say that an array was named, whose jobs the verb
+ * is then for.  The task is finished either way.
+ */
+void provider_array_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+			const struct om_bus_answer *answer);
+
 /* --- provider_verbs.c for provider_place.c, and back ------------------------------------------- */
 
 static inline struct provider_task *
@@ -264,6 +276,8 @@ void provider_task_ask(struct om_service *sv, struct provider *p, struct provide
 		       om_bus_answer_fn fn);
 void provider_task_finish(struct om_service *sv, struct provider *p, struct provider_task *task,
 			  enum om_err err, const char *text);
+/* It was not about a job: counts neither as done nor as failed. */
+void provider_task_drop(struct om_service *sv, struct provider *p, struct provider_task *task);
 void provider_task_move(struct om_service *sv, struct provider *p, struct provider_task *task,
 			enum om_job_state to, const char *reason, const char *text,
 			om_bus_answer_fn fn);

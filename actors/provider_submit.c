@@ -30,14 +30,12 @@ submit_of(const struct om_bus_answer *answer)
 static void
 submit_uncount(struct provider *p, struct submit *s)
 {
-	if (s->counted) {
-		s->counted = false;
-		p->submitting--;
-	}
-	if (s->account != NULL) {
+	p->submitting -= s->counted;
+	s->counted = 0;
+	for (; s->opened > 0; s->opened--) { /* each opening gave the same account */
 		om_books_close(&p->books, s->account, 0, p->wall());
-		s->account = NULL;
 	}
+	s->account = NULL;
 }
 
 static void
@@ -49,6 +47,7 @@ submit_free(struct provider *p, struct submit *s)
 		om_secret_wipe(s->spec, s->spec_len);
 	}
 	free(s->spec);
+	free(s->array);
 	om_arena_fini(&s->arena);
 	free(s);
 }
@@ -111,6 +110,9 @@ submit_accepted(struct om_service *sv, struct provider *p, struct submit *s, con
 	if (ahead != NULL) {
 		OM_SET(&m, job_accepted, ahead, *ahead);
 	}
+	if (s->array != NULL) {
+		OM_SET(&m, job_accepted, array, s->array->count);
+	}
 	reply_accepted(sv, p, s, &m);
 	submit_free(p, s);
 }
@@ -134,6 +136,11 @@ submit_on_known(struct om_service *sv, void *state, const struct om_bus_answer *
 	} else {
 		struct om_job_accepted m = { .job = info->job, .state = info->state };
 
+		if (s->array != NULL) { /* it was asked for by its first job */
+			m.job = om_str_of(s->id.text);
+			OM_SET(&m, job_accepted, array, s->array->count);
+		}
+
 		OM_SET(&m, job_accepted, level, info->level);
 		OM_SET(&m, job_accepted, reason, info->reason);
 		OM_SET(&m, job_accepted, text, info->text);
@@ -143,10 +150,24 @@ submit_on_known(struct om_service *sv, void *state, const struct om_bus_answer *
 	submit_free(p, s);
 }
 
+/* Its id, or that of the first job of the array. */
+static struct om_job_id
+first_id(const struct submit *s)
+{
+	struct om_job_id id = s->id;
+
+	if (s->array != NULL) {
+		/* Checked: it fits. */
+		(void)!om_job_array_member(om_str_of(s->id.text), s->array->index[0], &id);
+	}
+	return id;
+}
+
 static void
 submit_ask_known(struct om_service *sv, struct provider *p, struct submit *s, om_bus_answer_fn fn)
 {
-	struct om_job_ref ref = { .job = om_str_of(s->id.text) };
+	struct om_job_id id = first_id(s);
+	struct om_job_ref ref = { .job = om_str_of(id.text) };
 	enum om_err err;
 
 	err = om_service_ask(sv, OM_LEDGER, OM_MSG_JOB_GET, &ref, &s->caller, PROVIDER_LEDGER_MS,
@@ -213,6 +234,54 @@ submit_queue(struct om_service *sv, struct provider *p, struct submit *s)
 
 static void submit_store(struct om_service *sv, struct provider *p, struct submit *s);
 
+static struct live *
+submit_live(struct provider *p, const struct submit *s, const struct om_job_id *id)
+{
+	struct live *live = provider_live_add(p, om_str_of(id->text), om_str_of(s->peer));
+
+	if (live == NULL) {
+		om_error("provider.live", "job %s: out of memory, its end will not be noticed",
+			 id->text);
+	}
+	return live;
+}
+
+static void
+submit_expires(struct om_service *sv, struct provider *p, const struct submit *s, struct live *live)
+{
+	if (live != NULL && provider_live_expires(sv, p, live, s->expires_ns) != OM_OK) {
+		om_error("provider.live", "job %s: out of memory, it will not expire", live->id);
+	}
+}
+
+/* The array is durable: its jobs go their ways one by one, and a refusal of the queue is theirs. */
+static void
+array_stored(struct om_service *sv, struct provider *p, struct submit *s)
+{
+	struct schedule plan = { .level = s->level,
+				 .cores = s->cores,
+				 .mem_mib = s->mem_mib,
+				 .not_before_s = s->body.not_before,
+				 .held = s->body.hold,
+				 .waits = s->body.after.n > 0,
+				 .array_limit = s->array->limit };
+
+	for (uint32_t i = 0; i < s->array->count; i++) {
+		struct live *live;
+
+		/* Checked: it fits. */
+		(void)!om_job_array_member(om_str_of(s->id.text), s->array->index[i], &plan.id);
+		live = submit_live(p, s, &plan.id);
+		if (s->state == OM_JOB_QUEUED) {
+			provider_schedule(sv, p, &plan);
+		} else {
+			submit_expires(sv, p, s, live);
+		}
+	}
+	submit_uncount(p, s);
+	submit_accepted(sv, p, s, NULL);
+}
+
 /* The job is durable. */
 static void
 submit_stored(struct om_service *sv, struct provider *p, struct submit *s)
@@ -225,19 +294,17 @@ submit_stored(struct om_service *sv, struct provider *p, struct submit *s)
 		submit_free(p, s);
 		return;
 	}
-	live = provider_live_add(p, om_str_of(s->id.text), om_str_of(s->peer));
-	if (live == NULL) {
-		om_error("provider.live", "job %s: out of memory, its end will not be noticed",
-			 s->id.text);
+	if (s->array != NULL) {
+		array_stored(sv, p, s);
+		return;
 	}
+	live = submit_live(p, s, &s->id);
 	submit_uncount(p, s);
 	if (s->state == OM_JOB_QUEUED) {
 		submit_queue(sv, p, s);
 		return;
 	}
-	if (live != NULL && provider_live_expires(sv, p, live, s->expires_ns) != OM_OK) {
-		om_error("provider.live", "job %s: out of memory, it will not expire", s->id.text);
-	}
+	submit_expires(sv, p, s, live);
 	submit_accepted(sv, p, s, NULL);
 }
 
@@ -300,6 +367,9 @@ submit_store(struct om_service *sv, struct provider *p, struct submit *s)
 	submit_row(s, now, &info);
 	OM_SET(&m, ledger_submit, chosen, s->chosen);
 	OM_SET(&m, ledger_submit, requeue, s->body.requeue);
+	if (s->array != NULL) {
+		OM_SET(&m, ledger_submit, array, true);
+	}
 	if (s->body.after.n > 0 && s->state != OM_JOB_REJECTED) {
 		OM_SET(&m, ledger_submit, after, s->body.after);
 	}
@@ -367,8 +437,11 @@ submit_filter(struct om_service *sv, struct provider *p, struct submit *s)
 		OM_SET(&m, filter_request, activity, s->body.activity);
 	}
 	OM_SET(&m, filter_request, operator, s->operator_own);
+	if (s->array != NULL) {
+		OM_SET(&m, filter_request, jobs, s->array->count);
+	}
 	OM_SET(&m, filter_request, peer_jobs,
-	       om_books_jobs(&p->books, m.peer) - 1); /* but this one */
+	       om_books_jobs(&p->books, m.peer) - s->opened); /* but these */
 	OM_SET(&m, filter_request, peer_runtime_s,
 	       om_books_ran_ms(&p->books, m.peer, p->wall()) / 1000);
 	err = om_service_ask(sv, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m, NULL,
@@ -385,8 +458,9 @@ submit_on_maybe_known(struct om_service *sv, void *state, const struct om_bus_an
 	struct provider *p = provider_of(state);
 	struct submit *s = submit_of(answer);
 	const struct om_job_info *info = answer->body;
+	const struct om_job_id id = first_id(s);
 
-	if (answer->err != OM_OK || !om_str_is(info->job, s->id.text)) { /* or its beginning */
+	if (answer->err != OM_OK || !om_str_is(info->job, id.text)) { /* or its beginning */
 		submit_fail(sv, p, s, s->limit_err, s->text);
 		return;
 	}
@@ -420,7 +494,7 @@ provider_submit_begin(struct om_service *sv, struct provider *p, struct om_bin r
 	}
 	LIST_INSERT_HEAD(&p->submits, s, link);
 	p->submitting++;
-	s->counted = true;
+	s->counted = 1;
 	err = provider_submit_check(p, s, raw, caller, why);
 	if (err != OM_OK) {
 		submit_free(p, s);

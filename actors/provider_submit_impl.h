@@ -3,6 +3,7 @@
 #define OM_ACTORS_PROVIDER_SUBMIT_IMPL_H
 
 /* A submit on its way: provider_submit.c, provider_check.c, provider_batch.c. */
+#include "actors/job_array.h"
 #include "actors/provider_impl.h"
 
 struct batch;
@@ -23,9 +24,12 @@ struct submit {
 	struct om_arena arena;
 	char peer[OM_PEER_MAX + 1], network[OM_NETWORK_MAX + 1];
 	bool operator_own;
-	bool counted; /* in provider.submitting */
-	struct om_account *account; /* counts this job until it is live, so that many at once do not
-				       slip past a limit */
+	struct om_job_array *array; /* NULL: one job; owned */
+	uint64_t counted; /* in provider.submitting: so many jobs */
+	struct om_account
+	    *account; /* counts these jobs until they are live, so that many at once do
+				       not slip past a limit */
+	uint64_t opened; /* times that the account was opened */
 	uint64_t cores, mem_mib, disk_mib, runtime_s;
 	/* the decision */
 	enum om_job_state state;
@@ -60,5 +64,11 @@ void provider_batch_accepted(struct om_service *sv, struct provider *p, struct b
 			     size_t place, const struct om_job_accepted *m);
 void provider_batch_failed(struct om_service *sv, struct provider *p, struct batch *batch,
 			   size_t place, enum om_err err, struct om_str job, struct om_str text);
+
+static inline uint64_t
+submit_jobs(const struct submit *s)
+{
+	return s->array != NULL ? s->array->count : 1;
+}
 
 #endif /* OM_ACTORS_PROVIDER_SUBMIT_IMPL_H */

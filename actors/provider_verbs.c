@@ -54,6 +54,28 @@ provider_verb_failed(struct provider_verb *verb, enum om_err err, const char *te
 	(void)snprintf(verb->err_text, sizeof(verb->err_text), "%s", text);
 }
 
+/* The last error, with what a program needs to ask again. */
+static void
+verb_reply_err(struct om_service *sv, struct provider_verb *verb)
+{
+	struct om_error error = { .code = om_str_of(om_err_code(verb->err)) };
+	struct om_pair details[2];
+	size_t n = 0;
+
+	if (verb->candidates[0] != '\0') {
+		details[n++] =
+		    (struct om_pair){ OM_STR("candidates"), om_str_of(verb->candidates) };
+	}
+	if (verb->array[0] != '\0') {
+		details[n++] = (struct om_pair){ OM_STR("array"), om_str_of(verb->array) };
+	}
+	OM_SET(&error, error, text, om_str_of(verb->err_text));
+	if (n > 0) {
+		OM_SET(&error, error, details, ((struct om_pairs){ details, n }));
+	}
+	om_service_reply_to(sv, &verb->rq, OM_MSG_ERROR, &error);
+}
+
 /* One task less, or the making of tasks is over. */
 void
 provider_verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *verb)
@@ -70,7 +92,7 @@ provider_verb_unpend(struct om_service *sv, struct provider *p, struct provider_
 	if (verb->done > 0 || verb->err == OM_OK) {
 		om_service_reply_to(sv, &verb->rq, OM_MSG_COUNTED, &count);
 	} else {
-		om_service_reply_err_to(sv, &verb->rq, verb->err, verb->err_text);
+		verb_reply_err(sv, verb);
 	}
 	verb_free(p, verb);
 }
@@ -123,6 +145,15 @@ provider_task_finish(struct om_service *sv, struct provider *p, struct provider_
 	provider_verb_unpend(sv, p, verb);
 }
 
+void
+provider_task_drop(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	struct provider_verb *verb = task->verb;
+
+	task_free(p, task);
+	provider_verb_unpend(sv, p, verb);
+}
+
 /* Asks and, when that is not possible, finishes the task. */
 void
 provider_task_ask(struct om_service *sv, struct provider *p, struct provider_task *task,
@@ -167,7 +198,7 @@ task_on_got(struct om_service *sv, void *state, const struct om_bus_answer *answ
 	struct provider *p = provider_of(state);
 
 	if (answer->err != OM_OK) {
-		provider_task_finish(sv, p, provider_task_of(answer), answer->err, answer->text);
+		provider_array_got(sv, p, provider_task_of(answer), answer);
 		return;
 	}
 	provider_task_got(sv, p, provider_task_of(answer), answer->body);
