@@ -118,7 +118,7 @@ $(foreach t,$(STRESS),$(eval $(call TESTRULE,stress,$(t))))
 $(foreach t,$(SYSTEM),$(eval $(call TESTRULE,system,$(t))))
 
 unit: $(if $(T),$(foreach t,$(TESTBINS),$(if $(findstring $(T),$(t)),$(t))),$(TESTBINS))
-	tests/run.sh unit $^
+	JOBS=$$(nproc) tests/run.sh unit $^
 sim: $(SIMBINS)
 	tests/run.sh sim $^
 stress: $(STRESSBINS)

@@ -22,6 +22,10 @@ BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build/gcc"))
 sys.path.insert(0, os.path.join(ROOT, "client", "python"))
 import omerta  # noqa: E402
 
+SANITIZED = BUILD.endswith(("-asan", "-tsan"))
+REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
+# Memory that was freed is kept for a while to find uses of it: little, or limits on memory mean nothing.
+SANITIZER_ENV = {"ASAN_OPTIONS": "quarantine_size_mb=8:" + os.environ.get("ASAN_OPTIONS", "")}
 READY_S = 60
 PR_SET_PDEATHSIG = 1
 
@@ -87,6 +91,7 @@ class Daemon:
         read, write = os.pipe()
         self.process = subprocess.Popen(
             [f"{BUILD}/omertad", "start", "--config", conf], stdout=write, stderr=write,
+            env={**os.environ, **(SANITIZER_ENV if SANITIZED else {})},
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
         os.close(write)
         self.out = os.fdopen(read, "rb", buffering=0)  # select() must see every line
@@ -148,7 +153,19 @@ class Daemon:
             if self.process and self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+            reports = self.reports()
             shutil.rmtree(self.dir, ignore_errors=True)
+        if reports:
+            raise AssertionError("a sanitizer reports:\n" + reports)
+
+    def reports(self):
+        """What a sanitizer said of the daemon, from its first line on."""
+        if not SANITIZED or not os.path.exists(f"{self.dir}/log"):
+            return ""
+        with open(f"{self.dir}/log", errors="replace") as f:
+            text = f.read()
+        found = REPORT.search(text)
+        return text[found.start():][:8000] if found else ""
 
     def tail(self):
         with open(f"{self.dir}/log", errors="replace") as f:
