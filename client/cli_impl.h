@@ -134,6 +134,14 @@ int om_cli_follow(struct om_cli *cli, const struct om_cli_follow *how, struct om
 /* "completed  exit 0  41.2 s wall ..." */
 void om_cli_summary(struct om_cli *cli, FILE *out, bool tty, const struct omerta_body *info);
 
+/* --- cli_array.c ----------------------------------------------------------------------------------- */
+
+/* Waits for all jobs of an array, tells what they came to, gives the exit code. */
+int om_cli_array_wait(struct om_cli *cli, const char *id, bool quiet, int64_t timeout_ms);
+int om_cli_array_show(struct om_cli *cli, const char *id);
+/* After an error: the array that was named where one job is meant; NULL: none was. */
+const char *om_cli_array_named(const struct om_cli *cli, char id[OMERTA_ID_SIZE]);
+
 /* --- cli_submit.c ---------------------------------------------------------------------------------- */
 
 /* "python" of "train.py", or of a #! line; NULL: cannot tell. */

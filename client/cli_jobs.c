@@ -124,6 +124,7 @@ om_cli_list(struct om_cli *cli)
 		omerta_add_str(query, "states", state);
 	}
 	om_cli_take_str(cli, "peer", query, "peer");
+	om_cli_take_str(cli, "array", query, "array");
 	if (om_cli_take_time(cli, "since", false, &since_ms) &&
 	    om_cli_take_u64(cli, "limit", query, "limit", LIST_MAX)) {
 		if (since_ms >= 0) {
@@ -222,7 +223,11 @@ om_cli_show(struct om_cli *cli)
 {
 	struct omerta_body *job = NULL;
 	int rc = omerta_get(cli->o, cli->operands[0], &job);
+	char array[OMERTA_ID_SIZE];
 
+	if (rc != 0 && om_cli_array_named(cli, array) != NULL) {
+		return om_cli_array_show(cli, array);
+	}
 	return om_cli_answer(cli, rc, "job.info", job, show_print);
 }
 
@@ -328,6 +333,7 @@ om_cli_wait(struct om_cli *cli)
 	struct om_cli_follow how = {
 		.out = follow, .err = follow, .progress = !quiet, .timeout_ms = OMERTA_FOREVER
 	};
+	char array[OMERTA_ID_SIZE];
 	int status = OM_EXIT_OK, one;
 
 	if (!om_cli_take_ms(cli, "timeout", &how.timeout_ms)) {
@@ -337,15 +343,18 @@ om_cli_wait(struct om_cli *cli)
 		struct omerta_body *info = NULL;
 
 		how.id = cli->operands[i];
-		if (om_cli_follow(cli, &how, &info) != 0) {
+		if (om_cli_follow(cli, &how, &info) == 0) {
+			if (cli->json) {
+				om_cli_print_body(cli, "job.info", info);
+			} else if (!quiet) {
+				om_cli_summary(cli, cli->err, cli->err_tty, info);
+			}
+			one = om_cli_exit_of_job(info);
+		} else if (om_cli_array_named(cli, array) != NULL) {
+			one = om_cli_array_wait(cli, array, quiet, how.timeout_ms);
+		} else {
 			return om_cli_fail(cli);
 		}
-		if (cli->json) {
-			om_cli_print_body(cli, "job.info", info);
-		} else if (!quiet) {
-			om_cli_summary(cli, cli->err, cli->err_tty, info);
-		}
-		one = om_cli_exit_of_job(info);
 		status = status == OM_EXIT_OK ? one : status; /* the first that is not 0 */
 		omerta_body_free(info);
 	}

@@ -257,6 +257,7 @@ submit_flags(struct om_cli *cli, struct omerta_body *job)
 		omerta_add_str(job, "after", given);
 	}
 	om_cli_take_str(cli, "job", job, "job");
+	om_cli_take_str(cli, "array", job, "array");
 	om_cli_take_str(cli, "activity", job, "activity");
 	om_cli_take_str(cli, "on-behalf", job, "on_behalf");
 	om_cli_take_str(cli, "network-id", job, "network_id");
@@ -372,7 +373,12 @@ submit_tell(struct om_cli *cli, const struct omerta_body *accepted, bool wait)
 	if (om_cli_opt(cli, "quiet") != NULL || (!wait && !cli->err_tty)) {
 		return;
 	}
-	(void)fprintf(cli->err, "job %s  ", om_cli_short_id(cli, id, text));
+	if (omerta_has(accepted, "array")) {
+		(void)fprintf(cli->err, "array %s  %llu jobs ", id,
+			      (unsigned long long)omerta_get_u64(accepted, "array"));
+	} else {
+		(void)fprintf(cli->err, "job %s  ", om_cli_short_id(cli, id, text));
+	}
 	om_cli_clean(cli->err, state);
 	if (omerta_get_bool(accepted, "duplicate")) {
 		(void)fputs(" (known already)", cli->err);
@@ -421,7 +427,12 @@ om_cli_submit(struct om_cli *cli)
 	} else if (!wait) {
 		om_cli_print_body(cli, "job.accepted", accepted);
 	}
-	status = wait ? submit_wait(cli, id) : OM_EXIT_OK;
+	if (wait && omerta_has(accepted, "array")) {
+		status =
+		    om_cli_array_wait(cli, id, om_cli_opt(cli, "quiet") != NULL, OMERTA_FOREVER);
+	} else {
+		status = wait ? submit_wait(cli, id) : OM_EXIT_OK;
+	}
 out:
 	omerta_body_free(accepted);
 	omerta_body_free(job);

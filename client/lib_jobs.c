@@ -125,6 +125,58 @@ omerta_wait(struct omerta *o, const char *id, int64_t timeout_ms, struct omerta_
 	return rc;
 }
 
+/* The last of the array's jobs that has not ended: likely the last to end, so few questions are asked. */
+static int
+jobs_array_live(struct omerta *o, const char *id, struct omerta_body **table,
+		char last[OMERTA_ID_SIZE])
+{
+	struct omerta_body *query = omerta_body_new("job.list");
+	int rc;
+
+	last[0] = '\0';
+	omerta_set_str(query, "array", id);
+	omerta_set_u64(query, "limit", OMERTA_ARRAY_MAX);
+	rc = omerta_list(o, query, table);
+	omerta_body_free(query);
+	for (size_t i = 0; rc == 0 && i < omerta_count(*table, "jobs"); i++) {
+		const struct omerta_body *job = omerta_body_at(*table, "jobs", i);
+
+		if (!omerta_state_is_final(omerta_get_str(job, "state"))) {
+			(void)snprintf(last, OMERTA_ID_SIZE, "%s", omerta_get_str(job, "job"));
+		}
+	}
+	return rc;
+}
+
+int
+omerta_wait_array(struct omerta *o, const char *id, int64_t timeout_ms, struct omerta_body **table)
+{
+	int64_t until = timeout_ms < 0 ? INT64_MAX : om_client_now_ms() + timeout_ms;
+	char last[OMERTA_ID_SIZE];
+
+	for (;;) {
+		struct omerta_body *info = NULL;
+		int64_t left = until - om_client_now_ms();
+
+		if (jobs_array_live(o, id, table, last) != 0) {
+			return -1;
+		}
+		if (last[0] == '\0') {
+			return 0;
+		}
+		omerta_body_free(*table);
+		*table = NULL;
+		if (omerta_wait(o, last,
+				timeout_ms < 0 ? OMERTA_FOREVER
+				: left > 0     ? left
+					       : 0,
+				&info) != 0) {
+			return -1;
+		}
+		omerta_body_free(info);
+	}
+}
+
 /* One piece.  1: go on, 0: all there is, -1: error. */
 static int
 jobs_piece(struct omerta *o, const struct omerta_body *query, bool follow, uint64_t *offset,

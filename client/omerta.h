@@ -192,6 +192,14 @@ int omerta_get(struct omerta *o, const char *id, struct omerta_body **info);
 int omerta_list(struct omerta *o, const struct omerta_body *query, struct omerta_body **table);
 /* Gives "job.info" when the job has ended; "timeout" when it goes on after timeout_ms. */
 int omerta_wait(struct omerta *o, const char *id, int64_t timeout_ms, struct omerta_body **info);
+
+/*
+ * Waits until all jobs of an array (`array` in job.submit) have ended; gives their rows, a job.table in
+ * order of the indices.  Limit of an array: OMERTA_ARRAY_MAX jobs.
+ */
+#define OMERTA_ARRAY_MAX 1000
+int omerta_wait_array(struct omerta *o, const char *id, int64_t timeout_ms,
+		      struct omerta_body **table);
 int omerta_cancel(struct omerta *o, const char *id, const char *reason);
 /* query: a body of "job.cancel" (grace, or many jobs by state, peer, level). */
 int omerta_cancel_many(struct omerta *o, const struct omerta_body *query, uint64_t *count);

@@ -35,6 +35,7 @@ static const struct om_verb_opt submit_opts[] = {
 	{ "job", 0, "ID", "choose the id: the same id and job again is the same job" },
 	{ "activity", 'a', "TEXT", "what the job does, for the operator" },
 	{ "gpu", 0, NULL, "needs a GPU" },
+	{ "array", 0, "INDICES", "many jobs: 0-9, 1,3,5-7, 0-15:4; %N at the end: N at a time" },
 	{ "hold", 0, NULL, "do not start before a release" },
 	{ "requeue", 0, NULL, "queue it again when a crash of the provider lost it" },
 	{ "retries", 0, "N", "attempts after a failed one" },
@@ -51,6 +52,7 @@ static const struct om_verb_opt submit_opts[] = {
 static const struct om_verb_opt list_opts[] = {
 	{ "state", 's', "STATE", "only jobs in this state; may be repeated" },
 	{ "peer", 0, "PEER", "only jobs of this requester" },
+	{ "array", 0, "ID", "only jobs of this array, in order" },
 	{ "since", 0, "WHEN", "submitted at or after: 2h ago, or a time" },
 	{ "limit", 'n', "N", "at most N rows (100)" },
 };

@@ -66,10 +66,10 @@ _omerta()
 	submit)
 		opts="--lang --cores --memory --disk --timeout --env --file --no-files --output
 			--output-max --stdin --network --wg --bandwidth --job --activity --gpu --hold
-			--requeue --retries --backoff --not-before --after --after-any --on-behalf
+			--array --requeue --retries --backoff --not-before --after --after-any --on-behalf
 			--network-id --wait --follow --quiet"
 		;;
-	list) opts="--state --peer --since --limit --watch" ;;
+	list) opts="--state --peer --array --since --limit --watch" ;;
 	output) opts="--follow --stderr --file --offset --to" ;;
 	wait) opts="--timeout --follow --quiet" ;;
 	cancel) opts="--grace --reason --state --peer --level" ;;

@@ -293,6 +293,51 @@ class Job:
         return self._provider.retry(self.id)
 
 
+class Array:
+    """Jobs that came with one submit (``array="0-9%4"``).  ``id`` is the array's; each job is ID_INDEX."""
+
+    def __init__(self, provider, array_id, accepted=None):
+        self.id = array_id
+        #: The answer to submit; None for an array that was looked up.
+        self.accepted = accepted
+        self._provider = provider
+
+    def __repr__(self):
+        return f"Array({self.id!r})"
+
+    def __iter__(self):
+        """Its Jobs, in order of submission."""
+        for row in self.rows():
+            yield Job(self._provider, row.job)
+
+    def __getitem__(self, index):
+        """The Job with this index (the one in its environment)."""
+        return Job(self._provider, f"{self.id}_{index}")
+
+    def rows(self):
+        """The rows of its jobs: Records of job.info."""
+        return list(self._provider.list(array=self.id))
+
+    def wait(self, timeout=None):
+        """Waits until all have ended; gives their Results in order.  Timeout after ``timeout`` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        return [job.wait(None if until is None else max(0.0, until - time.monotonic())) for job in self]
+
+    def cancel(self, grace=None, reason=None):
+        """Ends those that have not ended; gives how many."""
+        return self._provider.cancel(self.id, grace=grace, reason=reason)
+
+    def hold(self):
+        return self._provider.hold(self.id)
+
+    def release(self):
+        return self._provider.release(self.id)
+
+    def retry(self):
+        """One more attempt for those that failed; gives how many."""
+        return self._provider.retry(self.id)
+
+
 # --- the connection ----------------------------------------------------------------------------------
 
 
@@ -482,7 +527,7 @@ def _bytes(value):
 
 
 def _ids(jobs):
-    return [j.id if isinstance(j, Job) else str(j) for j in jobs]
+    return [j.id if isinstance(j, (Job, Array)) else str(j) for j in jobs]
 
 
 class Provider:
@@ -592,7 +637,8 @@ class Provider:
                outputs=(), cores=None, memory_mib=None, disk_mib=None, timeout=None,
                output_max=None, network=None, vpn=None, activity=None, gpu=None, job=None,
                requeue=None, retries=None, backoff=None, not_before=None, after=(),
-               after_any=None, hold=None, bandwidth_kbit=None, on_behalf=None, network_id=None):
+               after_any=None, hold=None, array=None, bandwidth_kbit=None, on_behalf=None,
+               network_id=None):
         """Submits a job and gives a Job, when it is durable.
 
         script    the program: text, bytes, an open file, or a pathlib.Path
@@ -605,6 +651,8 @@ class Provider:
                   endpoint, allowed_ips ...
         job       an id of your own: the same id and job again is the same job
         after     jobs (or ids) that must have succeeded first (``after_any``: ended)
+        array     many jobs of this body, "0-9", "1,3,5-7" or "0-15:4%2" (two at a time): gives an
+                  Array; OMERTA_ARRAY_INDEX, _ID and _COUNT are in the environment of each
         """
         body = _given(
             lang=lang, script=_bytes(script), cores=cores, mem_mib=memory_mib, disk_mib=disk_mib,
@@ -613,26 +661,36 @@ class Provider:
             job=job, requeue=requeue, retries=retries,
             backoff_s=None if backoff is None else int(-(-backoff // 1)),
             not_before=None if not_before is None else int(not_before), after_any=after_any,
-            hold=hold, bandwidth_kbit=bandwidth_kbit, on_behalf=on_behalf, network_id=network_id,
+            hold=hold, array=array, bandwidth_kbit=bandwidth_kbit, on_behalf=on_behalf,
+            network_id=network_id,
             stdin=None if stdin is None else _bytes(stdin), env=env,
             args=[str(a) for a in args] or None, outputs=list(outputs) or None,
             after=_ids(after) or None,
             files=[{"name": n, "data": _bytes(d)} for n, d in files.items()] if files else None)
         accepted = (self.call("job.submit", body) if job is None
                     else self._ask_long("job.submit", body, self.timeout))
+        if accepted.get("array"):
+            return Array(self, accepted["job"], Record(accepted))
         return Job(self, accepted["job"], Record(accepted))
 
     def job(self, job_id):
         """The Job with this id, or the unambiguous beginning of one.  NotFound when there is none."""
         return Job(self, self.get(job_id).job)
 
+    def array(self, array_id):
+        """The Array with this id, or the unambiguous beginning of one.  NotFound when there is none."""
+        return Array(self, self.call("job.list", {"array": array_id, "limit": 1})["array"])
+
     def get(self, job_id):
         """One job's row: a Record of job.info."""
         return Record(self.call("job.get", {"job": job_id}))
 
-    def list(self, states=(), peer=None, since=None, limit=None):
-        """Iterates over rows (Records of job.info), newest first; ``since`` in seconds since 1970."""
-        query = _given(states=list(states) or None, peer=peer,
+    def list(self, states=(), peer=None, since=None, limit=None, array=None):
+        """Iterates over rows (Records of job.info), newest first; ``since`` in seconds since 1970.
+
+        ``array``: the jobs of that array alone, in order.
+        """
+        query = _given(states=list(states) or None, peer=peer, array=array,
                        since_ms=None if since is None else int(since * 1000))
         left = limit
         while left is None or left > 0:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: ISC
 """What jobs wait for, attempts, holds, moves, pauses, approval, purging and the rules' trace, through a
 real daemon: most of it with the null driver, two short cases of failing jobs in real VMs."""
+import json
 import os
 import subprocess
 import sys
@@ -88,6 +89,63 @@ class Policy(Base):
         self.crash_and_start()
         self.assertFalse(self.p.queue().paused)
 
+    def test_arrays(self):
+        self.p.pause("collecting")
+        array = self.submit("a", array="0-19:2,5%3")
+        self.assertEqual((array.id, array.accepted.array), ("a", 11))
+        plain = self.submit("a_x")
+        self.assertEqual([r.array_index for r in array.rows()], [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 5])
+        self.assertEqual({(r.array, r.array_limit, r.state) for r in array.rows()}, {("a", 3, "queued")})
+        again = self.submit("a", array="0-19:2,5%3")
+        self.assertTrue(again.accepted.duplicate)
+        with self.assertRaises(omerta.Error) as caught:
+            self.submit("a", array="0-3")  # some of them are there: not one is written
+        self.assertEqual(caught.exception.code, "exists")
+        with self.assertRaises(omerta.Invalid):
+            self.submit("b", array="3-1")
+        self.assertEqual(self.daemon.sqlite("select count(*) from job"), [("12",)])
+        self.assertEqual(self.p.cancel("a_18"), 1)
+        self.crash_and_start()
+        array = self.p.array("a")
+        self.assertEqual(array.hold(), 10)
+        self.assertEqual(array.release(), 10)
+        with self.assertRaises(omerta.Invalid) as caught:
+            self.p.get("a")
+        self.assertEqual(caught.exception.details["array"], "a")
+        self.p.resume()
+        self.assertEqual([r.state for r in array.wait(timeout=30)], 9 * ["completed"] + ["cancelled", "completed"])
+        status, out, _ = self.cli("list", "--array", "a")
+        self.assertEqual(out.splitlines()[0].split("\t")[0], "a_0")
+        self.assertEqual(len(out.splitlines()), 11)
+        status, out, _ = self.cli("show", "a")
+        self.assertIn("11 jobs: 10 completed, 1 cancelled", out)
+        self.assertEqual(self.cli("wait", "-q", "a")[0], 125)
+        self.assertEqual(self.p.wait(plain.id, timeout=30).state, "completed")
+        with self.assertRaises(omerta.Error) as caught:
+            array.cancel()
+        self.assertEqual(caught.exception.code, "wrong_state")
+        self.assertEqual(self.p.purge("a"), 11)
+        self.assertEqual(self.daemon.sqlite("select id from job"), [("a_x",)])
+
+    def test_an_array_is_decided_as_a_whole(self):
+        self.p.add_rule("few", "concurrency", max=5)
+        with self.assertRaises(omerta.Rejected):
+            self.submit("big", array="0-5", **BOB)
+        self.assertEqual(self.daemon.sqlite("select id, state from job"), [("big", "rejected")])
+        self.assertEqual(len(self.submit("fits", array="0-4", **BOB).wait(timeout=30)), 5)
+        held = self.submit("held", array="1-3", **EVE)
+        self.assertEqual({r.state for r in held.rows()}, {"pending_approval"})
+        self.assertEqual(self.p.approve("held"), 3)
+        self.assertEqual({r.state for r in held.wait(timeout=30)}, {"completed"})
+
+    def test_a_thousand_jobs_in_an_array(self):
+        status, out, err = self.cli("submit", "--lang", "sh", "--network", "none", "--array", "0-999%10",
+                                    "--wait", "--json", "/dev/null")
+        self.assertEqual((status, err), (0, ""))
+        rows = json.loads(out)["jobs"]
+        self.assertEqual([r["array_index"] for r in rows], list(range(1000)))
+        self.assertEqual({r["state"] for r in rows}, {"completed"})
+
     def test_jobs_wait_for_others(self):
         self.p.pause("collecting")
         self.submit("a")
@@ -154,6 +212,14 @@ class Policy(Base):
         with self.assertRaises(omerta.Invalid) as caught:
             self.p.get("abc")
         self.assertEqual(caught.exception.details["candidates"].split(), ["abc1", "abc2"])
+        for verb in (self.p.cancel, self.p.hold, self.p.release, self.p.move, self.p.retry, self.p.approve,
+                     self.p.wait):
+            with self.assertRaises(omerta.Invalid) as caught:
+                verb("abc", **({"to": "front"} if verb == self.p.move else {}))
+            self.assertEqual(caught.exception.details["candidates"].split(), ["abc1", "abc2"])
+        self.submit("abc")  # a whole id is meant, however many begin so
+        self.assertEqual(self.p.hold("abc"), 1)
+        self.assertEqual(self.p.purge("abc") if self.p.cancel("abc") == 1 else 0, 1)
         self.p.cancel("abc1")
         status, out, _ = self.cli("purge", "--state", "cancelled", "--json")
         self.assertIn('"count": 1', out.replace('":1', '": 1'))
