@@ -3,7 +3,7 @@
 """Submit and whole cycle through a daemon with the null executor, beside beanstalkd, Redis and
 PostgreSQL where they are installed: 200-byte bodies, acknowledged after the sync.
 
-    bench/pipeline.py [--runs N] [--only submit|cycle] [--point 16x100] [--no-peers] [--dir DIR]
+    bench/pipeline.py [--runs N] [--only submit|cycle] [--point 16x100] [--peers NAME,...] [--dir DIR]
 
 Everything is started by this script in private directories below --dir (a real disk, not a tmpfs:
 the sync is what is measured) and listens on sockets of its own.  All sides run in turn, round by
@@ -194,9 +194,11 @@ class Postgres(Peer):
         self.wait(lambda: os.path.exists(f"{self.dir}/.s.PGSQL.5432"))
 
 
-def sides(base, with_peers):
+def sides(base, wanted):
     found = [Daemon(base)]
-    for kind in [Beanstalkd, Redis, Postgres] if with_peers else []:
+    for kind in [Beanstalkd, Redis, Postgres]:
+        if wanted is not None and kind.name.lower() not in wanted.lower().split(","):
+            continue
         try:
             found.append(kind(base))
         except LookupError as why:
@@ -238,7 +240,7 @@ def main():
     ap.add_argument("--runs", type=int, default=5)
     ap.add_argument("--only", default="", choices=["", "submit", "cycle"])
     ap.add_argument("--point", default="", help="one column, such as 16x100")
-    ap.add_argument("--no-peers", action="store_true")
+    ap.add_argument("--peers", help="only these: beanstalkd,redis,postgresql; empty: none")
     ap.add_argument("--dir", default="/var/tmp")
     ap.add_argument("--out", default=os.path.join(ROOT, "bench", "results"))
     args = ap.parse_args()
@@ -246,7 +248,7 @@ def main():
     header = harness.machine()
     print("machine: " + ", ".join(f"{k} {v}" for k, v in header.items()))
     results = []
-    found = sides(args.dir, not args.no_peers)
+    found = sides(args.dir, args.peers)
     try:
         print(f"{'jobs/s':14}" + f"{'omerta':>10}" + "".join(f"{s.name:>12}" for s in found[1:]) +
               f"{'target':>10}{'p50 us':>10}{'p99 us':>10}   median of {args.runs}")

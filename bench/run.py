@@ -22,7 +22,7 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BUILD = os.environ.get("BUILD", os.path.join(ROOT, "build", "gcc"))
+BUILD = os.path.join(ROOT, os.environ.get("BUILD", os.path.join("build", "gcc")))
 PEERS = os.path.join(ROOT, "build", "peers")
 LIMIT_S = 60
 
