@@ -190,22 +190,28 @@ bury(pid_t only, int64_t ms)
 	}
 }
 
-/* Orphans below us became our children: whatever is left of libvirtd's. */
+/*
+ * Orphans below us became our children: whatever is left of libvirtd's.  Until there is none: what
+ * is killed may leave children of its own (libvirtd's probes of qemu fork twice).
+ */
 static void
 kill_children(void)
 {
+	int64_t until = now_ms() + STOP_TIMEOUT_MS;
 	char path[64];
 	int pid;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-	f = fopen(path, "re");
-	while (f != NULL && fscanf(f, "%d", &pid) == 1) {
-		(void)kill(pid, SIGKILL);
-	}
-	if (f != NULL) {
-		fclose(f);
-	}
+	do {
+		f = fopen(path, "re");
+		while (f != NULL && fscanf(f, "%d", &pid) == 1) {
+			(void)kill(pid, SIGKILL);
+		}
+		if (f != NULL) {
+			fclose(f);
+		}
+	} while (!bury(0, 10) && now_ms() < until);
 }
 
 /* Domains first, so that libvirtd still removes their cgroups and files. */
@@ -222,7 +228,6 @@ stop_all(const char *dir, pid_t libvirtd)
 		(void)kill(libvirtd, SIGKILL);
 	}
 	kill_children();
-	(void)bury(0, STOP_TIMEOUT_MS);
 }
 
 /* --- start --------------------------------------------------------------------------------------- */
