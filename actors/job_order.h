@@ -56,6 +56,7 @@ struct om_order_stats {
 	uint64_t queued; /* all that wait, held ones included */
 	uint64_t held, delayed;
 	uint64_t parked; /* their group is at its limit */
+	uint64_t ready[OM_LEVELS]; /* in the lines */
 	uint64_t running;
 	uint64_t cores_used, mem_mib_used;
 	uint64_t total_queued, total_completed, total_failed, total_cancelled;

@@ -22,6 +22,9 @@ om_job_order_stats(const struct om_job_order *o, struct om_order_stats *out)
 		.total_cancelled = o->total_cancelled,
 		.success_rate = ended == 0 ? 0.0 : (double)o->total_completed / (double)ended,
 	};
+	for (unsigned level = 0; level < OM_LEVELS; level++) {
+		out->ready[level] = o->ready_count[level];
+	}
 }
 
 const struct om_order_limits *

@@ -4,6 +4,7 @@
  * provider's to change; whether the queue is paused is ours, an entry of the ledger's list "queue".
  */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "actors/job_queue_impl.h"
 #include "actors/names.h"
@@ -224,9 +225,17 @@ jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_str reasons[OM_LEVELS];
 	struct om_queue_stats out = { 0 };
 	struct om_order_stats s;
+	char counts[OM_LEVELS][24];
+	struct om_pair levels[OM_LEVELS];
 	size_t n = 0;
 
 	om_job_order_stats(q->order, &s);
+	for (unsigned level = 0; level < OM_LEVELS; level++) {
+		(void)snprintf(counts[level], sizeof(counts[level]), "%" PRIu64, s.ready[level]);
+		levels[level] =
+		    (struct om_pair){ om_str_of(om_job_level_text((enum om_job_level)level)),
+				      om_str_of(counts[level]) };
+	}
 	for (unsigned level = 0; level < OM_LEVELS; level++) {
 		if (om_job_order_waiting(q->order, (enum om_job_level)level, text[n],
 					 sizeof(text[n]))) {
@@ -244,6 +253,9 @@ jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	out.total_failed = s.total_failed;
 	out.total_cancelled = s.total_cancelled;
 	out.success_rate = s.success_rate;
+	OM_SET(&out, queue_stats, levels, ((struct om_pairs){ levels, OM_LEVELS }));
+	OM_SET(&out, queue_stats, delayed, s.delayed);
+	OM_SET(&out, queue_stats, parked, s.parked);
 	OM_SET(&out, queue_stats, cores_used, s.cores_used);
 	OM_SET(&out, queue_stats, cores_total, limits->cores_total);
 	OM_SET(&out, queue_stats, mem_mib_used, s.mem_mib_used);

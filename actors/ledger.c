@@ -104,6 +104,7 @@ group_tell(struct om_service *sv, struct ledger *l)
 
 	STAILQ_FOREACH(e, &l->events, link)
 	{
+		l->moves[e->to]++;
 		/* Behind one that waits they all wait: order. */
 		err = STAILQ_EMPTY(&l->unsent)
 			  ? om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &e->body)
@@ -202,8 +203,10 @@ audit_tell(struct om_service *sv, struct ledger *l)
 static void
 group_commit(struct om_service *sv, struct ledger *l)
 {
+	const struct om_mono before = om_mono_now();
 	const enum om_err err = om_store_commit(l->store);
 
+	ledger_count_commit(l, err, om_mono_now().ns - before.ns);
 	group_answer(sv, l, err);
 	if (err == OM_OK) {
 		if (l->degraded) {
@@ -503,6 +506,7 @@ static const struct om_service_handler ledger_handlers[] = {
 	{ OM_MSG_LEDGER_RECOVER, ledger_on_recover },
 	{ OM_MSG_LEDGER_LIST, ledger_on_entries },
 	{ OM_MSG_LEDGER_COUNT, ledger_on_count },
+	{ OM_MSG_LEDGER_STATS, ledger_on_stats },
 	{ OM_MSG_LEDGER_AUDIT, ledger_on_audit },
 	{ OM_MSG_LEDGER_AUDIT_VERIFY, ledger_on_audit_verify },
 };

@@ -19,6 +19,7 @@
 #define LEDGER_FILES_MAX     64 /* files of a job that are named in its row */
 #define LEDGER_EVIDENCE_MAX  8192 /* bytes kept of what a rogue job was caught with */
 #define LEDGER_LIST_DEFAULT  100
+#define LEDGER_COMMIT_EDGES  12 /* of the histogram; the last is beyond all */
 #define LEDGER_LIST_MAX      1000
 
 /* An answer that waits for the commit. */
@@ -34,6 +35,7 @@ struct ledger_answer {
 struct ledger_event {
 	STAILQ_ENTRY(ledger_event) link;
 	struct om_job_event body; /* strings in the group's arena */
+	enum om_job_state to;
 };
 
 /* An event that the provider had no room for: made anew from the row when it has. */
@@ -81,6 +83,11 @@ struct ledger {
 	uint64_t audit_sent; /* entries up to here were told to the activity_logger */
 	TAILQ_HEAD(, ledger_follower) followers;
 	size_t follower_count;
+
+	/* for the metrics, since the start */
+	uint64_t moves[OM_JOB_STATES];
+	uint64_t commits, commits_refused, commit_us;
+	uint64_t commit_le[LEDGER_COMMIT_EDGES]; /* by the first edge that it was not over */
 
 	STAILQ_HEAD(, ledger_verify) verifying;
 	struct om_audit_check check;
@@ -165,6 +172,10 @@ enum om_err ledger_submit_put(struct ledger *l, const struct om_ledger_submit *m
 			      bool *existed, struct om_job_row *row) OM_MUST_CHECK;
 enum om_err ledger_submit_one(struct om_service *sv, struct ledger *l,
 			      const struct om_in *in) OM_MUST_CHECK;
+
+/* ledger_stats.c */
+enum om_err ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in);
+void ledger_count_commit(struct ledger *l, enum om_err err, int64_t took_ns);
 
 /* ledger_array.c */
 /* All jobs of an array, or none. */

@@ -39,6 +39,7 @@ event_add(struct ledger *l, const struct om_job_row *row, enum om_job_state from
 			 om_job_state_text(row->state));
 		return false;
 	}
+	e->to = row->state;
 	STAILQ_INSERT_TAIL(&l->events, e, link);
 	return true;
 }

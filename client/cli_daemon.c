@@ -359,6 +359,21 @@ om_cli_actors(struct om_cli *cli)
 }
 
 static void
+metrics_print(struct om_cli *cli, const struct omerta_body *metrics)
+{
+	(void)fputs(omerta_get_str(metrics, "text"), cli->out);
+}
+
+int
+om_cli_metrics(struct om_cli *cli)
+{
+	struct omerta_body *metrics = NULL;
+	int rc = omerta_metrics(cli->o, &metrics);
+
+	return om_cli_answer(cli, rc, "metrics.text", metrics, metrics_print);
+}
+
+static void
 top_tunnel(struct om_cli_table *t, const struct omerta_body *job)
 {
 	char in[OM_CLI_TEXT], out[OM_CLI_TEXT], both[2 * OM_CLI_TEXT + 4];

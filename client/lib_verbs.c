@@ -202,6 +202,12 @@ omerta_stop(struct omerta *o, bool now, int64_t drain_ms)
 }
 
 int
+omerta_metrics(struct omerta *o, struct omerta_body **metrics)
+{
+	return omerta_call(o, "daemon.metrics", NULL, metrics);
+}
+
+int
 omerta_actors(struct omerta *o, struct omerta_body **table)
 {
 	return omerta_call(o, "daemon.actors", NULL, table);

@@ -252,6 +252,7 @@ int omerta_queue_resume(struct omerta *o);
 int omerta_queue_limit(struct omerta *o, uint64_t max_jobs);
 int omerta_stop(struct omerta *o, bool now, int64_t drain_ms);
 int omerta_actors(struct omerta *o, struct omerta_body **table);
+int omerta_metrics(struct omerta *o, struct omerta_body **metrics); /* Prometheus text in `text` */
 int omerta_config(struct omerta *o, struct omerta_body **table);
 int omerta_config_set(struct omerta *o, const char *key, const char *value);
 int omerta_config_reload(struct omerta *o);

@@ -221,6 +221,8 @@ const struct om_verb om_verbs[] = {
 	  0, 0, NULL, 0, false, true },
 	{ "actors", OM_VERB_OPERATOR, "", "what each actor does", om_cli_actors, 0, 0, NULL, 0,
 	  false, true },
+	{ "metrics", OM_VERB_OPERATOR, "", "all counters as Prometheus text", om_cli_metrics, 0, 0,
+	  NULL, 0, false, false },
 	{ "stop", OM_VERB_OPERATOR, "", "drain, then end the daemon", om_cli_stop, 0, 0,
 	  OPTS(stop_opts), false, false },
 

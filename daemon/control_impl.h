@@ -67,6 +67,7 @@ struct control {
 	struct om_mono ready_at;
 	uint64_t retry_timer;
 	struct control_status *statuses; /* control_verbs.c */
+	struct control_scrape *scrapes; /* control_metrics.c */
 	bool reading; /* inside control_read, which looks at the events at its end */
 	bool config_busy; /* a reload or a change is under way */
 };
@@ -97,6 +98,16 @@ void control_on_request(struct om_service *sv, struct control *c, unsigned index
 			struct om_inbound *in);
 /* After an answer: the endpoint's events will be looked at.  control.c */
 void control_touched(struct om_service *sv, struct control *c, unsigned index);
+/* How many numbers control has of itself, their names, their values; is it one that only grows? */
+size_t control_counter_count(void);
+const char *control_counter_name(size_t i);
+void control_counter_values(const struct control *c, uint64_t *values);
+bool control_counter_grows(size_t i);
+/* daemon.metrics.  control_metrics.c */
+enum om_err control_verb_metrics(struct om_service *sv, struct control *c,
+				 const struct control_call *call, struct om_why *why);
+void control_metrics_stop(struct control *c);
+
 /* Ends every request. */
 void control_fail_all(struct om_service *sv, struct control *c, enum om_err err);
 

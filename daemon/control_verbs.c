@@ -83,8 +83,34 @@ static const char *const counter_names[] = {
 	"accepts_failed",
 };
 
-static void
-counter_values(const struct control *c, uint64_t values[OM_COUNT(counter_names)])
+size_t
+control_counter_count(void)
+{
+	return OM_COUNT(counter_names);
+}
+
+const char *
+control_counter_name(size_t i)
+{
+	return counter_names[i];
+}
+
+bool
+control_counter_grows(size_t i)
+{
+	static const char *const now[] = { "clients", "in_flight", "cut", "pending_bytes",
+					   "connections" };
+
+	for (size_t k = 0; k < OM_COUNT(now); k++) {
+		if (strcmp(counter_names[i], now[k]) == 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void
+control_counter_values(const struct control *c, uint64_t *values)
 {
 	uint64_t *v = values + sizeof(c->counters) / sizeof(uint64_t);
 	struct om_clients_stats now;
@@ -114,7 +140,7 @@ status_counters(const struct control *c, struct om_daemon_status *m, struct om_a
 	if (pairs == NULL) {
 		return;
 	}
-	counter_values(c, values);
+	control_counter_values(c, values);
 	for (size_t i = 0; i < OM_COUNT(counter_names); i++) {
 		snprintf(text, sizeof(text), "%llu", (unsigned long long)values[i]);
 		pairs[i].key = om_str_of(counter_names[i]);
@@ -197,6 +223,7 @@ status_free(struct control *c, struct control_status *st)
 void
 control_verbs_stop(struct control *c)
 {
+	control_metrics_stop(c);
 	while (c->statuses != NULL) {
 		status_free(c, c->statuses);
 	}
@@ -414,6 +441,7 @@ static const struct {
 	{ OM_MSG_DAEMON_STATUS, verb_status },
 	{ OM_MSG_DAEMON_STOP, verb_stop },
 	{ OM_MSG_DAEMON_ACTORS, verb_actors },
+	{ OM_MSG_DAEMON_METRICS, control_verb_metrics },
 	{ OM_MSG_CONFIG_SHOW, control_verb_config_show },
 	{ OM_MSG_CONFIG_SET, control_verb_config_set },
 	{ OM_MSG_CONFIG_RELOAD, control_verb_config_reload },

@@ -59,7 +59,7 @@ _omerta()
 	"")
 		COMPREPLY=($(compgen -W "submit list show output wait cancel hold release retry
 			purge status ping
-			pending approve deny move queue rules filter audit config events top actors stop
+			pending approve deny move queue rules filter audit config events top actors metrics stop
 			call keygen version help $common --version" -- "$cur"))
 		return
 		;;

@@ -892,6 +892,10 @@ class Provider:
         """What each actor of the daemon does."""
         return [Record(a) for a in self.call("daemon.actors")["actors"]]
 
+    def metrics(self):
+        """All counters of the daemon, Prometheus text."""
+        return self.call("daemon.metrics")["text"]
+
     def stop(self, now=False, timeout=None):
         """Drains and ends the daemon; ``now``: cancels running jobs at once."""
         self.call("daemon.stop", _given(

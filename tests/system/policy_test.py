@@ -4,6 +4,7 @@
 real daemon: most of it with the null driver, two short cases of failing jobs in real VMs."""
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -145,6 +146,44 @@ class Policy(Base):
         rows = json.loads(out)["jobs"]
         self.assertEqual([r["array_index"] for r in rows], list(range(1000)))
         self.assertEqual({r["state"] for r in rows}, {"completed"})
+
+    def test_metrics(self):
+        self.p.add_rule("none", "peers", block="mallory", action="reject")
+        for n in range(3):
+            self.submit(f"m{n}").wait(timeout=30)
+        with self.assertRaises(omerta.Rejected):
+            self.submit(on_behalf="mallory")
+        self.p.pause()
+        self.submit("waits", **BOB)
+        status, text, err = self.cli("metrics")
+        self.assertEqual((status, err), (0, ""))
+        values, types = {}, {}
+        for line in text.splitlines():  # the grammar of the format, as a scraper reads it
+            if line.startswith("# TYPE "):
+                _, _, name, kind = line.split(" ")
+                self.assertNotIn(name, types)
+                types[name] = kind
+            elif not line.startswith("# HELP "):
+                series = re.fullmatch(r'(omertad_[a-z0-9_]+)(\{[a-z]+="[^"\\\n]*"(,[a-z]+="[^"]*")*\})? ([0-9.e+-]+)', line)
+                self.assertIsNotNone(series, line)
+                base = re.sub("_(bucket|sum|count)$", "", series[1]) if "commit_seconds" in line else series[1]
+                self.assertIn(base, types)
+                self.assertNotIn(series[1] + (series[2] or ""), values)
+                values[series[1] + (series[2] or "")] = float(series[4])
+        self.assertEqual(values['omertad_jobs_total{state="completed"}'], 3)
+        self.assertEqual(values['omertad_jobs_total{state="rejected"}'], 1)
+        self.assertEqual(values["omertad_job_starts_total"], 3)
+        self.assertEqual(values["omertad_rogue_kills_total"], 0)
+        self.assertEqual(values['omertad_queue_ready_jobs{level="network"}'], 1)
+        self.assertEqual(values['omertad_queue_ready_jobs{level="owner"}'], 0)
+        self.assertEqual(values["omertad_queue_paused"], 1)
+        self.assertEqual(values['omertad_filter_decisions_total{verdict="rejected"}'], 1)
+        commits = values["omertad_store_commit_seconds_count"]
+        self.assertGreaterEqual(commits, 3)
+        self.assertEqual(values['omertad_store_commit_seconds_bucket{le="+Inf"}'], commits)
+        self.assertGreater(values["omertad_store_used_bytes"], 0)
+        self.assertIn('omertad_actor_mailbox_depth{actor="ledger"}', values)
+        self.assertEqual(self.p.metrics().splitlines()[0], text.splitlines()[0])
 
     def test_jobs_wait_for_others(self):
         self.p.pause("collecting")

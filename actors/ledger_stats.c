@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: ISC */
+/* What the ledger tells a monitoring system. */
+#include <inttypes.h>
+#include <stdio.h>
+#include "actors/ledger_impl.h"
+
+/* Edges of the commits' histogram in microseconds: a disk's cache, a flash, a disk, trouble. */
+static const uint64_t edges_us[LEDGER_COMMIT_EDGES] = { 100,    250,    500,     1000,
+							2500,   5000,   10000,   25000,
+							100000, 500000, 2500000, UINT64_MAX };
+
+void
+ledger_count_commit(struct ledger *l, enum om_err err, int64_t took_ns)
+{
+	const uint64_t us = took_ns > 0 ? (uint64_t)took_ns / 1000 : 0;
+	size_t i = 0;
+
+	if (err != OM_OK) {
+		l->commits_refused++;
+		return;
+	}
+	while (us > edges_us[i]) {
+		i++;
+	}
+	l->commit_le[i]++;
+	l->commits++;
+	l->commit_us += us;
+}
+
+static struct om_str
+number(struct ledger *l, uint64_t n)
+{
+	char text[24];
+
+	(void)snprintf(text, sizeof(text), "%" PRIu64, n);
+	return ledger_keep(l, text);
+}
+
+enum om_err
+ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct ledger *l = ledger_of(state);
+	struct om_ledger_stats *out = om_arena_alloc(&l->arena, sizeof(*out));
+	struct om_pair *le = om_arena_alloc(&l->arena, LEDGER_COMMIT_EDGES * sizeof(*le));
+	struct om_pair *moves = om_arena_alloc(&l->arena, OM_JOB_STATES * sizeof(*moves));
+	struct om_store_stat st;
+	uint64_t below = 0;
+	enum om_err err;
+
+	if (out == NULL || le == NULL || moves == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	err = om_store_stat(l->store, &st);
+	if (err != OM_OK) {
+		return ledger_refuse(sv, l, in, err);
+	}
+	*out = (struct om_ledger_stats){ .used_bytes = st.used_bytes,
+					 .free_bytes = st.free_bytes,
+					 .wal_bytes = st.wal_bytes,
+					 .jobs = st.jobs,
+					 .audit_rows = st.audit_rows,
+					 .refused = l->commits_refused,
+					 .commits = l->commits,
+					 .commit_us = l->commit_us };
+	for (size_t i = 0; i + 1 < LEDGER_COMMIT_EDGES; i++) { /* beyond the last: commits */
+		below += l->commit_le[i];
+		le[i] = (struct om_pair){ number(l, edges_us[i]), number(l, below) };
+	}
+	OM_SET(out, ledger_stats, commit_le, ((struct om_pairs){ le, LEDGER_COMMIT_EDGES - 1 }));
+	for (unsigned i = 0; i < OM_JOB_STATES; i++) {
+		moves[i] =
+		    (struct om_pair){ om_str_of(om_job_state_text(i)), number(l, l->moves[i]) };
+	}
+	OM_SET(out, ledger_stats, moves, ((struct om_pairs){ moves, OM_JOB_STATES }));
+	return ledger_answer_read(sv, l, in, OM_MSG_LEDGER_STATE, out);
+}
