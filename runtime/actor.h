@@ -272,12 +272,21 @@ void om_io_unwatch(struct om_ctx *cx, uint64_t watch);
 
 /*
  * fn(arg) runs on a thread of a bounded pool; then done(cx, state, ...) runs in this actor with
- * fn's result, exactly once, unless the actor ended: then drop(arg) runs instead (on any thread).
+ * fn's result, exactly once, unless the actor ended: then drop(arg) runs instead, on a thread of
+ * the pool too, so it may block.  A work whose actor ended before it began is dropped only.
  * The work owns arg from the call on when it returns OM_OK; `done` gets it back.
  */
 typedef enum om_err (*om_work_fn)(void *arg);
 typedef void (*om_work_done_fn)(struct om_ctx *cx, void *state, void *arg, enum om_err result);
 enum om_err om_offload(struct om_ctx *cx, om_work_fn fn, void *arg, om_work_done_fn done,
 		       om_free_fn drop) OM_MUST_CHECK;
+
+/*
+ * The same on pool 0 (om_offload's) to OM_OFFLOAD_POOLS - 1.  Each pool has threads of its own: what
+ * waits for one service that hangs does not keep another's work waiting.
+ */
+#define OM_OFFLOAD_POOLS 4
+enum om_err om_offload_to(struct om_ctx *cx, unsigned pool, om_work_fn fn, void *arg,
+			  om_work_done_fn done, om_free_fn drop) OM_MUST_CHECK;
 
 #endif /* OM_RUNTIME_ACTOR_H */

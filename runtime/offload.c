@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Blocking work on a bounded pool of threads.  Threads are made when work waits and none is idle,
- * up to the limit; they sleep on a condition variable without a time-out.
+ * Blocking work on bounded pools of threads.  Threads are made when work waits and none is idle, up
+ * to the limit; they sleep on a condition variable without a time-out.
  *
  * A work is in one of four places: the queue, a thread, its owner's mailbox, gone.  An owner that
- * ends orphans its works (under the lock): a queued one is dropped at once, a running one when it
- * returns, one in the mailbox when the mailbox is closed.  drop(arg) or done(arg), exactly once.
+ * ends orphans its works (under the lock).  An orphan is not run any more, only dropped, and that
+ * on a thread of its pool too: to undo a work blocks as much as to do it, and an actor's thread must
+ * never wait for either.  drop(arg) or done(arg), exactly once.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,17 +23,23 @@ struct om_work {
 	om_work_done_fn done;
 	om_free_fn drop;
 	enum om_err result;
+	unsigned pool;
 	bool orphan;
-	enum { WORK_QUEUED, WORK_RUNNING, WORK_POSTED } where;
+	enum { WORK_QUEUED, WORK_RUNNING, WORK_DROPPING, WORK_POSTED } where;
+};
+
+struct om_pool {
+	struct om_system *sys;
+	pthread_cond_t cond;
+	struct om_work *first, *last;
+	uint32_t waiting, threads, idle;
+	pthread_t *thread;
 };
 
 struct om_offload {
 	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	struct om_work *first, *last;
-	uint32_t waiting, threads, idle;
 	bool quit;
-	pthread_t *thread;
+	struct om_pool pool[OM_OFFLOAD_POOLS];
 };
 
 static void
@@ -50,6 +57,10 @@ work_run(struct om_system *sys, struct om_work *work)
 {
 	bool orphan;
 
+	if (work->where == WORK_DROPPING) {
+		work_drop(work);
+		return;
+	}
 	work->result = work->fn(work->arg);
 	(void)pthread_mutex_lock(&sys->offload->lock);
 	orphan = work->orphan;
@@ -64,41 +75,56 @@ work_run(struct om_system *sys, struct om_work *work)
 	}
 }
 
-/* The lock is held. */
+/* The lock is held.  Afterwards the work is this thread's. */
 static struct om_work *
-queue_pop(struct om_offload *off)
+queue_pop(struct om_pool *pool)
 {
-	struct om_work *work = off->first;
+	struct om_work *work = pool->first;
 
 	if (work != NULL) {
-		off->first = work->next;
-		if (off->first == NULL) {
-			off->last = NULL;
+		pool->first = work->next;
+		if (pool->first == NULL) {
+			pool->last = NULL;
 		}
-		off->waiting--;
-		work->where = WORK_RUNNING;
+		pool->waiting--;
+		work->where = work->orphan ? WORK_DROPPING : WORK_RUNNING;
 	}
 	return work;
+}
+
+/* The lock is held. */
+static void
+queue_push(struct om_pool *pool, struct om_work *work)
+{
+	work->next = NULL;
+	work->where = WORK_QUEUED;
+	if (pool->last != NULL) {
+		pool->last->next = work;
+	} else {
+		pool->first = work;
+	}
+	pool->last = work;
 }
 
 static void *
 offload_main(void *arg)
 {
-	struct om_system *sys = arg;
-	struct om_offload *off = sys->offload;
+	struct om_pool *pool = arg;
+	struct om_offload *off = pool->sys->offload;
 	struct om_work *work;
 
 	(void)pthread_mutex_lock(&off->lock);
-	while (!off->quit) {
-		work = queue_pop(off);
+	/* At the end the actors are gone, and what still waits are orphans. */
+	while (!off->quit || pool->first != NULL) {
+		work = queue_pop(pool);
 		if (work == NULL) {
-			off->idle++;
-			(void)pthread_cond_wait(&off->cond, &off->lock);
-			off->idle--;
+			pool->idle++;
+			(void)pthread_cond_wait(&pool->cond, &off->lock);
+			pool->idle--;
 			continue;
 		}
 		(void)pthread_mutex_unlock(&off->lock);
-		work_run(sys, work);
+		work_run(pool->sys, work);
 		(void)pthread_mutex_lock(&off->lock);
 	}
 	(void)pthread_mutex_unlock(&off->lock);
@@ -107,31 +133,57 @@ offload_main(void *arg)
 
 /* The lock is held.  false: there is no thread and none can be made. */
 static bool
-offload_staff(struct om_system *sys)
+pool_staff(struct om_pool *pool)
+{
+	if (pool->sys->sim) {
+		return true;
+	}
+	if (pool->idle >= pool->waiting || pool->threads == pool->sys->offload_max) {
+		(void)pthread_cond_signal(&pool->cond);
+		return true;
+	}
+	if (pthread_create(&pool->thread[pool->threads], NULL, offload_main, pool) == 0) {
+		pool->threads++;
+	}
+	return pool->threads > 0;
+}
+
+/* An orphan that came back: dropped on its pool, or here when that is closed already. */
+static void
+work_give_back(struct om_system *sys, struct om_work *work)
 {
 	struct om_offload *off = sys->offload;
+	struct om_pool *pool = &off->pool[work->pool];
+	bool taken = false;
 
-	if (sys->sim) {
-		return true;
+	(void)pthread_mutex_lock(&off->lock);
+	if (!off->quit && work->drop != NULL) {
+		pool->waiting++;
+		taken = pool_staff(pool);
+		if (taken) {
+			work->orphan = true;
+			queue_push(pool, work);
+		} else {
+			pool->waiting--;
+		}
 	}
-	if (off->idle >= off->waiting || off->threads == sys->offload_max) {
-		(void)pthread_cond_signal(&off->cond);
-		return true;
+	(void)pthread_mutex_unlock(&off->lock);
+	if (!taken) {
+		work_drop(work);
 	}
-	if (pthread_create(&off->thread[off->threads], NULL, offload_main, sys) == 0) {
-		off->threads++;
-	}
-	return off->threads > 0;
 }
 
 enum om_err
-om_offload(struct om_ctx *cx, om_work_fn fn, void *arg, om_work_done_fn done, om_free_fn drop)
+om_offload_to(struct om_ctx *cx, unsigned pool_index, om_work_fn fn, void *arg,
+	      om_work_done_fn done, om_free_fn drop)
 {
 	struct om_offload *off = cx->sys->offload;
+	struct om_pool *pool = &off->pool[pool_index];
 	struct om_actor_ext *ext = om_actor_ext(cx->self);
 	struct om_work *work = aligned_alloc(16, (sizeof(*work) + 15) & ~(size_t)15);
 	enum om_err err = OM_OK;
 
+	OM_ASSERT(pool_index < OM_OFFLOAD_POOLS);
 	if (ext == NULL || work == NULL) {
 		free(work);
 		return OM_ERR_NOMEM;
@@ -143,23 +195,19 @@ om_offload(struct om_ctx *cx, om_work_fn fn, void *arg, om_work_done_fn done, om
 	work->arg = arg;
 	work->done = done;
 	work->drop = drop;
+	work->pool = pool_index;
 	(void)pthread_mutex_lock(&off->lock);
-	if (off->waiting >= OM_WORK_QUEUE_MAX) {
+	if (pool->waiting >= OM_WORK_QUEUE_MAX) {
 		err = OM_ERR_FULL;
 		goto out;
 	}
-	off->waiting++;
-	if (!offload_staff(cx->sys)) {
-		off->waiting--;
+	pool->waiting++;
+	if (!pool_staff(pool)) {
+		pool->waiting--;
 		err = OM_ERR_NOMEM;
 		goto out;
 	}
-	if (off->last != NULL) {
-		off->last->next = work;
-	} else {
-		off->first = work;
-	}
-	off->last = work;
+	queue_push(pool, work);
 	work->owner_next = ext->works;
 	if (ext->works != NULL) {
 		ext->works->owner_prev = work;
@@ -173,6 +221,12 @@ out:
 	return err;
 }
 
+enum om_err
+om_offload(struct om_ctx *cx, om_work_fn fn, void *arg, om_work_done_fn done, om_free_fn drop)
+{
+	return om_offload_to(cx, 0, fn, arg, done, drop);
+}
+
 /* The node came out of the mailbox. */
 void
 om_offload_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
@@ -183,7 +237,7 @@ om_offload_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 	enum om_err result = work->result;
 
 	if (work->orphan) { /* of an incarnation that is over */
-		work_drop(work);
+		work_give_back(cx->sys, work);
 		return;
 	}
 	if (work->owner_prev != NULL) {
@@ -201,15 +255,14 @@ om_offload_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 void
 om_offload_discard(struct om_ctx *cx, struct om_msg *msg)
 {
-	(void)cx;
-	work_drop(om_container_of(msg, struct om_work, node.msg));
+	work_give_back(cx->sys, om_container_of(msg, struct om_work, node.msg));
 }
 
 void
 om_offload_end(struct om_ctx *cx, struct om_actor *a)
 {
 	struct om_offload *off = cx->sys->offload;
-	struct om_work *work = a->ext->works, **at, *dropped = NULL, *last = NULL;
+	struct om_work *work = a->ext->works;
 
 	a->ext->works = NULL;
 	if (work == NULL) {
@@ -219,24 +272,7 @@ om_offload_end(struct om_ctx *cx, struct om_actor *a)
 	for (; work != NULL; work = work->owner_next) {
 		work->orphan = true;
 	}
-	at = &off->first;
-	while ((work = *at) != NULL) {
-		if (work->orphan) {
-			*at = work->next;
-			off->waiting--;
-			work->next = dropped;
-			dropped = work;
-		} else {
-			last = work;
-			at = &work->next;
-		}
-	}
-	off->last = last;
 	(void)pthread_mutex_unlock(&off->lock);
-	while ((work = dropped) != NULL) {
-		dropped = work->next;
-		work_drop(work);
-	}
 }
 
 /* --- sim ------------------------------------------------------------------------------------------------ */
@@ -244,27 +280,36 @@ om_offload_end(struct om_ctx *cx, struct om_actor *a)
 size_t
 om_offload_waiting(struct om_system *sys)
 {
-	return sys->offload->waiting;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
+		n += sys->offload->pool[i].waiting;
+	}
+	return n;
 }
 
 /* Runs the n-th waiting work here and now. */
 void
 om_offload_run_nth(struct om_system *sys, size_t n)
 {
-	struct om_offload *off = sys->offload;
-	struct om_work **at = &off->first, *work;
+	struct om_pool *pool = sys->offload->pool;
+	struct om_work **at, *work;
 
-	while (n-- > 0) {
+	while (n >= pool->waiting) {
+		n -= pool->waiting;
+		pool++;
+	}
+	for (at = &pool->first; n > 0; n--) {
 		at = &(*at)->next;
 	}
 	work = *at;
 	*at = work->next;
-	off->last = off->first;
-	while (off->last != NULL && off->last->next != NULL) {
-		off->last = off->last->next;
+	pool->last = pool->first;
+	while (pool->last != NULL && pool->last->next != NULL) {
+		pool->last = pool->last->next;
 	}
-	off->waiting--;
-	work->where = WORK_RUNNING;
+	pool->waiting--;
+	work->where = work->orphan ? WORK_DROPPING : WORK_RUNNING;
 	work_run(sys, work);
 }
 
@@ -274,22 +319,30 @@ enum om_err
 om_offload_init(struct om_system *sys)
 {
 	struct om_offload *off = calloc(1, sizeof(*off));
+	enum om_err err = OM_OK;
 
 	if (off == NULL) {
 		return OM_ERR_NOMEM;
 	}
 	sys->offload = off;
 	(void)pthread_mutex_init(&off->lock, NULL);
-	(void)pthread_cond_init(&off->cond, NULL);
-	off->thread = calloc(sys->offload_max, sizeof(pthread_t));
-	return off->thread == NULL ? OM_ERR_NOMEM : OM_OK;
+	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
+		struct om_pool *pool = &off->pool[i];
+
+		pool->sys = sys;
+		(void)pthread_cond_init(&pool->cond, NULL);
+		pool->thread = calloc(sys->offload_max, sizeof(pthread_t));
+		err = pool->thread == NULL ? OM_ERR_NOMEM : err;
+	}
+	return err;
 }
 
-/* Waits for the works that run now.  false: one did not end in time; its thread goes on. */
+/* Waits for the works that run now and drops the orphans.  false: one did not end in time. */
 bool
 om_offload_stop(struct om_system *sys, uint64_t grace_ms)
 {
 	struct om_offload *off = sys->offload;
+	struct om_work *work;
 	struct timespec until;
 
 	if (off == NULL) {
@@ -299,13 +352,22 @@ om_offload_stop(struct om_system *sys, uint64_t grace_ms)
 	until.tv_sec += (time_t)(grace_ms / 1000) + 1;
 	(void)pthread_mutex_lock(&off->lock);
 	off->quit = true;
-	(void)pthread_cond_broadcast(&off->cond);
+	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
+		(void)pthread_cond_broadcast(&off->pool[i].cond);
+	}
 	(void)pthread_mutex_unlock(&off->lock);
-	while (off->threads > 0) {
-		if (pthread_timedjoin_np(off->thread[off->threads - 1], NULL, &until) != 0) {
-			return false;
+	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
+		struct om_pool *pool = &off->pool[i];
+
+		for (; pool->threads > 0; pool->threads--) {
+			if (pthread_timedjoin_np(pool->thread[pool->threads - 1], NULL, &until) !=
+			    0) {
+				return false;
+			}
 		}
-		off->threads--;
+		while ((work = queue_pop(pool)) != NULL) { /* sim mode: nobody else does */
+			work_drop(work);
+		}
 	}
 	return true;
 }
@@ -318,8 +380,10 @@ om_offload_fini(struct om_system *sys)
 	if (off == NULL) {
 		return;
 	}
+	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
+		(void)pthread_cond_destroy(&off->pool[i].cond);
+		free(off->pool[i].thread);
+	}
 	(void)pthread_mutex_destroy(&off->lock);
-	(void)pthread_cond_destroy(&off->cond);
-	free(off->thread);
 	free(off);
 }

@@ -7,7 +7,7 @@
 
 struct om_system_conf {
 	unsigned workers; /* 0: one per core of the affinity mask */
-	unsigned offload_threads; /* at most this many blocking works at once; 0: 4 */
+	unsigned offload_threads; /* at most this many blocking works at once in each pool; 0: 4 */
 	uint32_t actor_max; /* live actors; 0: 16,777,216 */
 	uint32_t spin_us; /* idle worker spins this long before it parks; 0: 50; */
 	bool sim; /* one thread, a PRNG and a fake clock decide everything */

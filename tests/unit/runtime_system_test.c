@@ -268,6 +268,69 @@ test_offload_runs_beside_the_workers(void **state)
 	assert_int_equal(sem_destroy(&offload_done), 0);
 }
 
+/* A service that hangs: every work of its pool waits for it, and so does every drop. */
+static sem_t hung_service;
+
+static enum om_err
+hang_work(void *arg)
+{
+	(void)arg;
+	while (sem_wait(&hung_service) != 0) {
+	}
+	return OM_OK;
+}
+
+static void
+hang_drop(void *arg)
+{
+	(void)hang_work(NULL);
+	assert_int_equal(sem_post(arg), 0);
+}
+
+#define HUNG_WORKS 20 /* more than the threads of a pool */
+
+static void
+do_offload_hanging(struct om_ctx *cx, void *arg)
+{
+	for (unsigned i = 0; i < HUNG_WORKS; i++) {
+		assert_int_equal(om_offload_to(cx, 1, hang_work, arg, work_done, hang_drop), OM_OK);
+	}
+	assert_int_equal(om_offload_to(cx, 2, work_fn, &works[0], work_done, NULL), OM_OK);
+}
+
+/* One pool's works do not wait for another's, and no actor's thread waits for a drop. */
+static void
+test_a_pool_that_hangs_holds_up_nobody(void **state)
+{
+	struct om_system *sys = threads_new(1);
+	struct om_actor_id a = spawn_probe(sys, &probe_def, NULL);
+	sem_t dropped;
+
+	(void)state;
+	memset(works, 0, sizeof(works));
+	assert_int_equal(sem_init(&offload_done, 0, 0), 0);
+	assert_int_equal(sem_init(&hung_service, 0, 0), 0);
+	assert_int_equal(sem_init(&dropped, 0, 0), 0);
+	post_call(sys, a, do_offload_hanging, &dropped);
+	assert_int_equal(sem_wait(&offload_done), 0); /* pool 2 */
+	om_system_stop_actor(sys, a);
+	assert_int_equal(om_system_wait(sys, a, 30000), OM_OK);
+	a = spawn_probe(sys, &probe_def, NULL); /* the one worker still works */
+	om_system_stop_actor(sys, a);
+	assert_int_equal(om_system_wait(sys, a, 30000), OM_OK);
+	assert_int_not_equal(sem_trywait(&dropped), 0);
+	for (unsigned i = 0; i < 2 * HUNG_WORKS; i++) {
+		assert_int_equal(sem_post(&hung_service), 0);
+	}
+	for (unsigned i = 0; i < HUNG_WORKS; i++) {
+		assert_int_equal(sem_wait(&dropped), 0);
+	}
+	sys_end(sys);
+	assert_int_equal(sem_destroy(&dropped), 0);
+	assert_int_equal(sem_destroy(&hung_service), 0);
+	assert_int_equal(sem_destroy(&offload_done), 0);
+}
+
 /* --- promise 7 -------------------------------------------------------------------------------------------- */
 
 static sem_t in_handler, leave_handler;
@@ -491,6 +554,7 @@ main(void)
 		cmocka_unit_test(test_foreign_threads_ask),
 		cmocka_unit_test(test_detached_blocks_alone_and_full_mailbox_blocks_the_sender),
 		cmocka_unit_test(test_offload_runs_beside_the_workers),
+		cmocka_unit_test(test_a_pool_that_hangs_holds_up_nobody),
 		cmocka_unit_test(test_stop_has_a_deadline_and_names_what_is_left),
 		cmocka_unit_test(test_watchdog_reports_a_slow_handler_while_it_runs),
 		cmocka_unit_test(test_own_budget_is_exact),
