@@ -78,8 +78,11 @@ mbox_rouse(struct om_ctx *cx, struct om_actor *a)
 	}
 }
 
-/* User lane of an actor with drop-oldest or a byte limit: a list under a lock. */
-static enum om_err
+/*
+ * User lane of an actor with drop-oldest or a byte limit: a list under a lock.  Not inline: it would
+ * make om_mbox_push save registers that it does not need.
+ */
+static __attribute__((noinline)) enum om_err
 mbox_push_locked(struct om_ctx *cx, struct om_actor *a, uint64_t to, struct om_msg *msg)
 {
 	pthread_mutex_t *lock = &cx->sys->lane_lock[om_actor_slot(cx->sys, a) % OM_LANE_LOCKS];
@@ -169,6 +172,14 @@ om_mbox_pull_locked(struct om_system *sys, struct om_actor *a)
 	return a->first != NULL;
 }
 
+/* The receiver is behind: the sender's turn is over, and its next one is at the receiver's worker. */
+static void
+mbox_overload(struct om_ctx *cx, const struct om_actor *a)
+{
+	cx->yield = true;
+	cx->follow = ck_pr_load_8(&a->worker);
+}
+
 /*
  * Any thread.  One message to the end of the user lane.  STALE, FULL: the caller keeps it.
  */
@@ -212,6 +223,7 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 			if (head != seen) {
 				continue;
 			}
+			mbox_overload(cx, a);
 			return OM_ERR_FULL;
 		}
 		msg->next = head_msg(head);
@@ -227,7 +239,7 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 		}
 	}
 	if (om_unlikely(depth > OM_OVERLOAD_DEPTH && depth <= OM_MBOX_SLOTS_MAX)) {
-		cx->yield = true;
+		mbox_overload(cx, a);
 	}
 	if ((head & MBOX_IDLE) != 0) {
 		/* What the last runner did to the actor's memory comes before what we do. */

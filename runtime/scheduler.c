@@ -7,7 +7,8 @@
  * event count).  There is no stealing.  A worker that runs dry sets its bit in `hungry`; a busy
  * worker that sees the bit hands over half of its queue, but only when that pays: a message that
  * crosses cores costs some 70 ns, so actors that handle messages in 20 ns are better off together.
- * A lone runnable actor is never moved.
+ * A lone runnable actor is never moved.  A sender that overloads its receiver goes to the receiver's
+ * worker (run_again): cheap streams come together by themselves, wherever their actors began.
  *
  * Invariants
  * 1. An actor is in at most one run queue or at one door (mailbox.c, invariant 1).
@@ -30,6 +31,8 @@
 #define SCHED_WINDOW_MAX      64 /* runs between two looks at the clock */
 #define SCHED_WINDOW_CYCLES   50000
 #define SCHED_HANDOVER_MAX    256
+#define SCHED_DOZE_CREDIT     16 /* vain second looks after a good one before they become rare */
+#define SCHED_DOZE_RARE       64 /* then one empty mailbox in so many gets one */
 
 __thread struct om_ctx *om_tls_ctx __attribute__((tls_model("initial-exec")));
 
@@ -173,6 +176,46 @@ run_pull(struct om_ctx *cx, struct om_actor *a)
 }
 
 /*
+ * The mailbox is empty.  Going idle costs a locked instruction, and clearing the idle bit makes the
+ * next sender schedule the actor: for actors that answer each other it is cheaper to stay in the
+ * queue and look once more.  Whether that pays the worker learns from its last looks.  true: stay.
+ */
+static inline bool
+run_dozes(struct om_ctx *cx, struct om_actor *a, bool handled)
+{
+	if ((a->flags & OM_ACTOR_DOZES) != 0) {
+		if (handled && cx->run_head != NULL) {
+			cx->doze = SCHED_DOZE_CREDIT;
+			return true;
+		}
+		a->flags &= (uint8_t)~OM_ACTOR_DOZES;
+		cx->doze = cx->doze > 0 ? (uint8_t)(cx->doze - 1) : 0;
+		return false;
+	}
+	if (cx->run_head == NULL || (cx->doze == 0 && --cx->doze_skip % SCHED_DOZE_RARE != 0)) {
+		return false; /* nobody here could send to it, or it was in vain too often */
+	}
+	a->flags |= OM_ACTOR_DOZES;
+	return true;
+}
+
+/*
+ * The actor's turn is over but not its work.  A sender that is ahead of its receiver goes where the
+ * receiver is: it could only wait here, and make each of its messages cross between the cores.
+ */
+static void
+run_again(struct om_ctx *cx, struct om_actor *a)
+{
+	if (om_unlikely(cx->follow < cx->sys->workers && cx->follow != cx->index) && !cx->paid &&
+	    cx->kind == OM_CTX_WORKER) {
+		cx->n.handovers++;
+		wake_leave(cx->sys->worker[cx->follow]->wake, a, a);
+		return;
+	}
+	runq_push(cx, a);
+}
+
+/*
  * One turn of an actor: the system lane first, then up to `budget` messages of the user lane.  It
  * ends idle, or in the run queue again, or ended.  After om_mbox_rest or om_actor_leave said true
  * the actor is not ours: another thread may run it already.
@@ -180,13 +223,15 @@ run_pull(struct om_ctx *cx, struct om_actor *a)
 void
 om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 {
+	const uint32_t turn = budget;
 	struct om_msg *msg;
 
 	cx->self = a;
 	cx->self_id =
 	    (ck_pr_load_64(&a->life) >> OM_SLOT_BITS) << OM_SLOT_BITS | om_actor_slot(cx->sys, a);
 	cx->yield = false;
-	a->worker = cx->index;
+	cx->follow = OM_NOWHERE;
+	ck_pr_store_8(&a->worker, cx->index);
 	if (om_unlikely(a->phase == OM_PHASE_NEW) && !om_actor_start(cx, a)) {
 		return;
 	}
@@ -227,6 +272,9 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 			if (run_pull(cx, a)) {
 				continue;
 			}
+			if (run_dozes(cx, a, budget != turn)) {
+				break;
+			}
 			if (om_mbox_rest(a, false)) {
 				return;
 			}
@@ -257,7 +305,7 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 			}
 		}
 	}
-	runq_push(cx, a);
+	run_again(cx, a);
 }
 
 /* --- workers ------------------------------------------------------------------------------------- */

@@ -88,7 +88,7 @@ runq_push(struct om_ctx *cx, struct om_actor *a)
 /*
  * The next actor.  Fresh ones go first, the newest before the others: a tree of actors that spawn
  * actors is walked depth first, so it needs memory for its height, not for its width, and a short
- * life is over while it is in the cache.  worker_measure sees to it that nobody starves.
+ * life is over while it is in the cache.  worker_mix_fresh sees to it that nobody starves.
  */
 static inline struct om_actor *
 runq_pop(struct om_ctx *cx)

@@ -9,7 +9,7 @@
 #include <string.h>
 #include "base/log.h"
 
-#define SAMPLE_EVERY 64 /* one handler call in so many is timed */
+#define SAMPLE_EVERY 256 /* one handler call in so many is timed */
 #define HIST_AFTER   64 /* an actor that has handled less has no histogram */
 
 static uint64_t

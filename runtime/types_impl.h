@@ -68,6 +68,7 @@ void __tsan_release(void *addr);
 #define OM_WORKER_MAX        64
 #define OM_RUN_BUDGET        256 /* messages an actor may handle before the next one's turn */
 #define OM_OVERLOAD_DEPTH    1024 /* a sender whose receiver is this far behind yields */
+#define OM_NOWHERE           UINT8_MAX
 #define OM_WORK_QUEUE_MAX    65536 /* blocking works that wait for a thread */
 #define OM_LANE_LOCKS        64
 #define OM_WATCHDOG_TICK_MS  5
@@ -174,7 +175,7 @@ enum om_actor_flag {
 	OM_ACTOR_TRACED = 4,
 	OM_ACTOR_STATE_INLINE = 8,
 	OM_ACTOR_TIMED = 16, /* own budget: every handler is timed */
-	OM_ACTOR_SYSTEM = 32, /* spawned by om_system_spawn */
+	OM_ACTOR_DOZES = 32, /* in the run queue although its mailbox was empty: run_dozes */
 	OM_ACTOR_DETACHED = 64,
 	OM_ACTOR_BECAME = 128,
 };
@@ -216,7 +217,7 @@ struct om_actor {
 	uint32_t sys_left; /* length of sys_first */
 	uint32_t dropped;
 	uint32_t high_water;
-	uint8_t worker; /* that ran it last */
+	uint8_t worker; /* that ran it last; overloaded senders read it */
 	uint8_t phase;
 	uint8_t flags;
 	uint8_t state_cls;
@@ -294,6 +295,9 @@ struct om_ctx {
 	bool
 	    current_moved; /* om_msg_take or om_forward: the message is not the dispatcher's any more */
 	bool yield; /* the running actor should let others go first */
+	uint8_t follow; /* worker of the receiver that is behind, or OM_NOWHERE */
+	uint8_t doze; /* run_dozes: successes left over from */
+	uint8_t doze_skip; /* ... and how many times more not to try */
 	bool quit; /* detached: its actor has ended */
 	bool leaving; /* om_exit or om_fail was called */
 	bool leave_ordered; /* no supervisor is asked */
@@ -336,7 +340,6 @@ struct om_system {
 	uint32_t offload_max;
 	uint32_t stopping; /* shared */
 	uint32_t epoch; /* shared: om_system_spawn calls so far */
-	uint64_t ns_per_tsc_q32;
 
 	struct om_depot depot;
 	struct om_slab *slabs; /* under depot.lock */
