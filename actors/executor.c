@@ -207,7 +207,8 @@ job_failed(struct om_service *sv, struct executor *ex, struct exec_job *job, enu
 	c->driver = *ex->conf->driver;
 	c->id = job->id;
 	(void)snprintf(c->dir, sizeof(c->dir), "%s/%s", ex->conf->run_dir, job->id.text);
-	if (om_offload(om_service_cx(sv), cleanup_work, c, on_cleaned, free) != OM_OK) {
+	if (om_offload_to(om_service_cx(sv), OM_POOL_VM, cleanup_work, c, on_cleaned, free) !=
+	    OM_OK) {
 		free(c);
 		job_done(sv, ex, job);
 	}

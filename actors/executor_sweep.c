@@ -111,7 +111,8 @@ om_exec_sweep(struct om_service *sv, const struct om_executor_conf *conf)
 		s->driver = *conf->driver;
 		(void)snprintf(s->dir, sizeof(s->dir), "%s", conf->run_dir);
 	}
-	if (s == NULL || om_offload(om_service_cx(sv), sweep_work, s, on_swept, free) != OM_OK) {
+	if (s == NULL ||
+	    om_offload_to(om_service_cx(sv), OM_POOL_VM, sweep_work, s, on_swept, free) != OM_OK) {
 		free(s);
 		om_error("exec.cleanup", "out of memory");
 		return count;

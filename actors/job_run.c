@@ -146,6 +146,8 @@ run_end(struct om_ctx *cx, struct run *run, enum om_job_state state, const char 
 		run_stop_guest(cx, run, grace_ms);
 	} else if (steps[run->done].enter == enter_boot) {
 		run_abort_boot(cx, run);
+	} else if (steps[run->done].enter == enter_vm) {
+		run_abandon_vm(cx, run);
 	}
 	/* Any other step ends by itself within its own limit, and the way back begins then. */
 }
@@ -173,6 +175,25 @@ undo_nothing(struct om_ctx *cx, struct run *run)
 
 /* --- the job's body -------------------------------------------------------------------------- */
 
+/* A start that came twice, the second time after the end, must not run the job again. */
+static enum om_err
+spec_expect_queued(struct run *run, const struct om_ledger_spec *m, struct om_why *why)
+{
+	enum om_job_state is;
+
+	if (!OM_HAS(m, ledger_spec, info) ||
+	    om_job_state_parse(m->info->state.ptr, m->info->state.len, &is) != OM_OK) {
+		return om_why_set(why, OM_ERR_INTERNAL, "the ledger does not say its state");
+	}
+	if (is == OM_JOB_QUEUED) {
+		return OM_OK;
+	}
+	run->ended = true; /* long ago, and recorded */
+	run->state = om_job_is_final(is) ? is : OM_JOB_FAILED;
+	om_warn("job.not_queued", "%s: not run: it is %s", run->job.text, om_job_state_text(is));
+	return OM_ERR_STATE;
+}
+
 static enum om_err
 spec_take(struct run *run, const struct om_jr_relayed *a, struct om_why *why)
 {
@@ -197,7 +218,7 @@ spec_take(struct run *run, const struct om_jr_relayed *a, struct om_why *why)
 	if (err == OM_OK) {
 		err = om_job_spec_from(run->submit, &run->arena, &run->spec, why);
 	}
-	return err;
+	return err == OM_OK ? spec_expect_queued(run, m, why) : err;
 }
 
 static void
@@ -328,7 +349,8 @@ run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		run->boot_timer = 0;
 		run_end(cx, run, OM_JOB_FAILED, "boot_timeout", 0,
 			"the guest was silent for %llu ms before its job started",
-			(unsigned long long)run_boot_timeout_ms(run));
+			(unsigned long long)(run->done < STEP_RUN ? run_boot_timeout_ms(run)
+								  : run_start_timeout_ms(run)));
 		break;
 	case TIMER_RUNTIME:
 		run->runtime_timer = 0;

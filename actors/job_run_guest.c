@@ -130,6 +130,27 @@ run_boot_timeout_ms(const struct run *run)
 					       : OM_EXEC_BOOT_TIMEOUT_MS;
 }
 
+uint64_t
+run_start_timeout_ms(const struct run *run)
+{
+	const struct om_guest_job *job = &run->spec.guest;
+	uint64_t bytes = job->script.len;
+
+	for (size_t i = 0; i < job->file_in_count; i++) {
+		bytes += job->files_in[i].data.len;
+	}
+	return run_boot_timeout_ms(run) + bytes / RUN_BYTES_PER_MS;
+}
+
+uint64_t
+run_files_timeout_ms(const struct run *run)
+{
+	const struct om_guest_job *job = &run->spec.guest;
+
+	return run_boot_timeout_ms(run) +
+	       (job->file_out_count > 0 ? job->files_out_max / RUN_BYTES_PER_MS : 0);
+}
+
 static void
 guest_start(struct om_ctx *cx, struct run *run)
 {
@@ -203,13 +224,13 @@ run_on_stop_timer(struct om_ctx *cx, struct run *run)
 	run->stop_timer = 0;
 	if (!run->ended && run->reading_stopped) {
 		/* We do not read, so it cannot tell: the ledger is behind. */
-		timer_restart(cx, &run->stop_timer, run_boot_timeout_ms(run), TIMER_STOP);
+		timer_restart(cx, &run->stop_timer, run_files_timeout_ms(run), TIMER_STOP);
 		return;
 	}
 	run_kill_vm(run);
 	run_end(cx, run, OM_JOB_FAILED, "files_timeout", 0,
 		"it exited, and its files did not come within %llu ms",
-		(unsigned long long)run_boot_timeout_ms(run));
+		(unsigned long long)run_files_timeout_ms(run));
 	run_over(cx, run);
 }
 
@@ -307,7 +328,7 @@ on_exited(struct om_ctx *cx, struct run *run, const struct om_guest_exit *exit)
 	run->exit = *exit;
 	timer_off(cx, &run->runtime_timer);
 	/* Files are still to come, bounded in time like a stop. */
-	timer_restart(cx, &run->stop_timer, run_boot_timeout_ms(run), TIMER_STOP);
+	timer_restart(cx, &run->stop_timer, run_files_timeout_ms(run), TIMER_STOP);
 }
 
 static void
@@ -336,7 +357,7 @@ on_guest_event(struct om_ctx *cx, struct run *run, const struct om_guest_event *
 	switch (ev->kind) {
 	case OM_GUEST_EV_HELLO:
 		/* Until its job starts: a guest that stops here must not keep its slot. */
-		timer_restart(cx, &run->boot_timer, run_boot_timeout_ms(run), TIMER_BOOT);
+		timer_restart(cx, &run->boot_timer, run_start_timeout_ms(run), TIMER_BOOT);
 		run_entered(cx, run, OM_OK, NULL); /* the boot step is done */
 		break;
 	case OM_GUEST_EV_PRIMED:

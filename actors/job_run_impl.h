@@ -13,6 +13,7 @@
 #define RUN_WRITES_MAX    (UINT64_C(1) << 20) /* bytes waiting for the ledger before we stop reading */
 #define RUN_OUTPUT_CHUNK  65536 /* bytes of output in one ledger.output */
 #define RUN_FILE_CHUNK    524288 /* bytes of a file in one ledger.output */
+#define RUN_BYTES_PER_MS  1024 /* through the guest's port, at the least; 20 times that is usual */
 #define RUN_RETRY_MS      1000 /* the ledger's disk is full: ask again */
 #define RUN_LEDGER_MS     30000
 #define RUN_NETWORK_MS    30000
@@ -62,7 +63,7 @@ struct run {
 	char dir[RUN_PATH_MAX];
 	char vm_name[OM_VM_NAME_MAX + 1];
 	struct om_vm_handle vm;
-	bool destroying; /* destroy is under way on the offload pool */
+	bool destroying; /* create of a job that has ended, or destroy, is under way on its pool */
 	bool teardown_waits; /* undo_teardown waits for it */
 	struct om_buf net_raw; /* the vpn.ready body; net points into it and the arena */
 	struct om_vpn_ready *net;
@@ -119,6 +120,7 @@ void undo_vm(struct om_ctx *cx, struct run *run);
 void enter_watch(struct om_ctx *cx, struct run *run);
 void undo_watch(struct om_ctx *cx, struct run *run);
 void undo_teardown(struct om_ctx *cx, struct run *run);
+void run_abandon_vm(struct om_ctx *cx, struct run *run); /* the end came while it is created */
 /* Kills qemu now; destroy follows in the undo list. */
 void run_kill_vm(struct run *run);
 
@@ -132,7 +134,9 @@ void run_on_channel(struct om_ctx *cx, struct run *run, uint32_t events);
 void run_flush_output(struct om_ctx *cx, struct run *run);
 void run_flush_rest(struct om_ctx *cx, struct run *run); /* before the end is recorded */
 void run_abort_boot(struct om_ctx *cx, struct run *run);
-uint64_t run_boot_timeout_ms(const struct run *run);
+uint64_t run_boot_timeout_ms(const struct run *run); /* until the guest's hello */
+uint64_t run_start_timeout_ms(const struct run *run); /* from there until its job has started */
+uint64_t run_files_timeout_ms(const struct run *run); /* from its exit until its files are here */
 void run_resume_reading(struct om_ctx *cx, struct run *run);
 
 #endif /* OM_ACTORS_JOB_RUN_IMPL_H */

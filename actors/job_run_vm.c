@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "actors/job_run_impl.h"
 #include "actors/names.h"
+#include "actors/rogue_connection_detector.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "msg/codec.h"
@@ -129,7 +130,8 @@ enter_files(struct om_ctx *cx, struct run *run)
 {
 	struct vm_work *w = work_new(run);
 
-	if (w == NULL || om_offload(cx, work_make_dir, w, on_dir_made, drop_dir) != OM_OK) {
+	if (w == NULL ||
+	    om_offload_to(cx, OM_POOL_FILES, work_make_dir, w, on_dir_made, drop_dir) != OM_OK) {
 		free(w);
 		run_entered(cx, run, OM_ERR_NOMEM, NULL);
 	}
@@ -153,7 +155,8 @@ undo_files(struct om_ctx *cx, struct run *run)
 {
 	struct vm_work *w = work_new(run);
 
-	if (w == NULL || om_offload(cx, work_remove_dir, w, on_dir_removed, drop_dir) != OM_OK) {
+	if (w == NULL || om_offload_to(cx, OM_POOL_FILES, work_remove_dir, w, on_dir_removed,
+				       drop_dir) != OM_OK) {
 		free(w);
 		om_warn("job.files_left", "%s: out of memory", run->dir);
 		run_undone(cx, run);
@@ -347,6 +350,28 @@ drop_create(void *arg)
 	drop_dir(w);
 }
 
+static void on_destroyed(struct om_ctx *cx, void *state, void *arg, enum om_err result);
+
+/* Nobody waits for it any more: what there is of it goes, and the files that it made in between. */
+static enum om_err
+work_undo_create(void *arg)
+{
+	struct vm_work *w = arg;
+	enum om_err err = w->created ? work_destroy(w) : OM_OK;
+	enum om_err files = work_remove_dir(w);
+
+	return err != OM_OK ? err : files;
+}
+
+static void
+abandoned_created(struct om_ctx *cx, struct run *run, struct vm_work *w)
+{
+	if (om_offload_to(cx, OM_POOL_VM, work_undo_create, w, on_destroyed, drop_create) !=
+	    OM_OK) {
+		on_destroyed(cx, run, w, work_undo_create(w)); /* blocks, but leaves nothing */
+	}
+}
+
 static void
 on_created(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 {
@@ -354,6 +379,10 @@ on_created(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 	struct om_why why = w->why;
 	struct run *run = state;
 
+	if (run->destroying) {
+		abandoned_created(cx, run, w);
+		return;
+	}
 	if (result == OM_OK) {
 		run->vm = w->vm;
 		om_vm_handle_init(&w->vm); /* the pidfd is the run's now */
@@ -392,10 +421,22 @@ enter_vm(struct om_ctx *cx, struct run *run)
 			return;
 		}
 	}
-	if (om_offload(cx, work_create, w, on_created, drop_create) != OM_OK) {
+	if (om_offload_to(cx, OM_POOL_VM, work_create, w, on_created, drop_create) != OM_OK) {
 		work_free(w);
 		run_entered(cx, run, OM_ERR_NOMEM, NULL);
 	}
+}
+
+/*
+ * The job ends while its VM is being created, and libvirt may take long for that.  The way back
+ * begins now; only the teardown waits for the VM, which starts paused when it has a network and has
+ * no job to run when it has none.
+ */
+void
+run_abandon_vm(struct om_ctx *cx, struct run *run)
+{
+	run->destroying = true;
+	run_entered(cx, run, OM_ERR_CANCELLED, NULL);
 }
 
 void
@@ -441,7 +482,8 @@ undo_vm(struct om_ctx *cx, struct run *run)
 		run->pidfd_watch = 0;
 	}
 	run_kill_vm(run);
-	if (w == NULL || om_offload(cx, work_destroy, w, on_destroyed, drop_destroy) != OM_OK) {
+	if (w == NULL ||
+	    om_offload_to(cx, OM_POOL_VM, work_destroy, w, on_destroyed, drop_destroy) != OM_OK) {
 		free(w);
 		om_warn("job.vm_left", "%s: out of memory", run->vm_name);
 	} else {
@@ -482,10 +524,35 @@ on_watched(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 		return;
 	}
 	w = work_new(run);
-	if (w == NULL || om_offload(cx, work_resume, w, on_resumed, work_free) != OM_OK) {
+	if (w == NULL ||
+	    om_offload_to(cx, OM_POOL_VM, work_resume, w, on_resumed, work_free) != OM_OK) {
 		free(w);
 		run_entered(cx, run, OM_ERR_NOMEM, NULL);
 	}
+}
+
+/* The detector gets a descriptor of its own: it kills before it asks anyone. */
+static enum om_err
+send_guard(struct om_ctx *cx, const struct run *run)
+{
+	struct om_rogue_guard *g = calloc(1, sizeof(*g));
+	struct om_msg *msg = NULL;
+	enum om_err err;
+
+	if (g == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	g->job = run->job;
+	g->pidfd = fcntl(run->vm.pidfd, F_DUPFD_CLOEXEC, 0);
+	msg = g->pidfd < 0 ? NULL : om_msg_new_owner(cx, OM_ROGUE_GUARD, g, om_rogue_guard_free);
+	if (msg == NULL) {
+		err = g->pidfd < 0 ? OM_ERR_LIMIT : OM_ERR_NOMEM;
+		om_rogue_guard_free(g);
+		return err;
+	}
+	err = om_send_urgent(cx, om_whereis(om_ctx_system(cx), OM_ROGUE_CONNECTION_DETECTOR), &msg);
+	om_msg_free(cx, msg);
+	return err;
 }
 
 static void
@@ -494,6 +561,9 @@ on_attached(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 	struct om_rogue_watch m = { 0 };
 	enum om_err err = a->err;
 
+	if (err == OM_OK && run->vm.pidfd >= 0) {
+		err = send_guard(cx, run); /* without one the detector refuses to watch */
+	}
 	if (err == OM_OK) {
 		OM_SET(&m, rogue_watch, job, om_str_of(run->job.text));
 		OM_SET(&m, rogue_watch, netns, run->net->netns);

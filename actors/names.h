@@ -18,4 +18,12 @@
 #define OM_PROVIDER                  "provider"
 #define OM_CONTROL                   "control"
 
+/*
+ * Pools of blocking work (om_offload_to).  A libvirtd that hangs holds up neither the tunnels nor the
+ * end of a job, which needs its files removed.
+ */
+#define OM_POOL_FILES   0
+#define OM_POOL_VM      1
+#define OM_POOL_NETWORK 2
+
 #endif /* OM_ACTORS_NAMES_H */

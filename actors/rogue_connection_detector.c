@@ -3,7 +3,8 @@
  * Refused packets, in, and dead VMs, out.
  *
  *	vpn_manager --handoff (NFLOG socket)--> | before vpn.attach is answered
- *	executor --rogue.watch (qemu's pid)-->  | before the guest runs
+ *	job_run --guard (qemu's pidfd)-->       | before its rogue.watch
+ *	executor --rogue.watch-->               | before the guest runs
  *	kernel --packet--> judge --SIGKILL--> qemu, then rogue.caught --> executor
  *
  * 1. A watch that is armed has a socket that is watched and a pidfd.  If broken: a guest that nobody
@@ -14,7 +15,6 @@
  *    before anyone can read the counter.  So a counter that is ahead of the events means that we
  *    are deaf: the job ends.  If broken: a guest that sends what it likes behind our back.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -279,6 +279,32 @@ on_handoff(struct om_service *sv, struct detector *d, const struct om_msg *msg)
 	return OM_OK;
 }
 
+void
+om_rogue_guard_free(void *guard)
+{
+	struct om_rogue_guard *g = guard;
+
+	if (g != NULL) {
+		if (g->pidfd >= 0) {
+			(void)close(g->pidfd);
+		}
+		free(g);
+	}
+}
+
+static enum om_err
+on_guard(const struct detector *d, const struct om_msg *msg)
+{
+	struct om_rogue_guard *g = om_msg_obj(msg);
+	struct watch *w = watch_find(d, om_str_of(g->job.text));
+
+	if (w != NULL && w->pidfd < 0) {
+		w->pidfd = g->pidfd;
+		g->pidfd = -1;
+	}
+	return OM_OK; /* without one rogue.watch fails the job */
+}
+
 static enum om_err
 rogue_on_watch(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -294,17 +320,14 @@ rogue_on_watch(struct om_service *sv, void *state, const struct om_in *in)
 	if (w->is_armed) {
 		return OM_ERR_EXISTS;
 	}
-	w->pidfd = pidfd_open((pid_t)m->qemu_pid, 0);
-	if (w->pidfd < 0) {
-		err = om_err_from_errno(errno);
-	} else {
-		err = om_io_watch(om_service_cx(sv), om_nflog_fd(w->log), OM_IO_READ,
-				  (uint64_t)(uintptr_t)w, &w->io);
-	}
+	err = w->pidfd < 0 ? OM_ERR_STATE
+			   : om_io_watch(om_service_cx(sv), om_nflog_fd(w->log), OM_IO_READ,
+					 (uint64_t)(uintptr_t)w, &w->io);
 	if (err != OM_OK) {
 		watch_free(sv, d, w);
 		return om_service_reply_err(sv, in, err, "cannot watch this job");
 	}
+	om_debug("rogue.watch", "%s: qemu is %llu", w->job.text, (unsigned long long)m->qemu_pid);
 	w->is_armed = true;
 	return om_service_reply_ok(sv, in);
 }
@@ -381,6 +404,9 @@ rogue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	OM_ASSERT(d->magic == ROGUE_MAGIC);
 	if (msg->type == OM_VPN_HANDOFF) {
 		return on_handoff(sv, d, msg);
+	}
+	if (msg->type == OM_ROGUE_GUARD) {
+		return on_guard(d, msg);
 	}
 	if (msg->type == OM_SYS_IO) {
 		const struct om_io_ready *io = (const void *)msg->payload;

@@ -353,7 +353,8 @@ tunnel_call(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tunn
 					.rate_kbit = t->rate_kbit,
 					.net = t->net };
 		t->busy = true;
-		if (om_offload(om_service_cx(sv), work_run, w, on_work_done, work_drop) == OM_OK) {
+		if (om_offload_to(om_service_cx(sv), OM_POOL_NETWORK, work_run, w, on_work_done,
+				  work_drop) == OM_OK) {
 			return;
 		}
 		t->busy = false;
