@@ -5,6 +5,7 @@
 /* The world of the executor's tests: fakes of ledger and queue, and the guest that a test plays. */
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,6 +60,9 @@ struct world {
 	bool
 	    tunnel; /* the job has a network, and these are its walls' and its detector's counters */
 	uint64_t refused, unseen;
+	const char *recorded; /* the state that the ledger has of it; NULL: queued */
+	size_t script_len; /* 0: a short one */
+	sem_t *create_begun, *hold_create; /* the hypervisor does not answer before it is posted */
 	bool late_rogue; /* the detector finds a packet in the socket when the job is over */
 	int listen_fd;
 	pthread_t guest;
@@ -178,7 +182,8 @@ disk_is_full(void)
 static enum om_err
 ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 {
-	static const char script[] = "print('hi')";
+	static const char script[1 << 20] = "print('hi')";
+	struct om_job_info info = { 0 };
 	struct om_vpn_config vpn = { .private_key = OM_STR("k"),
 				     .peer_public_key = OM_STR("k"),
 				     .endpoint = OM_STR("192.0.2.1:1") };
@@ -190,7 +195,8 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	(void)state;
 	OM_SET(&submit, job_submit, lang, OM_STR("python"));
 	OM_SET(&submit, job_submit, script,
-	       ((struct om_bin){ (const uint8_t *)script, sizeof(script) - 1 }));
+	       ((struct om_bin){ (const uint8_t *)script,
+				 W->script_len != 0 ? W->script_len : strlen(script) }));
 	OM_SET(&submit, job_submit, network, W->tunnel ? OM_STR("tunnel") : OM_STR("none"));
 	if (W->tunnel) {
 		OM_SET(&submit, job_submit, vpn, &vpn);
@@ -199,6 +205,9 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	err = om_body_encode(OM_BODY_job_submit, &submit, &raw);
 	OM_SET(&spec, ledger_spec, job, OM_STR(JOB));
 	OM_SET(&spec, ledger_spec, spec, ((struct om_bin){ raw.data, raw.len }));
+	OM_SET(&info, job_info, job, OM_STR(JOB));
+	OM_SET(&info, job_info, state, om_str_of(W->recorded != NULL ? W->recorded : "queued"));
+	OM_SET(&spec, ledger_spec, info, &info);
 	if (err == OM_OK) {
 		err = om_service_reply(sv, in, OM_MSG_LEDGER_SPEC, &spec);
 	}
@@ -646,6 +655,12 @@ on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
 	(void)arg;
 	(void)name;
 	if (op != OM_VM_MEM_CREATE) {
+		return;
+	}
+	if (W->hold_create != NULL) {
+		OM_ASSERT(sem_post(W->create_begun) == 0);
+		while (sem_wait(W->hold_create) != 0) {
+		}
 		return;
 	}
 	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/" JOB "/agent.sock", W->dir);

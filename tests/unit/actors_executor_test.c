@@ -195,6 +195,49 @@ test_cancel_ends_a_running_job(void **state)
 	assert_int_equal(W->cancels_answered, 1);
 }
 
+static bool
+is_recorded_cancelled(void)
+{
+	return strstr(W->states, "cancelled ") != NULL;
+}
+
+/* A libvirt that hangs: the job's end does not wait for it, but its slot does. */
+static void
+test_cancel_while_the_vm_is_created(void **state)
+{
+	sem_t hold, begun;
+
+	(void)state;
+	assert_int_equal(sem_init(&hold, 0, 0), 0);
+	assert_int_equal(sem_init(&begun, 0, 0), 0);
+	W->hold_create = &hold;
+	W->create_begun = &begun;
+	tell(CMD_START);
+	assert_int_equal(sem_wait(&begun), 0);
+	tell(CMD_CANCEL);
+	wait_for(is_recorded_cancelled);
+	assert_int_equal(W->dones, 0);
+	assert_int_equal(sem_post(&hold), 0);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning cancelled ");
+	assert_int_equal(om_vm_mem_count(W->driver.state), 0);
+	assert_int_equal(sem_destroy(&begun), 0);
+	assert_int_equal(sem_destroy(&hold), 0);
+}
+
+/* exec.start of a job that has ended meanwhile. */
+static void
+test_an_ended_job_is_not_run_again(void **state)
+{
+	(void)state;
+	W->recorded = "completed";
+	tell(CMD_START);
+	wait_for(is_done);
+	assert_string_equal(W->states, "");
+	assert_string_equal(W->done_state, "completed");
+	assert_int_equal(om_vm_mem_calls(W->driver.state, OM_VM_MEM_CREATE), 0);
+}
+
 static void
 test_time_limit_kills_what_does_not_obey_and_keeps_its_output(void **state)
 {
@@ -237,6 +280,16 @@ test_guest_that_never_starts_its_job(void **state)
 {
 	(void)state;
 	play(PLAY_NEVER_STARTS, "provisioning failed ", "boot_timeout");
+}
+
+/* It has time for what it is given to read: 300 ms as always, and a second for a megabyte. */
+static void
+test_a_large_input_has_time(void **state)
+{
+	(void)state;
+	W->script_len = 1 << 20;
+	play(PLAY_NEVER_STARTS, "provisioning failed ", "boot_timeout");
+	assert_non_null(strstr(W->text, " 1324 ms "));
 }
 
 /* The end of the time for files out was an assertion: the guest could end the daemon. */
@@ -355,6 +408,9 @@ main(void)
 		T(test_full_disk_delays_and_loses_nothing),
 		T(test_busy_ledger_delays_and_loses_nothing),
 		T(test_cancel_ends_a_running_job),
+		T(test_cancel_while_the_vm_is_created),
+		T(test_an_ended_job_is_not_run_again),
+		T(test_a_large_input_has_time),
 		T(test_time_limit_kills_what_does_not_obey_and_keeps_its_output),
 		T(test_rogue_is_killed_and_keeps_its_output),
 		T(test_broken_protocol),

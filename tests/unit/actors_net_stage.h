@@ -29,7 +29,7 @@
 #define STAGE_WAIT_S 20 /* a test that waits longer has failed */
 #define STAGE_TOLD   16
 
-enum stage_cmd { STAGE_ASK = 100, STAGE_SEND, STAGE_KILL, STAGE_HAND_OVER };
+enum stage_cmd { STAGE_ASK = 100, STAGE_SEND, STAGE_KILL, STAGE_HAND_OVER, STAGE_GUARD };
 
 struct stage_told {
 	char job[65], state[25], reason[33], text[513], destination[64];
@@ -167,10 +167,12 @@ stage_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		stage_unlock();
 		return OM_OK;
 	}
-	if (msg->type == STAGE_HAND_OVER) {
+	if (msg->type == STAGE_HAND_OVER || msg->type == STAGE_GUARD) {
+		bool is_guard = msg->type == STAGE_GUARD;
 		struct om_ctx *cx = om_service_cx(sv);
-		struct om_msg *m = om_msg_new_owner(cx, OM_VPN_HANDOFF, (void *)(uintptr_t)S->body,
-						    om_vpn_handoff_free);
+		struct om_msg *m = om_msg_new_owner(
+		    cx, is_guard ? OM_ROGUE_GUARD : OM_VPN_HANDOFF, (void *)(uintptr_t)S->body,
+		    is_guard ? om_rogue_guard_free : om_vpn_handoff_free);
 
 		OM_ASSERT(m != NULL && om_send_urgent(cx, om_whereis(S->sys, S->to), &m) == OM_OK);
 		stage_lock();

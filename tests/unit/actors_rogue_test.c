@@ -5,6 +5,7 @@
  */
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include "actors_net_stage.h"
 
@@ -172,13 +173,35 @@ hand_over(const char *job, struct om_nflog *log)
 	stage_wait(stage_is_done);
 }
 
+/* As a job_run does it: its own descriptor of the process, before rogue.watch. */
+static void
+guard(const char *job, pid_t pid)
+{
+	struct om_rogue_guard *g = calloc(1, sizeof(*g));
+
+	assert_non_null(g);
+	assert_int_equal(om_job_id_parse(job, strlen(job), &g->job), OM_OK);
+	g->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	assert_true(g->pidfd >= 0);
+	stage_command(STAGE_GUARD, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_OK, g);
+	stage_wait(stage_is_done);
+}
+
+/* The number of another process: it is not looked at. */
 static enum om_err
-watch(const char *job, pid_t pid)
+watch_asked(const char *job)
 {
 	struct om_rogue_watch m = { .job = om_str_of(job), .netns = OM_STR("net:[1]") };
 
-	OM_SET(&m, rogue_watch, qemu_pid, (uint64_t)pid);
+	OM_SET(&m, rogue_watch, qemu_pid, 1);
 	return stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &m);
+}
+
+static enum om_err
+watch(const char *job, pid_t pid)
+{
+	guard(job, pid);
+	return watch_asked(job);
 }
 
 struct job {
@@ -421,6 +444,15 @@ test_second_witness_reads_first(void **state)
 	assert_killed(j.pid);
 }
 
+/* Nobody could kill it: it is not watched, and so does not run. */
+static void
+test_no_watch_without_a_process(void **state)
+{
+	(void)state;
+	hand_over("job1", log_new());
+	assert_int_equal(watch_asked("job1"), OM_ERR_STATE);
+}
+
 /* Restarted by the supervisor: what it watched dies with it, and what it had is closed. */
 static void
 test_restart_ends_what_was_watched(void **state)
@@ -460,6 +492,7 @@ main(void)
 		T(test_second_witness_while_it_runs),
 		T(test_second_witness_at_the_end),
 		T(test_second_witness_reads_first),
+		T(test_no_watch_without_a_process),
 		T(test_restart_ends_what_was_watched),
 	};
 
