@@ -255,6 +255,8 @@ run_flush_output(struct om_ctx *cx, struct run *run)
 {
 	int stream;
 
+	OM_SET(&m, ledger_output, offset, run->output_at[stream - 1]);
+	run->output_at[stream - 1] += buf->len;
 	for (stream = 1; stream <= 2; stream++) {
 		size_t waiting = run->output[stream - 1].len;
 
@@ -323,6 +325,7 @@ on_file(struct om_ctx *cx, struct run *run, const struct om_guest_event *ev)
 static void
 on_exited(struct om_ctx *cx, struct run *run, const struct om_guest_exit *exit)
 {
+		OM_SET(&m, ledger_output, offset, at);
 	run->exited = true;
 	run->exited_at = om_now(cx);
 	run->exit = *exit;

@@ -20,6 +20,7 @@
 
 #define LEDGER_TICK_MS   1000 /* followers' time, events that wait */
 #define LEDGER_PURGE_MS  60000
+#define LEDGER_WIPE_MS   1000 /* the keys of all jobs that ended meanwhile go together */
 #define LEDGER_STEP_MS   1 /* between two pieces of a long work */
 #define LEDGER_ARENA_MAX (UINT64_C(512) << 20)
 
@@ -225,6 +226,10 @@ group_commit(struct om_service *sv, struct ledger *l)
 static void
 tick_when_needed(struct om_service *sv, struct ledger *l)
 {
+	if (l->keys_left && l->wipe_timer == 0 &&
+	    om_timer_start(om_service_cx(sv), LEDGER_WIPE_MS, 0, 0, &l->wipe_timer) != OM_OK) {
+		l->wipe_timer = 0;
+	}
 	const bool needed = l->follower_count > 0 || !STAILQ_EMPTY(&l->unsent) || l->audit_behind;
 
 	if (needed && l->tick_timer == 0 &&
@@ -389,6 +394,20 @@ purge_step(struct om_service *sv, struct ledger *l)
 	}
 }
 
+/* Between groups. */
+static void
+ledger_wipe(struct ledger *l)
+{
+	if (!l->keys_left) {
+		return;
+	}
+	if (om_store_wipe(l->store) == OM_OK) {
+		l->keys_left = false;
+	} else {
+		om_debug("ledger.wipe", "%s", om_store_why(l->store)); /* the timer comes round */
+	}
+}
+
 static enum om_err
 ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 {
@@ -404,6 +423,11 @@ ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		l->tick_timer = 0;
 		ledger_followers_answer(sv, l, true);
 		ledger_flush(sv, l);
+	} else if (fired->timer == l->wipe_timer) {
+		l->wipe_timer = 0;
+		ledger_flush(sv, l);
+		ledger_wipe(l);
+		tick_when_needed(sv, l);
 	} else {
 		l->purging = true;
 	}
@@ -411,6 +435,16 @@ ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	if (l->purging) {
 		purge_step(sv, l);
 	}
+	return OM_OK;
+}
+
+static enum om_err
+ledger_on_events_wanted(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_events_wanted *m = in->body;
+
+	(void)sv;
+	ledger_of(state)->unheard = !m->on;
 	return OM_OK;
 }
 
@@ -451,6 +485,7 @@ ledger_start(struct om_service *sv, void *state, const void *arg)
 	if (err == OM_OK) {
 		l->audit_sent = head.seq; /* before this life: read, not told */
 		err = ledger_recover_lost(l);
+		ledger_wipe(l);
 	}
 	if (err == OM_OK && ledger_has_retention(conf)) {
 		l->purging = true;
@@ -474,6 +509,7 @@ ledger_stop(struct om_service *sv, void *state, enum om_err why)
 	(void)why;
 	if (l->store != NULL) {
 		ledger_flush(sv, l);
+		ledger_wipe(l);
 	}
 	ledger_followers_drop(sv, l);
 	while ((v = STAILQ_FIRST(&l->verifying)) != NULL) {
@@ -509,6 +545,7 @@ static const struct om_service_handler ledger_handlers[] = {
 	{ OM_MSG_LEDGER_STATS, ledger_on_stats },
 	{ OM_MSG_LEDGER_AUDIT, ledger_on_audit },
 	{ OM_MSG_LEDGER_AUDIT_VERIFY, ledger_on_audit_verify },
+	{ OM_MSG_EVENTS_WANTED, ledger_on_events_wanted },
 };
 
 const struct om_service_def om_ledger_service = {

@@ -135,6 +135,7 @@ ledger_scrub(struct ledger *l, const struct om_job_id *id)
 	clean.vpn = &vpn;
 	if (om_body_encode(OM_BODY_job_submit, &clean, &out) == OM_OK) {
 		err = om_store_job_spec_set(l->store, id, (struct om_bin){ out.data, out.len });
+		l->keys_left = true; /* in older pages of the log */
 	}
 out:
 	om_buf_fini(&spec);

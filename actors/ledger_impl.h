@@ -11,8 +11,10 @@
 #include "base/assert.h"
 #include "store/sqlite.h"
 
-#define LEDGER_MAGIC         UINT32_C(0x6c656467)
-#define LEDGER_GROUP_MAX     4096 /* writes in one transaction, then it is committed */
+#define LEDGER_MAGIC UINT32_C(0x6c656467)
+/* Writes in one transaction, then it is committed: while its answers bring the next requests, the
+ * group behind it is worked on.  Larger groups make everybody wait for everybody. */
+#define LEDGER_GROUP_MAX     512
 #define LEDGER_GROUP_BYTES   (UINT64_C(16) << 20) /* the same, by what they bring */
 #define LEDGER_FOLLOWERS_MAX 1024
 #define LEDGER_FOLLOW_MS     60000 /* a follower is answered after this, with nothing */
@@ -78,6 +80,7 @@ struct ledger {
 	size_t group;
 	uint64_t group_bytes;
 
+	bool unheard; /* nobody listens to events: only what the provider needs is told */
 	STAILQ_HEAD(, ledger_unsent) unsent;
 	bool audit_behind; /* some were not */
 	uint64_t audit_sent; /* entries up to here were told to the activity_logger */
@@ -93,8 +96,9 @@ struct ledger {
 	struct om_audit_check check;
 
 	struct om_out_info outs[LEDGER_FILES_MAX]; /* scratch of ledger_info_full */
-	uint64_t tick_timer, step_timer, purge_timer;
+	uint64_t tick_timer, step_timer, purge_timer, wipe_timer;
 	bool purging;
+	bool keys_left; /* of a job that ended: in the store's log */
 };
 
 static inline struct ledger *

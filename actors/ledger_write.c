@@ -28,12 +28,23 @@ ledger_spec_decode(struct ledger *l, struct om_bin spec)
 	return submit;
 }
 
+/* The provider has to hear of the end of an attempt, and of what comes back from one. */
+static bool
+event_is_needed(const struct om_job_row *row, enum om_job_state from)
+{
+	return om_job_is_final(row->state) || (from < OM_JOB_STATES && om_job_is_final(from));
+}
+
 static bool
 event_add(struct ledger *l, const struct om_job_row *row, enum om_job_state from, struct om_wall at,
 	  bool retry)
 {
-	struct ledger_event *e = om_arena_alloc(&l->arena, sizeof(*e));
+	struct ledger_event *e;
 
+	if (l->unheard && !event_is_needed(row, from)) {
+		return true;
+	}
+	e = om_arena_alloc(&l->arena, sizeof(*e));
 	if (e == NULL || !ledger_event_fill(l, row, from, at, retry, &e->body)) {
 		om_error("ledger.event", "job %s: its %s is not told: out of memory", row->id.text,
 			 om_job_state_text(row->state));
@@ -397,6 +408,31 @@ ledger_on_move(struct om_service *sv, void *state, const struct om_in *in)
 
 /* --- output, lists, audit ----------------------------------------------------------------------- */
 
+/*
+ * An append that was not answered in time may have been stored all the same, and comes again: with an
+ * offset, only what is missing is added.  A gap is refused (STATE).
+ */
+static enum om_err
+output_append(struct ledger *l, const struct om_job_id *id, struct om_out_ref ref,
+	      const struct om_ledger_output *m)
+{
+	const uint64_t offset = OM_HAS(m, ledger_output, offset) ? m->offset : OM_OUT_AT_END;
+	uint64_t size, stored;
+	enum om_err err;
+
+	err = om_store_output_append(l->store, id, ref, offset, m->data, &size);
+	if (err != OM_ERR_STATE || offset >= size) {
+		return err;
+	}
+	stored = size - offset;
+	if (stored >= m->data.len) {
+		return OM_OK;
+	}
+	return om_store_output_append(
+	    l->store, id, ref, size,
+	    (struct om_bin){ m->data.ptr + stored, m->data.len - (size_t)stored }, &size);
+}
+
 enum om_err
 ledger_on_output(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -404,7 +440,6 @@ ledger_on_output(struct om_service *sv, void *state, const struct om_in *in)
 	const struct om_ledger_output *m = in->body;
 	struct om_out_ref ref = { .kind = OM_OUT_STDOUT };
 	struct om_job_id id;
-	uint64_t size;
 	enum om_err err;
 
 	if (om_job_id_parse(m->job.ptr, m->job.len, &id) != OM_OK) {
@@ -419,7 +454,7 @@ ledger_on_output(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	err = ledger_begin(l);
 	if (err == OM_OK) {
-		err = om_store_output_append(l->store, &id, ref, OM_OUT_AT_END, m->data, &size);
+		err = output_append(l, &id, ref, m);
 	}
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);

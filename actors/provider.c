@@ -46,6 +46,16 @@ provider_on_usage(struct om_service *sv, void *state, const struct om_in *in)
 }
 
 static enum om_err
+provider_on_events_wanted(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_events_wanted *m = in->body;
+
+	(void)sv;
+	provider_of(state)->unheard = !m->on;
+	return OM_OK;
+}
+
+static enum om_err
 provider_start(struct om_service *sv, void *state, const void *arg)
 {
 	struct provider *p = state;
@@ -56,6 +66,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	p->started = p->wall();
 	p->arena.max = ARENA_MAX;
 	LIST_INIT(&p->submits);
+	LIST_INIT(&p->spare_submits);
 	LIST_INIT(&p->comebacks);
 	TAILQ_INIT(&p->verbs);
 	TAILQ_INIT(&p->tasks);
@@ -78,13 +89,21 @@ provider_stop(struct om_service *sv, void *state, enum om_err why)
 }
 
 static const struct om_service_handler provider_handlers[] = {
-	{ OM_MSG_JOB_SUBMIT, provider_on_submit }, { OM_MSG_JOB_EVENT, provider_on_event },
-	{ OM_MSG_JOB_WAIT, provider_on_wait },     { OM_MSG_JOB_CANCEL, provider_on_cancel },
-	{ OM_MSG_JOB_APPROVE, provider_on_refs },  { OM_MSG_JOB_DENY, provider_on_refs },
-	{ OM_MSG_JOB_HOLD, provider_on_refs },     { OM_MSG_JOB_RELEASE, provider_on_refs },
-	{ OM_MSG_QUEUE_USAGE, provider_on_usage }, { OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch },
-	{ OM_MSG_JOB_MOVE, provider_on_move },     { OM_MSG_JOB_RETRY, provider_on_refs },
-	{ OM_MSG_PING, provider_on_ping },         { OM_MSG_DAEMON_STOP, provider_on_stop },
+	{ OM_MSG_JOB_SUBMIT, provider_on_submit },
+	{ OM_MSG_JOB_EVENT, provider_on_event },
+	{ OM_MSG_JOB_WAIT, provider_on_wait },
+	{ OM_MSG_JOB_CANCEL, provider_on_cancel },
+	{ OM_MSG_JOB_APPROVE, provider_on_refs },
+	{ OM_MSG_JOB_DENY, provider_on_refs },
+	{ OM_MSG_JOB_HOLD, provider_on_refs },
+	{ OM_MSG_JOB_RELEASE, provider_on_refs },
+	{ OM_MSG_QUEUE_USAGE, provider_on_usage },
+	{ OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch },
+	{ OM_MSG_JOB_MOVE, provider_on_move },
+	{ OM_MSG_JOB_RETRY, provider_on_refs },
+	{ OM_MSG_EVENTS_WANTED, provider_on_events_wanted },
+	{ OM_MSG_PING, provider_on_ping },
+	{ OM_MSG_DAEMON_STOP, provider_on_stop },
 };
 
 const struct om_service_def om_provider_service = {

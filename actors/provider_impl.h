@@ -137,13 +137,15 @@ struct provider {
 	struct om_time_heap watches; /* mono, ns */
 	uint64_t expiry_timer, watch_timer;
 	int64_t expiry_at, watch_at; /* what the timers wait for; 0: nothing */
-	struct submits submits;
+	struct submits submits, spare_submits;
+	size_t spare_count;
 	uint64_t submitting; /* jobs on their way to the ledger */
 	struct provider_verbs verbs;
 	struct provider_tasks tasks;
 	size_t task_count;
 	/* the start and the end */
 	bool ready, draining;
+	bool unheard; /* nobody listens to events */
 	struct comebacks comebacks;
 	struct waitings orphans; /* a question about them is on its way, the job is over */
 	struct schedule *moved; /* recovery: jobs that were moved by hand */

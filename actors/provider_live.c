@@ -376,6 +376,9 @@ provider_on_event(struct om_service *sv, void *state, const struct om_in *in)
 	} else if (came_back(event)) {
 		comes_back(sv, p, live, event);
 	}
+	if (p->unheard) {
+		return OM_OK;
+	}
 	err = om_service_send(sv, OM_CONTROL, OM_MSG_JOB_EVENT, event);
 	if (err != OM_OK && err != OM_ERR_NOT_FOUND && err != OM_ERR_GONE) {
 		om_debug("provider.event", "job %.*s: not published: %s", OM_STR_ARG(event->job),

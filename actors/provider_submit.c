@@ -18,7 +18,8 @@
 #include "base/log.h"
 #include "base/secret.h"
 
-#define ID_TRIES 3 /* a generated id that is taken: 48 random bits, so once is rare */
+#define SUBMITS_SPARE 1024
+#define ID_TRIES      3 /* a generated id that is taken: 48 random bits, so once is rare */
 
 static struct submit *
 submit_of(const struct om_bus_answer *answer)
@@ -38,6 +39,26 @@ submit_uncount(struct provider *p, struct submit *s)
 	s->account = NULL;
 }
 
+/* Used again, zeroed: there are as many as requests on their way, and each is larger than what malloc
+ * keeps at hand. */
+static struct submit *
+submit_new(struct provider *p)
+{
+	struct submit *s = LIST_FIRST(&p->spare_submits);
+
+	if (s == NULL) {
+		s = malloc(sizeof(*s));
+	} else {
+		LIST_REMOVE(s, link);
+		p->spare_count--;
+	}
+	if (s != NULL) {
+		memset(s, 0, sizeof(*s));
+		LIST_INSERT_HEAD(&p->submits, s, link);
+	}
+	return s;
+}
+
 static void
 submit_free(struct provider *p, struct submit *s)
 {
@@ -49,7 +70,12 @@ submit_free(struct provider *p, struct submit *s)
 	free(s->spec);
 	free(s->array);
 	om_arena_fini(&s->arena);
-	free(s);
+	if (p->spare_count < SUBMITS_SPARE) {
+		LIST_INSERT_HEAD(&p->spare_submits, s, link);
+		p->spare_count++;
+	} else {
+		free(s);
+	}
 }
 
 static void
@@ -486,13 +512,12 @@ provider_submit_begin(struct om_service *sv, struct provider *p, struct om_bin r
 		      const struct om_caller *caller, struct batch *batch, size_t place,
 		      struct om_bus_request rq, struct om_why *why)
 {
-	struct submit *s = calloc(1, sizeof(*s));
+	struct submit *s = submit_new(p);
 	enum om_err err;
 
 	if (s == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
 	}
-	LIST_INSERT_HEAD(&p->submits, s, link);
 	p->submitting++;
 	s->counted = 1;
 	err = provider_submit_check(p, s, raw, caller, why);
@@ -539,5 +564,11 @@ provider_submits_fini(struct om_service *sv, struct provider *p)
 	while (!LIST_EMPTY(&p->submits)) {
 		submit_fail(sv, p, LIST_FIRST(&p->submits), OM_ERR_SHUTDOWN,
 			    "the daemon is stopping");
+	}
+	while (!LIST_EMPTY(&p->spare_submits)) {
+		struct submit *s = LIST_FIRST(&p->spare_submits);
+
+		LIST_REMOVE(s, link);
+		free(s);
 	}
 }

@@ -31,7 +31,9 @@ om_random(void *out, size_t len)
  * on ids instead of one page each (with 200,000 jobs stored, 100,000 submits a second instead of
  * 20,000), and four digits tell the jobs of a run apart.
  */
-#define ID_RUN 256
+#define ID_RUN    256
+#define ID_RANDOM 64 /* ids' worth of random bytes in one system call */
+#define ID_TAIL   (OM_JOB_ID_LEN / 2 - 2) /* bytes behind head and count */
 
 struct om_job_id
 om_job_id_new(void)
@@ -39,6 +41,7 @@ om_job_id_new(void)
 	static _Thread_local struct {
 		unsigned char head;
 		unsigned used;
+		unsigned char tails[ID_RANDOM][ID_TAIL];
 	} run = { .used = ID_RUN };
 	struct om_job_id id = { .text = "" };
 	unsigned char raw[OM_JOB_ID_LEN / 2];
@@ -47,9 +50,12 @@ om_job_id_new(void)
 		om_random(&run.head, sizeof(run.head));
 		run.used = 0;
 	}
-	om_random(raw, sizeof(raw));
+	if (run.used % ID_RANDOM == 0) {
+		om_random(run.tails, sizeof(run.tails));
+	}
 	raw[0] = run.head;
-	raw[1] = (unsigned char)run.used++;
+	raw[1] = (unsigned char)run.used;
+	memcpy(raw + 2, run.tails[run.used++ % ID_RANDOM], ID_TAIL);
 	om_hex(raw, sizeof(raw), id.text);
 	return id;
 }

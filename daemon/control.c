@@ -94,10 +94,25 @@ control_touched(struct om_service *sv, struct control *c, unsigned index)
 
 /* --- reading -------------------------------------------------------------------------------- */
 
+/* Who makes the events is told whether anybody listens; until then it makes them. */
+static void
+control_tell_listeners(struct om_service *sv, const struct control *c)
+{
+	static const char *const makers[] = { "ledger", "provider" };
+	const struct om_events_wanted m = { .on = c->topics > 0 };
+
+	for (size_t i = 0; i < OM_COUNT(makers); i++) {
+		if (om_service_send(sv, makers[i], OM_MSG_EVENTS_WANTED, &m) != OM_OK) {
+			om_debug("control.events", "the %s is not told who listens", makers[i]);
+		}
+	}
+}
+
 static void
 control_read(struct om_service *sv, struct control *c, unsigned index)
 {
 	struct control_watch *w = &c->watches[index];
+	const uint64_t topics = c->topics;
 	struct om_inbound in;
 
 	if (w->ep.sock == NULL) {
@@ -107,6 +122,12 @@ control_read(struct om_service *sv, struct control *c, unsigned index)
 	for (int n = 0; n < READ_BATCH; n++) {
 		if (index == CONTROL_ZAP) {
 			if (!om_endpoint_zap_step(&w->ep, c->auth, &c->counters.keys_refused)) {
+				break;
+			}
+			continue;
+		}
+		if (index == CONTROL_EVENTS) {
+			if (!om_endpoint_listeners_step(&w->ep, &c->topics)) {
 				break;
 			}
 			continue;
@@ -124,6 +145,9 @@ control_read(struct om_service *sv, struct control *c, unsigned index)
 		om_inbound_fini(&in);
 	}
 	c->reading = false;
+	if ((c->topics > 0) != (topics > 0)) {
+		control_tell_listeners(sv, c);
+	}
 	control_settle(sv, c, index);
 }
 
@@ -216,12 +240,16 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 	enum om_err err;
 
 	if (s->control_events) {
-		err = om_endpoint_open_events(zmq, om_config_events_socket(c->config), &c->events,
-					      why);
+		err = om_endpoint_open_events(zmq, om_config_events_socket(c->config),
+					      &c->watches[CONTROL_EVENTS].ep, why);
+		if (err == OM_OK) {
+			err = control_watch_add(sv, c, CONTROL_EVENTS, why);
+		}
 		if (err != OM_OK) {
 			return err;
 		}
 	}
+	control_tell_listeners(sv, c);
 	if (om_control_wants_tcp(c->config, om_auth_peer_count(c->auth))) {
 		err = control_open_tcp(sv, c, &limits, why);
 		if (err != OM_OK) {
@@ -338,7 +366,6 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 			om_endpoint_close(&c->watches[i].ep);
 		}
 	}
-	om_endpoint_close(&c->events);
 	control_verbs_stop(c);
 	om_clients_free(c->clients);
 	om_auth_free(c->auth);
@@ -404,14 +431,15 @@ control_on_event(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_buf buf = { 0 };
 	enum om_err err;
 
-	(void)sv;
-	if (c->events.sock == NULL) {
+	if (c->topics == 0) {
 		return OM_OK;
 	}
 	err = om_envelope_encode_raw(OM_MSG_JOB_EVENT, 0, 0, in->raw, &buf);
 	if (err == OM_OK) {
-		om_endpoint_publish(&c->events, event->job, (struct om_bin){ buf.data, buf.len });
+		om_endpoint_publish(&c->watches[CONTROL_EVENTS].ep, event->job,
+				    (struct om_bin){ buf.data, buf.len });
 		c->counters.events++;
+		control_touched(sv, c, CONTROL_EVENTS);
 	}
 	om_buf_fini(&buf);
 	return err;

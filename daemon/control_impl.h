@@ -11,7 +11,8 @@
 #define CONTROL_TCP     1
 #define CONTROL_ZAP     2
 #define CONTROL_NEWS    3 /* of the connections of CONTROL_IPC, then of CONTROL_TCP */
-#define CONTROL_WATCHES 5
+#define CONTROL_EVENTS  5
+#define CONTROL_WATCHES 6
 
 enum control_phase { CONTROL_STARTING, CONTROL_SERVING, CONTROL_DRAINING, CONTROL_ENDED };
 
@@ -57,7 +58,7 @@ struct control {
 	struct om_auth *auth;
 	struct om_clients *clients;
 	struct control_watch watches[CONTROL_WATCHES];
-	struct om_endpoint events;
+	uint64_t topics; /* somebody listens to so many; 0: no event is needed */
 	struct control_request *requests;
 	uint32_t request_count, free_head; /* free_head: index + 1, 0: none */
 	struct control_counters counters;

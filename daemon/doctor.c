@@ -194,6 +194,20 @@ check_state_dir(struct doctor *d)
 }
 
 static void
+check_retention(struct doctor *d)
+{
+	const struct om_settings *s = d->s;
+
+	if (s->store_keep_size == 0) {
+		tell(d, OM_CHECK_WARN, "the ledger has no bound: it grows until the disk is full");
+		hint(d, "set store.keep_size");
+	} else {
+		tell(d, OM_CHECK_OK, "the ledger is kept below %llu MiB",
+		     (unsigned long long)s->store_keep_size);
+	}
+}
+
+static void
 check_run_dir(struct doctor *d)
 {
 	check_directory(d, d->s->daemon_run_dir, false);
@@ -410,6 +424,7 @@ static const struct {
 	{ "image", check_image },         { "kvm", check_kvm },
 	{ "net_admin", check_net_admin }, { "tun", check_tun },
 	{ "nftables", check_nft },        { "wireguard", check_wireguard },
+	{ "retention", check_retention },
 };
 _Static_assert(OM_COUNT(checks) <= OM_DOCTOR_MAX, "results have no room");
 

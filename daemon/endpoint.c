@@ -218,7 +218,7 @@ om_endpoint_open_events(void *zmq, const char *path, struct om_endpoint *out, st
 
 	memset(out, 0, sizeof(*out));
 	out->kind = OM_ENDPOINT_IPC;
-	out->sock = zmq_socket(zmq, ZMQ_PUB);
+	out->sock = zmq_socket(zmq, ZMQ_XPUB); /* a PUB that says who listens */
 	if (out->sock == NULL) {
 		return om_why_set(why, OM_ERR_LIMIT, "socket: %s", zmq_strerror(zmq_errno()));
 	}
@@ -229,6 +229,9 @@ om_endpoint_open_events(void *zmq, const char *path, struct om_endpoint *out, st
 	}
 	if (err == OM_OK) {
 		err = endpoint_mode(path, NULL, why);
+	}
+	if (err == OM_OK) {
+		err = endpoint_fd(out, why);
 	}
 	if (err != OM_OK) {
 		om_endpoint_close(out);
@@ -423,6 +426,23 @@ om_endpoint_publish(const struct om_endpoint *ep, struct om_str topic, struct om
 	if (zmq_send(ep->sock, topic.ptr, topic.len, ZMQ_DONTWAIT | ZMQ_SNDMORE) >= 0) {
 		(void)zmq_send(ep->sock, body.ptr, body.len, ZMQ_DONTWAIT);
 	}
+}
+
+/* ZeroMQ tells the first subscription of a topic and the end of its last; a connection's end ends its. */
+bool
+om_endpoint_listeners_step(const struct om_endpoint *ep, uint64_t *topics)
+{
+	unsigned char on;
+
+	if (zmq_recv(ep->sock, &on, sizeof(on), ZMQ_DONTWAIT) < (int)sizeof(on)) {
+		return false;
+	}
+	if (on == 1) {
+		++*topics;
+	} else if (on == 0 && *topics > 0) {
+		--*topics;
+	}
+	return true;
 }
 
 /* --- connections ----------------------------------------------------------------------------- */

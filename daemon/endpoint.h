@@ -50,7 +50,7 @@ enum om_err om_endpoint_open_ipc(void *zmq, const char *path, const char *group,
 enum om_err om_endpoint_open_tcp(void *zmq, const char *address, unsigned port,
 				 const char *secret_key, const struct om_endpoint_limits *limits,
 				 struct om_endpoint *out, struct om_why *why) OM_MUST_CHECK;
-/* PUB on a unix socket that only this user may open (0600). */
+/* XPUB on a unix socket that only this user may open (0600). */
 enum om_err om_endpoint_open_events(void *zmq, const char *path, struct om_endpoint *out,
 				    struct om_why *why) OM_MUST_CHECK;
 /* The ZAP handler (https://rfc.zeromq.org/spec/27): before the first CURVE endpoint. */
@@ -86,6 +86,8 @@ enum om_err om_endpoint_send(const struct om_endpoint *ep, const void *route, si
 
 /* Publishes.  Never blocks; a slow subscriber loses events. */
 void om_endpoint_publish(const struct om_endpoint *ep, struct om_str topic, struct om_bin body);
+/* Counts one change of what is subscribed to in *topics.  false: nothing there. */
+bool om_endpoint_listeners_step(const struct om_endpoint *ep, uint64_t *topics);
 
 struct om_endpoint_news {
 	uint64_t connects, disconnects;

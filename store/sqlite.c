@@ -103,6 +103,7 @@ sq_on_wal(void *arg, sqlite3 *db, const char *name, int frames)
 	(void)db;
 	(void)name;
 	sq->wal_frames = frames < 0 ? 0 : (uint32_t)frames;
+	sq->wal_dirty = sq->wal_frames > sq->wal_dirty ? sq->wal_frames : sq->wal_dirty;
 	return SQLITE_OK;
 }
 
@@ -308,6 +309,7 @@ const struct om_store_ops sq_ops = {
 	.commit = sq_commit,
 	.rollback = sq_rollback,
 	.maintain = sq_wal_maintain,
+	.wipe = sq_wal_wipe,
 	.check = sq_check,
 	.stat = sq_stat,
 	.job_put = sq_job_put,

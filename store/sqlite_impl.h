@@ -91,6 +91,7 @@ struct om_sqlite {
 	bool head_dirty;
 
 	uint32_t wal_frames; /* as of the last commit */
+	uint32_t wal_dirty; /* the most frames that the log has held since it was zeros */
 	uint64_t commits, rollbacks, checkpoints, recoveries;
 };
 
@@ -147,6 +148,7 @@ extern const uint32_t sq_schema_version;
 enum om_err sq_wal_open(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_wal_checkpoint(struct om_sqlite *sq, int mode) OM_MUST_CHECK;
 enum om_err sq_wal_maintain(struct om_store *st) OM_MUST_CHECK;
+enum om_err sq_wal_wipe(struct om_store *st) OM_MUST_CHECK;
 /* After a commit: folds the log when nobody called maintain for long. */
 void sq_wal_after_commit(struct om_sqlite *sq);
 /* After a failed fsync: OM_OK when the file is trustworthy again. */
@@ -182,6 +184,8 @@ struct sq_rows *sq_rows_new(void);
 void sq_rows_free(struct sq_rows *rows);
 /* The row as this transaction has left it; false: not here, read it. */
 bool sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row *row);
+/* The same, of its seq alone. */
+bool sq_rows_seq(const struct om_sqlite *sq, const struct om_job_id *id, int64_t *seq);
 /* In a transaction: the row is written before its commit. */
 enum om_err sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
 /* The row is in the file as it is; remembered when there is room. */

@@ -101,6 +101,9 @@ sq_job_seq(struct om_sqlite *sq, const struct om_job_id *id, int64_t *seq)
 	sqlite3_stmt *s;
 	bool found;
 
+	if (sq_rows_seq(sq, id, seq)) {
+		return OM_OK;
+	}
 	s = sq_stmt(sq, SQ_JOB_SEQ, &err);
 	if (s == NULL) {
 		return err;

@@ -59,17 +59,39 @@ rows_usable(const struct om_sqlite *sq)
 	return sq->rows != NULL && sq->in_tx && sq->doomed == OM_OK;
 }
 
-bool
-sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row *row)
+/* NULL: it is not here. */
+static const struct om_job_row *
+rows_peek(const struct om_sqlite *sq, const struct om_job_id *id)
 {
 	const size_t slot = rows_slot(id);
 
 	if (!rows_usable(sq) || sq->rows->state[slot] == ROW_NONE ||
 	    strcmp(sq->rows->row[slot].id.text, id->text) != 0) {
-		return false;
+		return NULL;
 	}
-	memcpy(row, &sq->rows->row[slot], sizeof(*row));
-	return true;
+	return &sq->rows->row[slot];
+}
+
+bool
+sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row *row)
+{
+	const struct om_job_row *here = rows_peek(sq, id);
+
+	if (here != NULL) {
+		memcpy(row, here, sizeof(*row));
+	}
+	return here != NULL;
+}
+
+bool
+sq_rows_seq(const struct om_sqlite *sq, const struct om_job_id *id, int64_t *seq)
+{
+	const struct om_job_row *here = rows_peek(sq, id);
+
+	if (here != NULL) {
+		*seq = (int64_t)here->seq;
+	}
+	return here != NULL;
 }
 
 enum om_err

@@ -12,6 +12,7 @@
  *    each checkpoint: an fsync then writes data alone and no metadata, which halves its cost.
  *    (Zeros are no frames: a recovery stops at them.)  Extents that fallocate made are of no use,
  *    their first write is a change of metadata.
+ *    The zeros also take away what the process before left in it: bodies of jobs, with their keys.
  * 2. A checkpoint runs after the answers of a group are out (maintain), not inside a commit.
  * 3. A failed fsync.  The kernel may have dropped what it could not write and marked it clean, so
  *    a second fsync that says OK proves nothing (https://lwn.net/Articles/752063/).  Groups that
@@ -19,8 +20,12 @@
  *    still lie in the log and would come to life if we crashed now, although it was answered with
  *    an error.  So nothing is written before a checkpoint has copied all committed frames into the
  *    main file with a fresh fsync, cut the log to nothing, and the connection was opened anew.
+ * 4. The log is overwritten (wipe) only when all of it is folded, no reader has a snapshot in it
+ *    (a RESTART checkpoint says so), and while we hold the lock of the writer.  If broken: a frame of
+ *    somebody's commit is zeroed.
  */
 
+#define WAL_HEAD       32
 #define WAL_FRAME_HEAD 24
 #define WAL_PAGE       4096
 #define WAL_FILL_BYTES (64 << 10)
@@ -69,8 +74,11 @@ sq_wal_open(struct om_sqlite *sq)
 		return OM_OK;
 	}
 	rc = file->pMethods->xFileSize(file, &size);
-	if (rc == SQLITE_OK && size < (sqlite3_int64)sq->wal_bytes) {
-		rc = wal_fill(file, size, (sqlite3_int64)sq->wal_bytes);
+	if (rc == SQLITE_OK) {
+		/* Not folded (somebody reads): only what is behind it. */
+		rc = wal_fill(file, err == OM_OK && sq->wal_frames == 0 ? 0 : size,
+			      size > (sqlite3_int64)sq->wal_bytes ? size
+								  : (sqlite3_int64)sq->wal_bytes);
 	}
 	if (rc != SQLITE_OK) {
 		/* A full disk is no reason not to start: the log grows as it goes. */
@@ -94,6 +102,64 @@ sq_wal_checkpoint(struct om_sqlite *sq, int mode)
 		sq->wal_frames = 0; /* the next commit starts at the beginning */
 	}
 	return OM_OK;
+}
+
+/* Invariant 4. */
+static enum om_err
+wal_wipe_locked(struct om_sqlite *sq)
+{
+	sqlite3_file *file = NULL;
+	const sqlite3_int64 end =
+	    WAL_HEAD + (sqlite3_int64)sq->wal_dirty * (WAL_PAGE + WAL_FRAME_HEAD);
+	int64_t version = sq->others;
+	enum om_err err;
+	int rc;
+
+	err = sq_pragma_i64(sq, "PRAGMA data_version", &version);
+	if (err != OM_OK) {
+		return err;
+	}
+	if (version != sq->others) {
+		return sq_why(sq, OM_ERR_DISK, "%.100s: somebody else has written", sq->path);
+	}
+	rc = sqlite3_file_control(sq->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file);
+	if (rc == SQLITE_OK) {
+		rc = wal_fill(file, 0, end);
+	}
+	if (rc != SQLITE_OK) {
+		return sq_fail(sq, rc, "wipe the log");
+	}
+	sq->wal_dirty = 0;
+	return OM_OK;
+}
+
+enum om_err
+sq_wal_wipe(struct om_store *st)
+{
+	struct om_sqlite *sq = sq_of(st);
+	enum om_err err;
+
+	OM_ASSERT(!sq->in_tx && !sq->read_only);
+	if (sq->suspect) {
+		return sq_why(sq, OM_ERR_DISK, "%.100s: not after a failed fsync", sq->path);
+	}
+	if (sq->wal_dirty == 0) {
+		return OM_OK;
+	}
+	(void)sqlite3_busy_timeout(sq->db, 0); /* nobody waits for a reader */
+	err = sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_RESTART);
+	(void)sqlite3_busy_timeout(sq->db, (int)sq->busy_ms);
+	if (err == OM_OK && sq->wal_frames > 0) {
+		err = sq_why(sq, OM_ERR_DISK, "%.100s: not all of the log is folded", sq->path);
+	}
+	if (err == OM_OK) {
+		err = sq_begin(st);
+	}
+	if (err == OM_OK) {
+		err = wal_wipe_locked(sq);
+		sq_rollback(st);
+	}
+	return err;
 }
 
 enum om_err

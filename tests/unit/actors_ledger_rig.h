@@ -137,6 +137,15 @@ control_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	for (i = 0; i < W.ask_count; i++) {
 		const struct ask *ask = &W.asks[i];
 
+		if (om_msg_info(ask->type)->answer == OM_MSG_NONE) {
+			const enum om_body_type type = om_msg_info(ask->type)->body;
+			void *body = om_arena_alloc(&W.arena, om_body_info(type)->size);
+
+			OK(om_body_decode(type, (struct om_bin){ ask->body.data, ask->body.len },
+					  body, &W.arena, NULL));
+			OK(om_service_send(sv, OM_LEDGER, ask->type, body));
+			continue;
+		}
 		OK(om_service_ask_raw(sv, OM_LEDGER, ask->type,
 				      (struct om_bin){ ask->body.data, ask->body.len },
 				      &ask->caller, 30000, control_on_answer, W.first_cookie + i));

@@ -262,6 +262,16 @@ test_wireguard_backends(void **state)
 }
 
 static void
+test_retention(void **state)
+{
+	(void)state;
+	diagnose(NULL, NULL);
+	expect("retention", OM_CHECK_OK, "below 16384 MiB", "");
+	diagnose("store.keep_size", "0");
+	expect("retention", OM_CHECK_WARN, "no bound", "store.keep_size");
+}
+
+static void
 test_room(void **state)
 {
 	(void)state;
@@ -337,6 +347,7 @@ main(void)
 		TEST(test_private_libvirtd),
 		TEST(test_without_network_or_vm),
 		TEST(test_wireguard_backends),
+		TEST(test_retention),
 		TEST(test_room),
 		TEST(test_hints_by_distribution),
 		TEST(test_printed),
