@@ -245,6 +245,8 @@ flush_stream(struct om_ctx *cx, struct run *run, int stream)
 	OM_SET(&m, ledger_output, job, om_str_of(run->job.text));
 	OM_SET(&m, ledger_output, stream, om_str_of(stream == 1 ? "stdout" : "stderr"));
 	OM_SET(&m, ledger_output, data, ((struct om_bin){ buf->data, buf->len }));
+	OM_SET(&m, ledger_output, offset, run->output_at[stream - 1]);
+	run->output_at[stream - 1] += buf->len;
 	run_write(cx, run, OM_MSG_LEDGER_OUTPUT, &m, false);
 	om_buf_reset(buf);
 }
@@ -255,8 +257,6 @@ run_flush_output(struct om_ctx *cx, struct run *run)
 {
 	int stream;
 
-	OM_SET(&m, ledger_output, offset, run->output_at[stream - 1]);
-	run->output_at[stream - 1] += buf->len;
 	for (stream = 1; stream <= 2; stream++) {
 		size_t waiting = run->output[stream - 1].len;
 
@@ -315,6 +315,7 @@ on_file(struct om_ctx *cx, struct run *run, const struct om_guest_event *ev)
 			len = RUN_FILE_CHUNK;
 		}
 		OM_SET(&m, ledger_output, data, ((struct om_bin){ ev->file.data.ptr + at, len }));
+		OM_SET(&m, ledger_output, offset, at);
 		run_write(cx, run, OM_MSG_LEDGER_OUTPUT, &m, false);
 		at += len;
 	} while (at < ev->file.data.len);
@@ -325,7 +326,6 @@ on_file(struct om_ctx *cx, struct run *run, const struct om_guest_event *ev)
 static void
 on_exited(struct om_ctx *cx, struct run *run, const struct om_guest_exit *exit)
 {
-		OM_SET(&m, ledger_output, offset, at);
 	run->exited = true;
 	run->exited_at = om_now(cx);
 	run->exit = *exit;

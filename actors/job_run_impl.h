@@ -78,8 +78,8 @@ struct run {
 	bool started, exited, guest_done;
 	struct om_guest_exit exit;
 	struct om_buf output[2]; /* not yet handed to the ledger: stdout, stderr */
-	uint64_t boot_timer, runtime_timer, stop_timer, retry_timer;
 	uint64_t output_at[2]; /* bytes of each that were handed to it */
+	uint64_t boot_timer, runtime_timer, stop_timer, retry_timer;
 	struct om_mono provisioning_at, started_at, exited_at;
 
 	/* What waits for the ledger. */
