@@ -123,6 +123,10 @@ class Chaos(unittest.TestCase):
                 provider.cancel(self.random.choice(live[:AT_ONCE + 1]), grace=0)
             except omerta.WrongState:
                 return False
+            except omerta.Timeout:
+                # Answered when the end is recorded, which a slow machine may take long for.  It is
+                # asked for all the same: live() sees whether it comes.
+                self.did["cancel, answered late"] += 1
             return True
 
     def do_daemon(self):
