@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: ISC
-# Included by the Makefile.  `make bench` runs the runtime beside the peers that are installed.
+# Included by the Makefile.  `make bench` runs the runtime beside the peers that are
+# installed, and the bus.
 
 BENCH_RUNTIME	  := $(BUILD)/bench/runtime_bench
 BENCH_RUNTIME_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard bench/runtime/*.c))
@@ -8,10 +9,10 @@ $(BENCH_RUNTIME): $(BENCH_RUNTIME_OBJ) $(call LIBS,runtime)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-bench: $(BENCH_RUNTIME)
-	bench/run.py
-bench-quick: $(BENCH_RUNTIME)
-	bench/run.py --quick
+bench: $(BENCH_RUNTIME) $(BUILD)/bench/hop_bench
+	BUILD=$(BUILD) bench/run.py
+bench-quick: $(BENCH_RUNTIME) $(BUILD)/bench/hop_bench
+	BUILD=$(BUILD) bench/run.py --quick
 
 .PHONY: bench-runtime
 bench-runtime: $(BENCH_RUNTIME)

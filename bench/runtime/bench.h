@@ -8,7 +8,8 @@
 #include "runtime/actor.h"
 #include "runtime/system.h"
 
-#define BENCH_RUNS_MAX 101
+#define BENCH_RUNS_MAX  101
+#define BENCH_NO_TARGET (-1.0)
 
 struct bench_result {
 	double value; /* in the workload's unit */
@@ -20,7 +21,7 @@ struct bench_workload {
 	const char *what; /* "ping-pong" */
 	const char *unit; /* "M msg/s" */
 	bool higher; /* is better */
-	double target;
+	double target; /* 0, lower is better: none wanted; BENCH_NO_TARGET: none set */
 	const char *extra_unit; /* NULL: none */
 	struct bench_result (*run)(unsigned workers);
 };
@@ -44,6 +45,16 @@ struct bench_result bench_w4_run(unsigned workers);
 struct bench_result bench_w4c_run(unsigned workers);
 struct bench_result bench_w6_run(unsigned workers);
 struct bench_result bench_w7_run(unsigned workers);
+
+/* costs.c */
+struct bench_result bench_c1k_run(unsigned workers);
+struct bench_result bench_c100k_run(unsigned workers);
+struct bench_result bench_c1m_run(unsigned workers);
+struct bench_result bench_c1ms_run(unsigned workers);
+struct bench_result bench_d64_run(unsigned workers);
+struct bench_result bench_d4k_run(unsigned workers);
+struct bench_result bench_d256k_run(unsigned workers);
+struct bench_result bench_idle_run(unsigned workers);
 
 extern const struct bench_workload bench_workloads[];
 extern const unsigned bench_workload_count;

@@ -413,5 +413,14 @@ const struct bench_workload bench_workloads[] = {
 	{ "w7", "memory per idle actor", "B", false, 192, NULL, bench_w7_run },
 	{ "w8", "foreign ask, hot", "us p50", false, 1.2, "us p99", w8_run },
 	{ "w8i", "foreign ask after 1 ms idle", "us p50", false, 61, "us p99", w8_idle_run },
+	{ "c1k", "a hop, ring of 1,000", "ns", false, BENCH_NO_TARGET, NULL, bench_c1k_run },
+	{ "c100k", "a hop, ring of 100,000", "ns", false, BENCH_NO_TARGET, NULL, bench_c100k_run },
+	{ "c1m", "a hop, ring of 1,000,000", "ns", false, BENCH_NO_TARGET, NULL, bench_c1m_run },
+	{ "c1ms", "the same in random order", "ns", false, BENCH_NO_TARGET, NULL, bench_c1ms_run },
+	{ "d64", "a message, 64 in the queue", "ns", false, BENCH_NO_TARGET, NULL, bench_d64_run },
+	{ "d4k", "a message, 4,096 queued", "ns", false, BENCH_NO_TARGET, NULL, bench_d4k_run },
+	{ "d256k", "a message, 262,144 queued", "ns", false, BENCH_NO_TARGET, NULL,
+	  bench_d256k_run },
+	{ "idle", "wake-ups, idle for 10 s", "1/s", false, 0, NULL, bench_idle_run },
 };
 const unsigned bench_workload_count = OM_COUNT(bench_workloads);
