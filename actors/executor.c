@@ -380,6 +380,40 @@ exec_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	return err != OM_OK ? err : om_service_reply_ok(sv, in);
 }
 
+/* NOT_FOUND: it has ended, and needs no pause. */
+static enum om_err
+exec_on_pause(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct executor *ex = state;
+	const struct om_exec_pause *m = in->body;
+	struct exec_job *job = job_find(ex, m->job);
+	struct om_ctx *cx = om_service_cx(sv);
+	struct om_jr_pause *pause;
+	struct om_msg *msg;
+	enum om_err err;
+
+	if (job == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	if (ex->conf->driver == NULL) {
+		return om_service_reply_ok(sv, in); /* it ends at once */
+	}
+	pause = calloc(1, sizeof(*pause));
+	if (pause == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	pause->on = m->on;
+	(void)snprintf(pause->text, sizeof(pause->text), "%.*s", OM_STR_ARG(m->text));
+	msg = om_msg_new_owner(cx, OM_JR_PAUSE, pause, free);
+	if (msg == NULL) {
+		free(pause);
+		return OM_ERR_NOMEM;
+	}
+	err = om_send_urgent(cx, job->actor, &msg);
+	om_msg_free(cx, msg);
+	return err == OM_OK || err == OM_ERR_STALE ? om_service_reply_ok(sv, in) : err;
+}
+
 static enum om_err
 exec_on_drain(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -558,9 +592,8 @@ exec_stop(struct om_service *sv, void *state, enum om_err why)
 }
 
 static const struct om_service_handler exec_handlers[] = {
-	{ OM_MSG_EXEC_START, exec_on_start },
-	{ OM_MSG_EXEC_CANCEL, exec_on_cancel },
-	{ OM_MSG_EXEC_DRAIN, exec_on_drain },
+	{ OM_MSG_EXEC_START, exec_on_start },   { OM_MSG_EXEC_CANCEL, exec_on_cancel },
+	{ OM_MSG_EXEC_DRAIN, exec_on_drain },   { OM_MSG_EXEC_PAUSE, exec_on_pause },
 	{ OM_MSG_ROGUE_CAUGHT, exec_on_rogue },
 };
 

@@ -89,6 +89,7 @@ fm_on_set(struct om_service *sv, void *state, const struct om_bus_answer *answer
 	} else {
 		err = apply(fm, c, &why);
 		if (err == OM_OK) {
+			filter_quiet_look(sv, fm);
 			om_service_reply_to(sv, &c->rq, OM_MSG_OK, &ok);
 		} else {
 			om_service_reply_err_to(sv, &c->rq, err, why.text);

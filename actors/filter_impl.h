@@ -5,6 +5,8 @@
 /* Shared by filter_rule.c (reads settings) and filter_kinds.c (asks the question of each kind). */
 #include "actors/filter_kinds.h"
 
+enum om_quiet_jobs { OM_QUIET_RUN, OM_QUIET_NO_STARTS, OM_QUIET_PAUSE };
+
 #define OM_RULE_WORDS_MAX 64 /* keywords of one list */
 #define OM_RULE_WORD_MAX  64 /* bytes of a keyword */
 
@@ -23,6 +25,8 @@ struct om_rule_settings {
 	bool substring;
 	struct om_quiet_text quiet_text; /* quiet_hours */
 	struct om_quiet_hours quiet;
+	struct om_str jobs_text;
+	enum om_quiet_jobs jobs;
 	struct om_name_set allow, block; /* peers, networks */
 	bool has_allow;
 	uint64_t max, per_ms; /* rate, concurrency */

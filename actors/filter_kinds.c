@@ -126,11 +126,25 @@ static const struct om_rule_key quiet_keys[] = {
 	{ "end", OM_KEY_TEXT, AT(quiet_text.end), 0, 0, true, 0 },
 	{ "days", OM_KEY_TEXT, AT(quiet_text.days), 0, 0, false, 0 },
 	{ "zone", OM_KEY_TEXT, AT(quiet_text.zone), 0, 0, false, 0 },
+	{ "jobs", OM_KEY_TEXT, AT(jobs_text), 0, 0, false, 0 },
 };
 
 static enum om_err
 quiet_check(struct om_rule_settings *s, struct om_why *why)
 {
+	static const char *const jobs[] = { [OM_QUIET_RUN] = "run",
+					    [OM_QUIET_NO_STARTS] = "no_starts",
+					    [OM_QUIET_PAUSE] = "pause" };
+	unsigned i = 0;
+
+	while (s->jobs_text.ptr != NULL && i < OM_COUNT(jobs) &&
+	       !om_str_is(s->jobs_text, jobs[i])) {
+		i++;
+	}
+	if (i == OM_COUNT(jobs)) {
+		return om_why_set(why, OM_ERR_INVALID, "jobs is run, no_starts or pause");
+	}
+	s->jobs = (enum om_quiet_jobs)i;
 	return om_quiet_hours_parse(&s->quiet_text, &s->quiet, why);
 }
 
@@ -146,6 +160,26 @@ quiet_hits(struct om_filter_rule *rule, const struct om_rule_input *in, struct o
 	(void)snprintf(hit->text, sizeof(hit->text), "quiet hours (%s-%s)", quiet->start_text,
 		       quiet->end_text);
 	return true;
+}
+
+void
+om_rule_quiet(struct om_filter_rule *rule, struct om_wall now, struct om_filter_quiet *out)
+{
+	struct om_rule_settings *s = &rule->s;
+
+	if (rule->kind->check != quiet_check || s->jobs == OM_QUIET_RUN) {
+		return;
+	}
+	out->timed = true;
+	if (!om_quiet_hours_inside(&s->quiet, now)) {
+		return;
+	}
+	out->pause = out->pause || s->jobs == OM_QUIET_PAUSE;
+	if (!out->hold_starts) { /* the first, by priority, is named */
+		out->hold_starts = true;
+		(void)snprintf(out->text, sizeof(out->text), "quiet hours (%s-%s)",
+			       s->quiet.start_text, s->quiet.end_text);
+	}
 }
 
 /* --- peers and networks ----------------------------------------------------------------------- */

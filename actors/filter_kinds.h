@@ -10,7 +10,7 @@
  *   resources    max_cores max_mem_mib max_disk_mib max_runtime_s, gpu = no      reject
  *   activity     require, forbid (lists), match = word | substring               forbid: reject,
  *                                                                                 require: hold
- *   quiet_hours  start end days = all zone = local                               hold
+ *   quiet_hours  start end days = all zone = local jobs = run                    hold
  *   peers        allow, block (lists)                                            reject
  *   networks     allow, block (lists)                                            reject
  *   rate         max, per = 1h                                                   reject
@@ -53,6 +53,9 @@ void om_rule_free(struct om_filter_rule *rule);
 /* On a hit fills *hit. */
 bool om_rule_hits(struct om_filter_rule *rule, const struct om_rule_input *in,
 		  struct om_rule_hit *hit);
+
+/* Adds what an enabled rule asks for now to *out; rules that are no quiet hours ask for nothing. */
+void om_rule_quiet(struct om_filter_rule *rule, struct om_wall now, struct om_filter_quiet *out);
 
 /* What all rules have; name is NUL-terminated. */
 struct om_rule_head {

@@ -65,7 +65,8 @@ fm_load_later(struct om_service *sv)
 {
 	uint64_t timer;
 
-	if (om_timer_start(om_service_cx(sv), LOAD_RETRY_MS, 0, 0, &timer) != OM_OK) {
+	if (om_timer_start(om_service_cx(sv), LOAD_RETRY_MS, 0, FILTER_TIMER_LOAD, &timer) !=
+	    OM_OK) {
 		om_fail(om_service_cx(sv), OM_ERR_NOMEM);
 	}
 }
@@ -109,6 +110,7 @@ fm_load(struct om_service *sv, struct filter_manager *fm)
 			om_filter_trusted(fm->filter)->table.count,
 			om_filter_blocked(fm->filter)->table.count);
 		om_service_reply_to(sv, &fm->ping, OM_MSG_OK, &ok);
+		filter_quiet_look(sv, fm);
 		return;
 	}
 	list = (struct om_ledger_list){ .list = om_str_of(load_lists[fm->load]) };
@@ -125,7 +127,13 @@ fm_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	if (msg->type != OM_SYS_TIMER) {
 		return OM_ERR_UNKNOWN_TYPE;
 	}
-	fm_load(sv, fm_of(state));
+	if (((const struct om_timer_fired *)(const void *)msg->payload)->cookie ==
+	    FILTER_TIMER_QUIET) {
+		fm_of(state)->quiet_timer = 0;
+		filter_quiet_look(sv, fm_of(state));
+	} else {
+		fm_load(sv, fm_of(state));
+	}
 	return OM_OK;
 }
 
@@ -434,6 +442,7 @@ static const struct om_service_handler fm_handlers[] = {
 	{ OM_MSG_CONFIG_BLOCKED, fm_on_list },
 	{ OM_MSG_FILTER_STATS, fm_on_stats },
 	{ OM_MSG_FILTER_RESET, fm_on_reset },
+	{ OM_MSG_FILTER_QUIET, filter_on_quiet },
 };
 
 const struct om_service_def om_filter_manager_service = {

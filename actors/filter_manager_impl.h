@@ -16,6 +16,8 @@
 #define LIST_BLOCKED      "blocked"
 #define LIST_RULES        "rules"
 
+enum { FILTER_TIMER_LOAD, FILTER_TIMER_QUIET };
+
 enum load_step { LOAD_TRUSTED, LOAD_BLOCKED, LOAD_RULES, LOADED };
 
 /* A change on its way to the ledger. */
@@ -37,6 +39,8 @@ struct filter_manager {
 	struct om_name_set base_rules;
 	LIST_HEAD(, change) changes;
 	struct om_bus_request ping; /* answered when loaded */
+	struct om_filter_quiet quiet; /* as the queue was told */
+	uint64_t quiet_timer;
 };
 
 static inline struct filter_manager *
@@ -55,6 +59,9 @@ enum om_err filter_on_block(struct om_service *sv, void *state, const struct om_
 /* add and change; remove, enable and disable */
 enum om_err filter_on_rule(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err filter_on_rule_ref(struct om_service *sv, void *state, const struct om_in *in);
+/* filter_quiet.c: looks at the clock and tells the queue what has changed; after every change of rules. */
+void filter_quiet_look(struct om_service *sv, struct filter_manager *fm);
+enum om_err filter_on_quiet(struct om_service *sv, void *state, const struct om_in *in);
 /* The service stops. */
 void filter_changes_fini(struct om_service *sv, struct filter_manager *fm);
 

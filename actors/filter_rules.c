@@ -371,6 +371,17 @@ om_filter_test(struct om_filter *f, const struct om_filter_request *rq, struct o
 	decide(&d, now);
 }
 
+void
+om_filter_quiet(struct om_filter *f, struct om_wall now, struct om_filter_quiet *out)
+{
+	*out = (struct om_filter_quiet){ .timed = false };
+	for (size_t i = 0; i < f->rule_count; i++) {
+		if (om_rule_head(f->rules[i])->enabled) {
+			om_rule_quiet(f->rules[i], now, out);
+		}
+	}
+}
+
 /* --- rules ------------------------------------------------------------------------------------ */
 
 static bool

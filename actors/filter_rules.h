@@ -112,6 +112,15 @@ void om_filter_rule_at(const struct om_filter *f, size_t i, struct om_rule *out)
 struct om_name_set *om_filter_trusted(struct om_filter *f);
 struct om_name_set *om_filter_blocked(struct om_filter *f);
 
+/* What quiet hours with `jobs = no_starts` or `pause` ask for now. */
+struct om_filter_quiet {
+	bool hold_starts; /* nothing starts but the owner's */
+	bool pause; /* and what runs stands still */
+	bool timed; /* there are such rules: look again every minute */
+	char text[64]; /* hold_starts: "quiet hours (22:00-08:00)" */
+};
+void om_filter_quiet(struct om_filter *f, struct om_wall now, struct om_filter_quiet *out);
+
 void om_filter_counts(const struct om_filter *f, struct om_filter_counts *out);
 void om_filter_reset(struct om_filter *f); /* counters and hits */
 

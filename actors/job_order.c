@@ -248,6 +248,9 @@ find_startable(struct om_job_order *o, struct om_wall now)
 
 	order_levels(o, now, order);
 	for (unsigned i = 0; i < OM_LEVELS; i++) {
+		if (o->quiet && order[i] != OM_LEVEL_OWNER) {
+			continue;
+		}
 		TAILQ_FOREACH(job, &o->ready[order[i]], link)
 		{
 			if (job_order_fits(o, job)) {
@@ -507,6 +510,18 @@ om_job_order_resume(struct om_job_order *o)
 {
 	o->paused = false;
 	o->pause_reason[0] = '\0';
+}
+
+void
+om_job_order_quiet(struct om_job_order *o, bool on, struct om_str text)
+{
+	size_t len = text.len < OM_ORDER_TEXT_MAX ? text.len : OM_ORDER_TEXT_MAX;
+
+	o->quiet = on;
+	if (len > 0) {
+		memcpy(o->quiet_text, text.ptr, len);
+	}
+	o->quiet_text[len] = '\0';
 }
 
 bool

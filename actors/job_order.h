@@ -122,6 +122,9 @@ void om_job_order_resume(struct om_job_order *o);
 bool om_job_order_paused(const struct om_job_order *o);
 const char *om_job_order_pause_reason(const struct om_job_order *o); /* "" when not paused */
 
+/* Quiet hours: only the owner's jobs start.  text (copied, cut) says why the others wait. */
+void om_job_order_quiet(struct om_job_order *o, bool on, struct om_str text);
+
 /* Lowering stops nothing that runs.  OM_ERR_INVALID: 0. */
 enum om_err om_job_order_set_max_jobs(struct om_job_order *o, uint64_t max_jobs) OM_MUST_CHECK;
 

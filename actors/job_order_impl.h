@@ -51,7 +51,8 @@ struct om_job_order {
 	uint64_t in[PLACES];
 	uint64_t cores_used, mem_used;
 	uint64_t total_queued, total_completed, total_failed, total_cancelled;
-	bool paused;
+	bool paused, quiet;
+	char quiet_text[OM_ORDER_TEXT_MAX + 1];
 	char pause_reason[OM_ORDER_TEXT_MAX + 1];
 };
 

@@ -54,6 +54,8 @@ om_job_order_waiting(const struct om_job_order *o, enum om_job_level level, char
 	if (o->paused) {
 		(void)snprintf(text, text_size, "the queue is paused%s%s",
 			       o->pause_reason[0] != '\0' ? ": " : "", o->pause_reason);
+	} else if (o->quiet && level != OM_LEVEL_OWNER) {
+		(void)snprintf(text, text_size, "%s", o->quiet_text);
 	} else if (o->in[RUNNING] >= l->max_jobs) {
 		(void)snprintf(text, text_size, "%llu of %llu jobs are running",
 			       (unsigned long long)o->in[RUNNING], (unsigned long long)l->max_jobs);

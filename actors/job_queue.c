@@ -176,7 +176,8 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 {
 	struct om_order_job job;
 
-	while (q->retry_timer == 0 && !q->gated && om_job_order_pick(q->order, q->wall(), &job)) {
+	while (q->retry_timer == 0 && !q->gated && !q->quiet_unknown &&
+	       om_job_order_pick(q->order, q->wall(), &job)) {
 		struct om_job_id id; /* a copy: a refused job may be freed */
 		enum om_err err = om_str_copy(job.id, id.text, sizeof(id.text));
 
@@ -378,6 +379,8 @@ jobq_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		q->retry_timer = 0;
 	} else if (fired->cookie == TIMER_GATE) {
 		jobq_gate(sv, q);
+	} else if (fired->cookie == TIMER_QUIET) {
+		jobq_quiet_ask(sv, q);
 	} else {
 		q->due_timer = 0;
 		q->due_ns = 0;
@@ -408,6 +411,7 @@ jobq_start(struct om_service *sv, void *state, const void *arg)
 	err = om_job_order_new(&limits, &q->order);
 	if (err == OM_OK) {
 		jobq_gate(sv, q);
+		jobq_quiet_ask(sv, q);
 	}
 	return err;
 }
@@ -439,6 +443,7 @@ static const struct om_service_handler jobq_handlers[] = {
 	{ OM_MSG_QUEUE_RELEASE, jobq_on_release }, { OM_MSG_QUEUE_PAUSE, jobq_on_pause },
 	{ OM_MSG_QUEUE_RESUME, jobq_on_resume },   { OM_MSG_QUEUE_LIMITS, jobq_on_limits },
 	{ OM_MSG_QUEUE_STATS, jobq_on_stats },     { OM_MSG_QUEUE_MOVE, jobq_on_move },
+	{ OM_MSG_QUEUE_QUIET, jobq_on_quiet },
 };
 
 const struct om_service_def om_job_queue_service = {

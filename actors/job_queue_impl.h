@@ -13,7 +13,7 @@
 #define JOB_QUEUE_MAGIC 0x6a6f6271u
 #define JOBQ_LEDGER_MS  30000
 
-enum { TIMER_DUE = 1, TIMER_RETRY, TIMER_GATE };
+enum { TIMER_DUE = 1, TIMER_RETRY, TIMER_GATE, TIMER_QUIET };
 
 /* A question on its way, so that what it needs is freed also when the service stops first. */
 struct jobq_ask {
@@ -38,6 +38,9 @@ struct job_queue {
 	uint64_t due_timer;
 	int64_t due_ns; /* what due_timer waits for; 0: nothing */
 	uint64_t retry_timer; /* not 0: the executor refused, no starts until it fires */
+	bool
+	    quiet_unknown; /* the filter has not said yet whether there are quiet hours: no starts */
+	bool pausing; /* running jobs that are not the owner's stand still */
 	bool gated; /* it is not known yet whether an operator has paused us: no starts */
 };
 
@@ -74,5 +77,11 @@ enum om_err jobq_on_pause(struct om_service *sv, void *state, const struct om_in
 enum om_err jobq_on_resume(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in);
+
+/* --- job_queue_quiet.c ------------------------------------------------------------------------ */
+
+/* Asks the filter; nothing starts before the answer. */
+void jobq_quiet_ask(struct om_service *sv, struct job_queue *q);
+enum om_err jobq_on_quiet(struct om_service *sv, void *state, const struct om_in *in);
 
 #endif /* OM_ACTORS_JOB_QUEUE_IMPL_H */

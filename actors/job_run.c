@@ -360,6 +360,9 @@ run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 	case TIMER_STOP:
 		run_on_stop_timer(cx, run);
 		break;
+	case TIMER_DISK:
+		run_on_disk_timer(cx, run);
+		break;
 	case TIMER_RETRY:
 		run->retry_timer = 0;
 		if (run->done == 0 && run->busy && !run->unwinding) {
@@ -450,6 +453,15 @@ run_on_end(struct om_ctx *cx, void *state, const struct om_msg *msg)
 }
 
 static enum om_err
+run_on_pause(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	const struct om_jr_pause *m = om_msg_obj(msg);
+
+	run_pause(cx, state, m->on, m->text);
+	return OM_OK;
+}
+
+static enum om_err
 run_on_vm_event(struct om_ctx *cx, void *state, const struct om_msg *msg)
 {
 	struct run *run = state;
@@ -466,10 +478,9 @@ run_on_vm_event(struct om_ctx *cx, void *state, const struct om_msg *msg)
 }
 
 static const struct om_handler run_handlers[] = {
-	{ OM_SYS_TIMER, run_on_timer },
-	{ OM_SYS_IO, run_on_io },
-	{ OM_JR_END, run_on_end },
-	{ OM_JR_VM_EVENT, run_on_vm_event },
+	{ OM_SYS_TIMER, run_on_timer }, { OM_SYS_IO, run_on_io },
+	{ OM_JR_END, run_on_end },      { OM_JR_VM_EVENT, run_on_vm_event },
+	{ OM_JR_PAUSE, run_on_pause },
 };
 
 const struct om_actor_def om_job_run_def = {

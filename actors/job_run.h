@@ -28,6 +28,7 @@ enum om_job_run_msg {
 	OM_JR_END, /* to job_run: struct om_jr_end */
 	OM_JR_VM_EVENT, /* to executor, passed on to job_run: struct om_jr_vm_event */
 	OM_JR_DONE, /* to executor: struct om_jr_done, the last word of a job_run */
+	OM_JR_PAUSE, /* to job_run: struct om_jr_pause */
 };
 
 struct om_jr_relay {
@@ -55,6 +56,11 @@ struct om_jr_vm_event {
 	struct om_job_id job;
 	enum om_vm_event_kind kind;
 	char reason[OM_VM_REASON_MAX];
+};
+/* Stand still, or go on. */
+struct om_jr_pause {
+	bool on;
+	char text[OM_WHY_MAX];
 };
 struct om_jr_done {
 	struct om_job_id job;

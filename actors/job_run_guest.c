@@ -201,11 +201,21 @@ enter_run(struct om_ctx *cx, struct run *run)
 	channel_write(cx, run);
 }
 
+void
+run_clock(struct om_ctx *cx, struct run *run, uint64_t ms)
+{
+	run->runtime_until.ns = om_now(cx).ns + (int64_t)ms * OM_NS_PER_MS;
+	timer_restart(cx, &run->runtime_timer, ms, TIMER_RUNTIME);
+}
+
 /* --- the end --------------------------------------------------------------------------------- */
 
 void
 run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 {
+	if (run_pause_defers_stop(cx, run, grace_ms)) {
+		return;
+	}
 	timer_off(cx, &run->runtime_timer);
 	if (grace_ms == 0 || !run->started || run->exited ||
 	    om_guest_channel_stop(run->channel, grace_ms) != OM_OK) {
@@ -373,7 +383,8 @@ on_guest_event(struct om_ctx *cx, struct run *run, const struct om_guest_event *
 		run->started = true;
 		run->started_at = om_now(cx);
 		run_write_state(cx, run, OM_JOB_RUNNING);
-		timer_restart(cx, &run->runtime_timer, run->spec.runtime_s * 1000, TIMER_RUNTIME);
+		run_clock(cx, run, run->spec.runtime_s * 1000);
+		run_pause_started(cx, run);
 		break;
 	case OM_GUEST_EV_OUTPUT:
 		on_output(cx, run, ev);

@@ -4,7 +4,8 @@
 
 /*
  * Shared by the files of job_run: job_run.c (steps, ends), job_run_vm.c (files, VM, network),
- * job_run_guest.c (channel, output), job_run_ledger.c (ordered writes, relay).
+ * job_run_guest.c (channel, output), job_run_pause.c (standing still), job_run_ledger.c (ordered writes,
+ * relay).
  */
 #include "actors/job_run.h"
 #include "actors/job_spec.h"
@@ -15,12 +16,13 @@
 #define RUN_FILE_CHUNK    524288 /* bytes of a file in one ledger.output */
 #define RUN_BYTES_PER_MS  1024 /* through the guest's port, at the least; 20 times that is usual */
 #define RUN_RETRY_MS      1000 /* the ledger's disk is full: ask again */
+#define RUN_DISK_WAIT_MS  600000 /* no room for its disk: it waits so long for others to end */
 #define RUN_LEDGER_MS     30000
 #define RUN_NETWORK_MS    30000
 #define RUN_STOP_SLACK_MS 3000 /* after the grace: the agent has this long to say how it ended */
 #define RUN_PATH_MAX      OM_VM_PATH_MAX
 
-enum run_timer { TIMER_BOOT = 1, TIMER_RUNTIME, TIMER_STOP, TIMER_RETRY };
+enum run_timer { TIMER_BOOT = 1, TIMER_RUNTIME, TIMER_STOP, TIMER_RETRY, TIMER_DISK };
 enum run_watch { WATCH_CHANNEL = 1, WATCH_PIDFD };
 
 /* One message to the ledger; they are sent one after the other, in order. */
@@ -65,6 +67,8 @@ struct run {
 	struct om_vm_handle vm;
 	bool destroying; /* create of a job that has ended, or destroy, is under way on its pool */
 	bool teardown_waits; /* undo_teardown waits for it */
+	uint64_t disk_timer; /* there is no room for its disk: create is tried again */
+	struct om_mono disk_since; /* 0: there was room */
 	struct om_buf net_raw; /* the vpn.ready body; net points into it and the arena */
 	struct om_vpn_ready *net;
 	uint64_t rx_bytes, tx_bytes;
@@ -80,6 +84,16 @@ struct run {
 	struct om_buf output[2]; /* not yet handed to the ledger: stdout, stderr */
 	uint64_t output_at[2]; /* bytes of each that were handed to it */
 	uint64_t boot_timer, runtime_timer, stop_timer, retry_timer;
+	struct om_mono runtime_until; /* what runtime_timer waits for */
+
+	/* Standing still (job_run_pause.c). */
+	bool pause_wanted, pause_busy, suspended;
+	bool stop_waits; /* a stop with a grace waits for the resume */
+	uint32_t stop_grace_ms;
+	char pause_text[OM_WHY_MAX];
+	struct om_mono paused_at;
+	int64_t paused_ns; /* all pauses that are over */
+	uint64_t runtime_left_ms;
 	struct om_mono provisioning_at, started_at, exited_at;
 
 	/* What waits for the ledger. */
@@ -121,11 +135,21 @@ void undo_vm(struct om_ctx *cx, struct run *run);
 void enter_watch(struct om_ctx *cx, struct run *run);
 void undo_watch(struct om_ctx *cx, struct run *run);
 void undo_teardown(struct om_ctx *cx, struct run *run);
+void run_on_disk_timer(struct om_ctx *cx, struct run *run);
 void run_abandon_vm(struct om_ctx *cx, struct run *run); /* the end came while it is created */
 /* Kills qemu now; destroy follows in the undo list. */
 void run_kill_vm(struct run *run);
 
+/* job_run_pause.c */
+void run_pause(struct om_ctx *cx, struct run *run, bool on, const char *text);
+void run_pause_started(struct om_ctx *cx, struct run *run); /* the script has begun */
+/* true: the guest is to be stopped, and will be when it runs again. */
+bool run_pause_defers_stop(struct om_ctx *cx, struct run *run, uint32_t grace_ms);
+/* Time that the script ran, pauses left out. */
+uint64_t run_ran_ms(const struct run *run);
+
 /* job_run_guest.c: the channel. */
+void run_clock(struct om_ctx *cx, struct run *run, uint64_t ms); /* the time limit, from now on */
 void enter_boot(struct om_ctx *cx, struct run *run);
 void undo_boot(struct om_ctx *cx, struct run *run);
 void enter_run(struct om_ctx *cx, struct run *run);

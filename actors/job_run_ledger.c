@@ -250,7 +250,7 @@ static uint64_t
 plausible_cpu_ms(const struct run *run)
 {
 	uint64_t cpu_ms = run->exit.cpu_us / 1000;
-	uint64_t wall_ms = (uint64_t)om_mono_ms_between(run->started_at, run->exited_at);
+	uint64_t wall_ms = run_ran_ms(run);
 	uint64_t most_ms = wall_ms * run->spec.cores;
 
 	if (cpu_ms <= most_ms) {
@@ -269,8 +269,7 @@ result_fill(struct run *run, struct om_job_info *r)
 	if (run->started) {
 		OM_SET(r, job_info, boot_ms,
 		       (uint64_t)om_mono_ms_between(run->provisioning_at, run->started_at));
-		OM_SET(r, job_info, wall_ms,
-		       (uint64_t)om_mono_ms_between(run->started_at, run->exited_at));
+		OM_SET(r, job_info, wall_ms, run_ran_ms(run));
 	}
 	if (run->exited) {
 		const struct om_guest_exit *e = &run->exit;

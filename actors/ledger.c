@@ -46,6 +46,7 @@ group_reset(struct ledger *l)
 	STAILQ_INIT(&l->events);
 	l->group = 0;
 	l->group_bytes = 0;
+	memset(l->group_moves, 0, sizeof(l->group_moves));
 	om_arena_reset(&l->arena);
 }
 
@@ -105,7 +106,6 @@ group_tell(struct om_service *sv, struct ledger *l)
 
 	STAILQ_FOREACH(e, &l->events, link)
 	{
-		l->moves[e->to]++;
 		/* Behind one that waits they all wait: order. */
 		err = STAILQ_EMPTY(&l->unsent)
 			  ? om_service_send(sv, OM_PROVIDER, OM_MSG_JOB_EVENT, &e->body)
@@ -213,6 +213,7 @@ group_commit(struct om_service *sv, struct ledger *l)
 		if (l->degraded) {
 			om_info("ledger.recovered", "writing works again");
 		}
+		ledger_count_moves(l);
 		group_tell(sv, l);
 		ledger_followers_answer(sv, l, false);
 	} else if (!l->degraded) {

@@ -37,7 +37,6 @@ struct ledger_answer {
 struct ledger_event {
 	STAILQ_ENTRY(ledger_event) link;
 	struct om_job_event body; /* strings in the group's arena */
-	enum om_job_state to;
 };
 
 /* An event that the provider had no room for: made anew from the row when it has. */
@@ -88,7 +87,8 @@ struct ledger {
 	size_t follower_count;
 
 	/* for the metrics, since the start */
-	uint64_t moves[OM_JOB_STATES];
+	uint64_t moves[OM_JOB_STATES],
+	    group_moves[OM_JOB_STATES]; /* group_moves: not committed yet */
 	uint64_t commits, commits_refused, commit_us;
 	uint64_t commit_le[LEDGER_COMMIT_EDGES]; /* by the first edge that it was not over */
 
@@ -179,6 +179,7 @@ enum om_err ledger_submit_one(struct om_service *sv, struct ledger *l,
 
 /* ledger_stats.c */
 enum om_err ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in);
+void ledger_count_moves(struct ledger *l); /* of a group that is durable */
 void ledger_count_commit(struct ledger *l, enum om_err err, int64_t took_ns);
 
 /* ledger_array.c */

@@ -37,6 +37,9 @@ place_fill(const struct om_ledger_place *m, struct om_job_place *place)
 		place->held = m->held;
 		place->note.event = m->held ? OM_STR("held") : OM_STR("released");
 	}
+	if (OM_HAS(m, ledger_place, paused)) {
+		place->note.event = m->paused ? OM_STR("paused") : OM_STR("resumed");
+	}
 	if (OM_HAS(m, ledger_place, to)) {
 		err = place_rank(m->to, place->at, place);
 	}

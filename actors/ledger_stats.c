@@ -27,6 +27,14 @@ ledger_count_commit(struct ledger *l, enum om_err err, int64_t took_ns)
 	l->commit_us += us;
 }
 
+void
+ledger_count_moves(struct ledger *l)
+{
+	for (unsigned i = 0; i < OM_JOB_STATES; i++) {
+		l->moves[i] += l->group_moves[i];
+	}
+}
+
 static struct om_str
 number(struct ledger *l, uint64_t n)
 {

@@ -41,6 +41,7 @@ event_add(struct ledger *l, const struct om_job_row *row, enum om_job_state from
 {
 	struct ledger_event *e;
 
+	l->group_moves[row->state]++;
 	if (l->unheard && !event_is_needed(row, from)) {
 		return true;
 	}
@@ -50,7 +51,6 @@ event_add(struct ledger *l, const struct om_job_row *row, enum om_job_state from
 			 om_job_state_text(row->state));
 		return false;
 	}
-	e->to = row->state;
 	STAILQ_INSERT_TAIL(&l->events, e, link);
 	return true;
 }

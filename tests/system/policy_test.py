@@ -27,6 +27,13 @@ BOB = {"on_behalf": "bob", "network_id": "home"}
 EVE = {"on_behalf": "eve", "network_id": "cafe"}
 
 
+def almost_always():
+    """Quiet hours of a whole day but for a minute, which is not this one."""
+    end = time.time() + 7200
+    return {"start": time.strftime("%H:%M", time.gmtime(end + 60)),
+            "end": time.strftime("%H:%M", time.gmtime(end)), "zone": "utc"}
+
+
 def names(rows):
     return [r[0] for r in rows]
 
@@ -146,6 +153,19 @@ class Policy(Base):
         rows = json.loads(out)["jobs"]
         self.assertEqual([r["array_index"] for r in rows], list(range(1000)))
         self.assertEqual({r["state"] for r in rows}, {"completed"})
+
+    def test_quiet_hours_hold_starts_over_a_kill(self):
+        self.p.add_rule("night", "quiet_hours", action="low_priority", jobs="no_starts", **almost_always())
+        bob = self.submit("bob", **BOB)
+        self.assertEqual(self.submit("mine").wait(timeout=30).state, "completed")  # the owner's
+        self.crash_and_start()
+        self.assertEqual(self.submit("mine2").wait(timeout=30).state, "completed")
+        self.assertEqual(self.p.get(bob.id).state, "queued")
+        self.assertEqual(self.p.queue().levels["external"], "1")
+        with self.assertRaises(omerta.Invalid):
+            self.p.change_rule("night", "quiet_hours", jobs="sleep", **almost_always())
+        self.p.remove_rule("night")
+        self.assertEqual(self.p.wait(bob.id, timeout=30).state, "completed")
 
     def test_metrics(self):
         self.p.add_rule("none", "peers", block="mallory", action="reject")
@@ -282,7 +302,62 @@ class Policy(Base):
 
 
 class Attempts(Base):
-    config = "[jobs]\nmax_jobs = 2\n"
+    config = "[jobs]\nmax_jobs = 2\ntrusted_networks = home\n"
+
+    def output(self, job):
+        return b"".join(self.p.output(job)).decode()
+
+    def wait_output(self, job, at_least):
+        deadline = time.monotonic() + 60
+        while len(self.output(job)) < at_least:
+            self.assertLess(time.monotonic(), deadline, self.output(job))
+            time.sleep(0.05)
+
+    def test_quiet_hours_pause_what_runs(self):
+        quiet = dict(almost_always(), jobs="pause", action="low_priority")
+        ticks = "i=0; while [ $i -lt 40 ]; do printf x; i=$((i + 1)); sleep 0.1; done"
+        bob = self.p.submit(ticks, "sh", network="none", timeout=20, **BOB)
+        cancelled = self.p.submit("trap 'echo asked; exit 0' TERM; printf x; while :; do sleep 0.1; done", "sh",
+                                  network="none", **BOB)
+        self.wait_output(bob.id, 1)
+        self.wait_output(cancelled.id, 1)
+        self.p.add_rule("night", "quiet_hours", **quiet)
+        row = self.wait_reason(bob.id, "quiet_hours")
+        self.assertEqual(row.state, "running")
+        self.assertIn("quiet hours", row.text)
+        time.sleep(0.5)  # what was printed before the pause arrives
+        before = len(self.output(bob.id))
+        later = self.p.submit("true", "sh", network="none", **BOB)
+        time.sleep(2)
+        self.assertEqual(len(self.output(bob.id)), before)
+        self.assertEqual(later.state, "queued")
+        self.assertIn("quiet hours", "".join(self.p.queue().waiting_reasons))
+        # A cancel is answered: the job runs for its grace, and ends.
+        self.assertEqual(self.p.cancel(cancelled.id, grace=5), 1)
+        self.assertIn("asked", self.output(cancelled.id))
+        self.p.disable_rule("night")
+        result = bob.wait(timeout=60)
+        self.assertEqual((result.state, result.stdout), ("completed", 40 * b"x"))
+        self.assertEqual(later.wait(timeout=60).state, "completed")
+        started, finished = self.daemon.sqlite(
+            f"select started / 1000000, finished / 1000000 from job where id = '{bob.id}'")[0]
+        self.assertLess(result.wall_ms, int(finished) - int(started) - 2000)  # without its pause
+        events = names(self.daemon.sqlite(f"select event from audit where job = '{bob.id}' order by seq"))
+        self.assertEqual(events[-3:], ["paused", "resumed", "completed"])
+
+    def wait_reason(self, job, reason):
+        deadline = time.monotonic() + 30
+        while self.p.get(job).reason != reason:
+            self.assertLess(time.monotonic(), deadline, self.p.get(job))
+            time.sleep(0.05)
+        return self.p.get(job)
+
+    def test_jobs_of_an_array_know_their_index(self):
+        array = self.p.submit("echo $OMERTA_ARRAY_ID $OMERTA_ARRAY_INDEX of $OMERTA_ARRAY_COUNT $MINE", "sh",
+                              network="none", job="many", array="3,7%1", env={"MINE": "too"})
+        outs = [r.stdout.decode() for r in array.wait(timeout=120)]
+        self.assertEqual(outs, ["many 3 of 2 too\n", "many 7 of 2 too\n"])
+        self.assertEqual(array[7].info().array_index, 7)
 
     def test_a_job_that_fails_is_tried_again_then_dead(self):
         job = self.p.submit("echo try; exit 3", "sh", network="none", retries=1, backoff=1)

@@ -201,6 +201,27 @@ group_goes_on_after_cancel_and_hold(void **state)
 	om_job_order_free(o);
 }
 
+static void
+quiet_hours_are_for_all_but_the_owner(void **state)
+{
+	struct om_job_order *o = order_new(10, 0, 0);
+	char text[OM_ORDER_TEXT_MAX];
+
+	(void)state;
+	add(o, "external", OM_LEVEL_EXTERNAL, 1, 1);
+	add(o, "network", OM_LEVEL_NETWORK, 1, 1);
+	add(o, "owner", OM_LEVEL_OWNER, 1, 1);
+	om_job_order_quiet(o, true, OM_STR("quiet hours (22:00-08:00)"));
+	assert_string_equal(pick(o, t0), "owner");
+	assert_string_equal(pick(o, t0), "");
+	assert_true(om_job_order_waiting(o, OM_LEVEL_NETWORK, text, sizeof(text)));
+	assert_non_null(strstr(text, "quiet hours (22:00-08:00)"));
+	om_job_order_quiet(o, false, OM_STR(""));
+	assert_string_equal(pick(o, t0), "network");
+	assert_string_equal(pick(o, t0), "external");
+	om_job_order_free(o);
+}
+
 /* --- the reference's six ---------------------------------------------------------------------- */
 
 static void
@@ -831,6 +852,7 @@ main(void)
 		REFERENCE(testJobCancellation, job_cancellation),
 		REFERENCE(testPauseAndResume, pause_and_resume),
 		REFERENCE(testQueueStatistics, queue_statistics),
+		cmocka_unit_test(quiet_hours_are_for_all_but_the_owner),
 		cmocka_unit_test(group_runs_so_many_at_a_time),
 		cmocka_unit_test(group_keeps_its_turn),
 		cmocka_unit_test(group_goes_on_after_cancel_and_hold),

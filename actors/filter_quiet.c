@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Quiet hours that act on the jobs that are here: the queue is told when they begin and end, and
+ * asks at its own start.  There is a clock (a look at the beginning of every minute) only while a rule
+ * asks for one: an idle daemon makes no wake-ups.
+ */
+#include <string.h>
+
+#include "actors/filter_manager_impl.h"
+#include "actors/names.h"
+#include "base/log.h"
+
+#define MINUTE_MS UINT64_C(60000)
+
+static void
+quiet_tell(const struct filter_manager *fm, struct om_quiet *out)
+{
+	*out = (struct om_quiet){ .hold_starts = fm->quiet.hold_starts, .pause = fm->quiet.pause };
+	if (fm->quiet.text[0] != '\0') {
+		OM_SET(out, quiet, text, om_str_of(fm->quiet.text));
+	}
+}
+
+static void
+quiet_arm(struct om_service *sv, struct filter_manager *fm)
+{
+	const uint64_t now_ms = (uint64_t)(fm->wall().ns / OM_NS_PER_MS);
+
+	if (!fm->quiet.timed) {
+		om_timer_cancel(om_service_cx(sv), fm->quiet_timer);
+		fm->quiet_timer = 0;
+	} else if (fm->quiet_timer == 0 &&
+		   om_timer_start(om_service_cx(sv), MINUTE_MS - now_ms % MINUTE_MS + 1, 0,
+				  FILTER_TIMER_QUIET, &fm->quiet_timer) != OM_OK) {
+		om_service_fail(sv, OM_ERR_NOMEM); /* the quiet hours would not end */
+	}
+}
+
+void
+filter_quiet_look(struct om_service *sv, struct filter_manager *fm)
+{
+	struct om_filter_quiet now;
+	struct om_quiet m;
+	enum om_err err;
+
+	if (fm->load != LOADED) {
+		return;
+	}
+	om_filter_quiet(fm->filter, fm->wall(), &now);
+	if (now.hold_starts != fm->quiet.hold_starts || now.pause != fm->quiet.pause ||
+	    strcmp(now.text, fm->quiet.text) != 0) {
+		fm->quiet = now;
+		om_info("filter.quiet", "%s",
+			now.hold_starts ? now.text : "the quiet hours are over");
+		quiet_tell(fm, &m);
+		err = om_service_send(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_QUIET, &m);
+		if (err != OM_OK) { /* a queue that starts asks */
+			om_debug("filter.quiet", "the queue is not told: %s", om_err_text(err));
+		}
+	}
+	fm->quiet.timed = now.timed;
+	quiet_arm(sv, fm);
+}
+
+enum om_err
+filter_on_quiet(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct filter_manager *fm = fm_of(state);
+	struct om_quiet m;
+
+	if (fm->load != LOADED) {
+		return filter_not_loaded(sv, in);
+	}
+	filter_quiet_look(sv, fm);
+	quiet_tell(fm, &m);
+	return om_service_reply(sv, in, OM_MSG_QUIET_STATE, &m);
+}
