@@ -657,6 +657,9 @@ on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
 	if (op != OM_VM_MEM_CREATE) {
 		return;
 	}
+	if (W->guest_started) {
+		return; /* the second try */
+	}
 	if (W->hold_create != NULL) {
 		OM_ASSERT(sem_post(W->create_begun) == 0);
 		while (sem_wait(W->hold_create) != 0) {

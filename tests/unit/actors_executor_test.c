@@ -225,6 +225,35 @@ test_cancel_while_the_vm_is_created(void **state)
 	assert_int_equal(sem_destroy(&hold), 0);
 }
 
+/* Others have all the disk now: the job waits for them, it does not fail. */
+static void
+test_no_room_for_its_disk_means_wait(void **state)
+{
+	(void)state;
+	om_vm_mem_fail(W->driver.state, OM_VM_MEM_CREATE, OM_ERR_DISK, 0, 1);
+	play(PLAY_EXIT_0, "provisioning running completed ", "ok");
+}
+
+static void
+test_cancel_while_it_waits_for_disk(void **state)
+{
+	sem_t hold, begun;
+
+	(void)state;
+	assert_int_equal(sem_init(&hold, 0, 1), 0);
+	assert_int_equal(sem_init(&begun, 0, 0), 0);
+	W->hold_create = &hold;
+	W->create_begun = &begun;
+	om_vm_mem_fail(W->driver.state, OM_VM_MEM_CREATE, OM_ERR_DISK, 0, 1000);
+	tell(CMD_START);
+	assert_int_equal(sem_wait(&begun), 0);
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning cancelled ");
+	assert_int_equal(sem_destroy(&begun), 0);
+	assert_int_equal(sem_destroy(&hold), 0);
+}
+
 /* exec.start of a job that has ended meanwhile. */
 static void
 test_an_ended_job_is_not_run_again(void **state)
@@ -410,6 +439,8 @@ main(void)
 		T(test_cancel_ends_a_running_job),
 		T(test_cancel_while_the_vm_is_created),
 		T(test_an_ended_job_is_not_run_again),
+		T(test_no_room_for_its_disk_means_wait),
+		T(test_cancel_while_it_waits_for_disk),
 		T(test_a_large_input_has_time),
 		T(test_time_limit_kills_what_does_not_obey_and_keeps_its_output),
 		T(test_rogue_is_killed_and_keeps_its_output),
