@@ -33,13 +33,14 @@ PENDING_MIB = 64
 CLIENTS_MAX = 1600
 CLIENTS = 2500
 NOBODY = 65534
-SHADOW = 2 if rig.SANITIZED else 1  # a sanitizer's own memory beside the daemon's
+# A sanitizer's own memory beside the daemon's, and its time.
+SHADOW = 10 if rig.BUILD.endswith("-tsan") else 2 if rig.SANITIZED else 1
 RSS_GROWTH_MIB = 160 * SHADOW  # what the allocator may keep when all is over
 RSS_AGAIN_MIB = 48 * SHADOW    # and may still grow when it is done again; each time it is less
 RSS_PEAK_MIB = 700 * SHADOW    # never more, whatever is under way
 INNER_FDS = 32        # sockets between services, made when they first talk
-LATENCY_P99_S = 0.5   # of the well-behaved client, while two cores do all this
-LATENCY_MAX_S = 3
+LATENCY_P99_S = 0.5 * SHADOW  # of the well-behaved client, while two cores do all this
+LATENCY_MAX_S = 3 * SHADOW
 HANDSHAKE_S = 5       # the daemon's own limit
 ANSWER_S = 20
 CONFIG = f"""[vm]

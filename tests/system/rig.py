@@ -25,7 +25,10 @@ import omerta  # noqa: E402
 SANITIZED = BUILD.endswith(("-asan", "-tsan"))
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 # Memory that was freed is kept for a while to find uses of it: little, or limits on memory mean nothing.
-SANITIZER_ENV = {"ASAN_OPTIONS": "quarantine_size_mb=8:" + os.environ.get("ASAN_OPTIONS", "")}
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "quarantine_size_mb=8:" + os.environ.get("ASAN_OPTIONS", ""),
+    "TSAN_OPTIONS": f"suppressions={ROOT}/tests/tsan.supp:" + os.environ.get("TSAN_OPTIONS", ""),
+}
 READY_S = 60
 PR_SET_PDEATHSIG = 1
 
