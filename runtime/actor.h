@@ -13,6 +13,57 @@
  * Ownership.  A send takes the message: it takes the address of the caller's pointer and sets it
  * to NULL on OM_OK.  On any error the caller still owns the message.  A handler borrows the message
  * it is given; om_msg_take keeps it.
+ *
+ * Example:
+ *	enum { WORD = 1, HOW_MANY };
+ *	struct words {
+ *		uint64_t seen;
+ *	};
+ *
+ *	static enum om_err
+ *	on_word(struct om_ctx *cx, void *state, const struct om_msg *msg)
+ *	{
+ *		struct words *w = state;
+ *
+ *		w->seen++;
+ *		return om_msg_u64(msg) != 0 ? om_send_u64(cx, msg->from, WORD, 0) : OM_OK;
+ *	}
+ *
+ *	static enum om_err
+ *	on_how_many(struct om_ctx *cx, void *state, const struct om_msg *msg)
+ *	{
+ *		return om_reply_u64(cx, msg, ((struct words *)state)->seen);
+ *	}
+ *
+ *	static const struct om_handler on[] = { { WORD, on_word }, { HOW_MANY, on_how_many } };
+ *	static const struct om_actor_def words_def = {
+ *		.name = "words",
+ *		.state_size = sizeof(struct words),
+ *		.handlers = on,
+ *		.handler_count = OM_COUNT(on),
+ *	};
+ *
+ *	static void
+ *	on_count(struct om_ctx *cx, void *state, const struct om_answer *answer)
+ *	{
+ *		if (answer->err != OM_OK) {
+ *			om_fail(cx, answer->err);
+ *		}
+ *	}
+ *
+ *	static enum om_err
+ *	ask_words(struct om_ctx *cx, struct om_actor_id words)
+ *	{
+ *		struct om_msg *msg = om_msg_new(cx, HOW_MANY, 0);
+ *		enum om_err err;
+ *
+ *		if (msg == NULL) {
+ *			return OM_ERR_NOMEM;
+ *		}
+ *		err = om_ask(cx, words, &msg, 1000, on_count, 0);
+ *		om_msg_free(cx, msg); // NULL if it was sent
+ *		return err;
+ *	}
  */
 #include <stdbool.h>
 #include <stddef.h>

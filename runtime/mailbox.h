@@ -17,6 +17,32 @@
  * A bell is counted by references and outlives its owner: while nobody owns it a reservation is
  * OM_ERR_GONE.  A restarted owner keeps its handle, so the same bell rings again; rings from the
  * time between are delivered after the restart.  A new actor takes it over by om_bell_own.
+ *
+ * Example:
+ *	extern void queue_put(int item);
+ *	extern int queue_take(void);
+ *
+ *	static enum om_err
+ *	put(struct om_bell *bell, int item)
+ *	{
+ *		enum om_err err = om_bell_reserve(bell);
+ *
+ *		if (err != OM_OK) {
+ *			return err;
+ *		}
+ *		queue_put(item);
+ *		om_bell_ring(bell);
+ *		return OM_OK;
+ *	}
+ *
+ *	static enum om_err
+ *	on_bell(struct om_ctx *cx, void *state, const struct om_msg *msg)
+ *	{
+ *		for (uint32_t i = om_bell_rung_of(msg)->count; i > 0; i--) {
+ *			(void)queue_take();
+ *		}
+ *		return OM_OK;
+ *	}
  */
 #include <stdint.h>
 #include "runtime/actor.h"

@@ -5,6 +5,25 @@
 /*
  * What can be seen of single actors from outside, without stopping them.  Any thread.  A picture
  * of a running system is not one moment; numbers of a quiet system are exact.
+ *
+ * Example:
+ *	#include <stdio.h>
+ *
+ *	static void
+ *	show(const struct om_actor_stats *stats, void *arg)
+ *	{
+ *		FILE *out = arg;
+ *
+ *		fprintf(out, "%s: %u of %u waiting, %lu handled, p99 %lu ns\n", stats->name,
+ *			stats->depth, stats->limit, (unsigned long)stats->handled,
+ *			(unsigned long)om_hist_quantile(&stats->hist, 0.99));
+ *	}
+ *
+ *	static void
+ *	show_all(struct om_system *sys)
+ *	{
+ *		om_system_actors(sys, show, stdout);
+ *	}
  */
 #include "runtime/actor.h"
 

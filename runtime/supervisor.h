@@ -6,6 +6,30 @@
  * Supervision as in OTP (https://www.erlang.org/doc/design_principles/sup_princ).  A supervisor is
  * an actor.  Children start in order and stop in reverse.  A restarted child keeps its handle and
  * its mailbox; the message that failed is not delivered again.
+ *
+ * Example:
+ *	extern const struct om_actor_def store_def, cache_def;
+ *
+ *	static const struct om_child_spec children[] = {
+ *		{ .def = &store_def, .name = "store", .restart = OM_RESTART_ALWAYS },
+ *		{ .def = &cache_def, .name = "cache", .restart = OM_RESTART_ON_FAILURE },
+ *	};
+ *	static const struct om_supervisor_spec spec = {
+ *		.name = "top",
+ *		.strategy = OM_REST_FOR_ONE, // a new store needs a new cache
+ *		.max_restarts = 5,
+ *		.window_ms = 60000,
+ *		.backoff_min_ms = 10,
+ *		.backoff_max_ms = 5000,
+ *		.children = children,
+ *		.child_count = OM_COUNT(children),
+ *	};
+ *
+ *	static enum om_err
+ *	start_all(struct om_system *sys, struct om_actor_id *top)
+ *	{
+ *		return om_supervisor_start(sys, &spec, top);
+ *	}
  */
 #include "runtime/actor.h"
 

@@ -2,7 +2,33 @@
 #ifndef OM_RUNTIME_SYSTEM_H
 #define OM_RUNTIME_SYSTEM_H
 
-/* A system of actors: workers, timers, fds, names.  Several may live in one process. */
+/*
+ * A system of actors: workers, timers, fds, names.  Several may live in one process.
+ *
+ * Example:
+ *	static enum om_err
+ *	run_until_it_ends(const struct om_actor_def *def)
+ *	{
+ *		struct om_system_conf conf = { .workers = 2 };
+ *		struct om_system *sys;
+ *		struct om_actor_id id;
+ *		char left[256] = "";
+ *		enum om_err err = om_system_new(&conf, &sys);
+ *
+ *		if (err != OM_OK) {
+ *			return err;
+ *		}
+ *		err = om_system_spawn(sys, def, NULL, &id);
+ *		if (err == OM_OK) {
+ *			err = om_system_wait(sys, id, 60000);
+ *		}
+ *		if (om_system_stop(sys, 5000, left, sizeof(left)) != 0 && err == OM_OK) {
+ *			err = OM_ERR_TIMEOUT; // `left` names the actors that had to be killed
+ *		}
+ *		om_system_free(sys);
+ *		return err;
+ *	}
+ */
 #include "runtime/actor.h"
 
 struct om_system_conf {

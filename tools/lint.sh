@@ -82,7 +82,10 @@ for h in $present; do
 	esac
 done
 
-# 6. Length, licence line, and what does not belong into a tree.
+# 6. The examples in the runtime's headers compile.
+tools/examples.sh >/dev/null || say "an example in a public header does not compile (tools/examples.sh)"
+
+# 7. Length, licence line, and what does not belong into a tree.
 for f in $present; do
 	lines=$(wc -l <"$f")
 	# A test file is a list of cases: it may be longer.
