@@ -350,6 +350,30 @@ drop_create(void *arg)
 	drop_dir(w);
 }
 
+/*
+ * Disks are allocated in full, and the queue does not count them: other jobs may have all the room
+ * now.  true: create is tried again later.
+ */
+static bool
+disk_wait(struct om_ctx *cx, struct run *run, const struct om_why *why)
+{
+	struct om_mono now = om_now(cx);
+
+	if (run->disk_since.ns == 0) {
+		run->disk_since = now;
+		om_warn("job.disk_waits", "%s: %s", run->job.text, why->text);
+	}
+	return om_mono_ms_between(run->disk_since, now) < RUN_DISK_WAIT_MS &&
+	       om_timer_start(cx, RUN_RETRY_MS, 0, TIMER_DISK, &run->disk_timer) == OM_OK;
+}
+
+void
+run_on_disk_timer(struct om_ctx *cx, struct run *run)
+{
+	run->disk_timer = 0;
+	enter_vm(cx, run);
+}
+
 static void on_destroyed(struct om_ctx *cx, void *state, void *arg, enum om_err result);
 
 /* Nobody waits for it any more: what there is of it goes, and the files that it made in between. */
@@ -381,6 +405,10 @@ on_created(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 
 	if (run->destroying) {
 		abandoned_created(cx, run, w);
+		return;
+	}
+	if (result == OM_ERR_DISK && disk_wait(cx, run, &why)) {
+		work_free(w);
 		return;
 	}
 	if (result == OM_OK) {
@@ -435,7 +463,9 @@ enter_vm(struct om_ctx *cx, struct run *run)
 void
 run_abandon_vm(struct om_ctx *cx, struct run *run)
 {
-	run->destroying = true;
+	run->destroying = run->disk_timer == 0;
+	om_timer_cancel(cx, run->disk_timer);
+	run->disk_timer = 0;
 	run_entered(cx, run, OM_ERR_CANCELLED, NULL);
 }
 
