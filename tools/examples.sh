@@ -18,7 +18,7 @@ for h in runtime/actor.h runtime/system.h runtime/supervisor.h runtime/stats.h r
 	count=$((count + 1))
 	# -Wno-unused: an example shows functions that nobody calls here.
 	printf '#include "%s"\n%s\n' "$h" "$code" |
-		${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -I. -Wall -Wextra -Wconversion -Werror -Wno-unused \
+		${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -I. -Wall -Wextra -Wconversion -Werror -Wno-unused -Wno-unused-parameter \
 			-fsyntax-only -x c - || { echo "examples: $h does not compile"; bad=1; }
 done
 [ "$bad" -eq 0 ] && echo "examples: ok ($count headers)"
