@@ -125,7 +125,7 @@ pause_start(struct om_ctx *cx, struct run *run, bool suspend)
 	if (suspend) {
 		clock_stop(cx, run);
 	}
-	if (om_offload(cx, pause_work, w, pause_done, free) != OM_OK) {
+	if (om_offload_to(cx, OM_POOL_VM, pause_work, w, pause_done, free) != OM_OK) {
 		free(w);
 		om_fail(cx, OM_ERR_NOMEM);
 		return;
