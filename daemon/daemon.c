@@ -146,7 +146,8 @@ raise_files(void)
 
 /*
  * Bodies and output of jobs are large and live for milliseconds.  By default glibc raises its threshold
- * up to 32 MiB with the first of them, and what a burst took then stays in the heap for good.
+ * up to 32 MiB with the first of them, and what a burst took then stays in the heap for good.  (jemalloc,
+ * where it is linked, gives pages back by itself.)
  */
 static void
 return_large_memory(void)
