@@ -34,7 +34,7 @@ CLIENTS_MAX = 1600
 CLIENTS = 2500
 NOBODY = 65534
 # A sanitizer's own memory beside the daemon's, and its time.
-SHADOW = 10 if rig.BUILD.endswith("-tsan") else 2 if rig.SANITIZED else 1
+SHADOW = 20 if rig.BUILD.endswith("-tsan") else 2 if rig.SANITIZED else 1
 RSS_GROWTH_MIB = 160 * SHADOW  # what the allocator may keep when all is over
 RSS_AGAIN_MIB = 48 * SHADOW    # and may still grow when it is done again; each time it is less
 RSS_PEAK_MIB = 700 * SHADOW    # never more, whatever is under way
