@@ -55,6 +55,7 @@ struct ledger_follower {
 	enum om_out_kind kind;
 	char file[OM_OUT_NAME_MAX + 1];
 	uint64_t offset, limit;
+	uint64_t attempt; /* that offset counts in; 0: whichever there is */
 	struct om_mono until;
 	bool due; /* something was stored for it in this group */
 };

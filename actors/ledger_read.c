@@ -313,13 +313,16 @@ ledger_on_entries(struct om_service *sv, void *state, const struct om_in *in)
 /* Reads a piece.  *data NULL: no memory. */
 static enum om_err
 output_piece(struct ledger *l, const struct om_job_row *row, struct om_out_ref ref, uint64_t offset,
-	     size_t limit, struct om_output_data **data)
+	     uint64_t attempt, size_t limit, struct om_output_data **data)
 {
 	uint8_t *buf = om_arena_alloc(&l->arena, limit);
 	uint64_t size = 0;
 	size_t len = 0;
 	enum om_err err;
 
+	if (attempt != 0 && attempt != row->attempts) {
+		offset = 0; /* another attempt has begun, and its output is another */
+	}
 	*data = om_arena_alloc(&l->arena, sizeof(**data));
 	if (buf == NULL || *data == NULL) {
 		*data = NULL;
@@ -334,12 +337,13 @@ output_piece(struct ledger *l, const struct om_job_row *row, struct om_out_ref r
 	OM_SET(*data, output_data, size, size);
 	OM_SET(*data, output_data, end, om_job_is_final(row->state) && offset + len >= size);
 	OM_SET(*data, output_data, state, om_str_of(om_job_state_text(row->state)));
+	OM_SET(*data, output_data, attempt, row->attempts);
 	return err;
 }
 
 static bool
 follow(struct om_service *sv, struct ledger *l, const struct om_in *in, const struct om_job_id *id,
-       struct om_out_ref ref, uint64_t offset, size_t limit)
+       struct om_out_ref ref, const struct om_output_query *m, size_t limit)
 {
 	struct ledger_follower *f;
 	uint64_t wait_ms = in->deadline_ms == 0 || in->deadline_ms > LEDGER_FOLLOW_MS
@@ -357,7 +361,8 @@ follow(struct om_service *sv, struct ledger *l, const struct om_in *in, const st
 	f->rq = om_service_later(sv, in);
 	f->job = *id;
 	f->kind = ref.kind;
-	f->offset = offset;
+	f->offset = m->offset;
+	f->attempt = m->attempt;
 	f->limit = limit;
 	/* Answered a little before the asker gives up. */
 	f->until.ns =
@@ -389,13 +394,13 @@ ledger_on_job_output(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	err = read_job(l, in, m->job, &found);
 	if (err == OM_OK) {
-		err = output_piece(l, &found.row, ref, m->offset, limit, &data);
+		err = output_piece(l, &found.row, ref, m->offset, m->attempt, limit, &data);
 	}
 	if (err != OM_OK) {
 		return read_refuse(sv, l, in, err, m->job, &found);
 	}
 	if (m->follow && data->data.len == 0 && !data->end &&
-	    follow(sv, l, in, &found.row.id, ref, m->offset, limit)) {
+	    follow(sv, l, in, &found.row.id, ref, m, limit)) {
 		return OM_OK;
 	}
 	return ledger_answer_read(sv, l, in, OM_MSG_OUTPUT_DATA, data);
@@ -424,7 +429,7 @@ follower_answer(struct om_service *sv, struct ledger *l, struct ledger_follower 
 	f->due = false;
 	err = om_store_job_get(l->store, &f->job, &row);
 	if (err == OM_OK) {
-		err = output_piece(l, &row, ref, f->offset, f->limit, &data);
+		err = output_piece(l, &row, ref, f->offset, f->attempt, f->limit, &data);
 	}
 	if (err != OM_OK) {
 		om_service_reply_err_to(sv, &f->rq, err, om_store_why(l->store));

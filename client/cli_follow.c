@@ -25,6 +25,7 @@ struct stream {
 	FILE *to;
 	bool open;
 	uint64_t offset, ticket;
+	uint64_t attempt; /* that offset counts in; 0: not known */
 	int64_t not_before_ms;
 };
 
@@ -128,6 +129,9 @@ follow_ask_stream(struct follow *f, struct stream *s)
 	omerta_set_str(query, "stream", s->name);
 	omerta_set_u64(query, "offset", s->offset);
 	omerta_set_bool(query, "follow", f->info == NULL);
+	if (s->attempt != 0) {
+		omerta_set_u64(query, "attempt", s->attempt);
+	}
 	rc = omerta_start(f->cli->o, "job.output", query, OM_CLIENT_SLICE_MS, &s->ticket);
 	omerta_body_free(query);
 	return rc;
@@ -177,7 +181,15 @@ follow_take_piece(struct follow *f, struct stream *s, const struct omerta_body *
 {
 	size_t len;
 	const void *data = omerta_get_bin(piece, "data", &len);
+	const uint64_t attempt = omerta_get_u64(piece, "attempt");
 
+	if (s->attempt != 0 && attempt != s->attempt && s->offset > 0) {
+		s->offset = 0;
+		follow_clear_line(f);
+		(void)fprintf(f->cli->err, "%s: attempt %llu: its %s follows\n", f->cli->program,
+			      (unsigned long long)attempt, s->name);
+	}
+	s->attempt = attempt;
 	if (len > 0 && omerta_get_u64(piece, "offset") != s->offset) {
 		return om_client_fail(f->cli->o, "protocol",
 				      "a piece of output from another place");
@@ -294,8 +306,8 @@ om_cli_follow(struct om_cli *cli, const struct om_cli_follow *how, struct omerta
 	struct sigaction old;
 	int rc = 0;
 
-	f.streams[STREAM_OUT] = (struct stream){ "stdout", cli->out, how->out, 0, 0, 0 };
-	f.streams[STREAM_ERR] = (struct stream){ "stderr", cli->err, how->err, 0, 0, 0 };
+	f.streams[STREAM_OUT] = (struct stream){ "stdout", cli->out, how->out, 0, 0, 0, 0 };
+	f.streams[STREAM_ERR] = (struct stream){ "stderr", cli->err, how->err, 0, 0, 0, 0 };
 	follow_catch_interrupt(&f, &old);
 	while (rc == 0 && !follow_is_over(&f)) {
 		int64_t now = om_client_now_ms();

@@ -240,11 +240,25 @@ struct output {
 	FILE *to;
 };
 
+/* A person is told; a file holds the output of one attempt. */
+static int
+output_restart(struct output *out)
+{
+	out->at = 0;
+	(void)fprintf(out->cli->err,
+		      "%s: another attempt of job %s has begun: its output follows\n",
+		      out->cli->program, out->id);
+	return out->to == out->cli->out || ftruncate(fileno(out->to), 0) == 0 ? 0 : -1;
+}
+
 static int
 output_take(void *arg, const void *data, size_t len)
 {
 	struct output *out = arg;
 
+	if (data == NULL) {
+		return output_restart(out);
+	}
 	if (out->cli->json) {
 		struct omerta_body *piece = om_client_body_new(OM_BODY_output_data);
 		json_t *object;

@@ -77,6 +77,8 @@ om_cli_exit_of_job(const struct omerta_body *info)
 	const char *state = omerta_get_str(info, "state");
 	int64_t code = omerta_get_i64(info, "exit_code");
 	uint64_t sig = omerta_get_u64(info, "signal");
+	/* dead: its last attempt failed like that */
+	bool own = strcmp(state, "failed") == 0 || strcmp(state, "dead") == 0;
 
 	if (strcmp(state, "completed") == 0) {
 		return OM_EXIT_OK;
@@ -84,10 +86,10 @@ om_cli_exit_of_job(const struct omerta_body *info)
 	if (strcmp(state, "timed_out") == 0) {
 		return OM_EXIT_JOB_TIMEOUT;
 	}
-	if (strcmp(state, "failed") == 0 && sig != 0) {
+	if (own && sig != 0) {
 		return OM_EXIT_JOB_SIGNAL + (int)sig;
 	}
-	if (strcmp(state, "failed") == 0 && code != 0) {
+	if (own && code != 0) {
 		return code > 0 && code < 256 ? (int)code : 255;
 	}
 	return OM_EXIT_JOB_FAILED;

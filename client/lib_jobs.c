@@ -180,7 +180,7 @@ omerta_wait_array(struct omerta *o, const char *id, int64_t timeout_ms, struct o
 /* One piece.  1: go on, 0: all there is, -1: error. */
 static int
 jobs_piece(struct omerta *o, const struct omerta_body *query, bool follow, uint64_t *offset,
-	   omerta_sink_fn *sink, void *arg)
+	   uint64_t *attempt, omerta_sink_fn *sink, void *arg)
 {
 	struct omerta_body *piece = NULL;
 	const void *data;
@@ -192,6 +192,14 @@ jobs_piece(struct omerta *o, const struct omerta_body *query, bool follow, uint6
 		return -1;
 	}
 	data = omerta_get_bin(piece, "data", &len);
+	if (*attempt != 0 && omerta_get_u64(piece, "attempt") != *attempt && *offset > 0) {
+		*offset = 0;
+		if (sink(arg, NULL, 0) != 0) {
+			omerta_body_free(piece);
+			return om_client_fail(o, "cancelled", "stopped by the receiver");
+		}
+	}
+	*attempt = omerta_get_u64(piece, "attempt");
 	if (len > 0 && omerta_get_u64(piece, "offset") != *offset) {
 		rc = om_client_fail(o, "protocol", "a piece of output from another place");
 	} else if (len > 0 && sink(arg, data, len) != 0) {
@@ -214,7 +222,7 @@ static int
 jobs_transfer(struct omerta *o, const char *id, const char *kind, const char *name, bool follow,
 	      uint64_t *offset, omerta_sink_fn *sink, void *arg)
 {
-	uint64_t at = 0;
+	uint64_t at = 0, attempt = 0;
 	int rc = 1;
 
 	if (offset == NULL) {
@@ -228,7 +236,10 @@ jobs_transfer(struct omerta *o, const char *id, const char *kind, const char *na
 		omerta_set_u64(query, "offset", *offset);
 		omerta_set_u64(query, "limit", OM_CLIENT_CHUNK);
 		omerta_set_bool(query, "follow", follow);
-		rc = jobs_piece(o, query, follow, offset, sink, arg);
+		if (attempt != 0) {
+			omerta_set_u64(query, "attempt", attempt);
+		}
+		rc = jobs_piece(o, query, follow, offset, &attempt, sink, arg);
 		omerta_body_free(query);
 	}
 	return rc;

@@ -209,7 +209,8 @@ bool omerta_state_is_final(const char *state);
 
 /*
  * Gets bytes; a return value that is not 0 stops the transfer with the code "cancelled".  It must not
- * use the handle.
+ * use the handle.  data NULL: another attempt of the job has begun, whose output follows from its start;
+ * that of the attempt before is not in force any more.
  */
 typedef int omerta_sink_fn(void *arg, const void *data, size_t len);
 

@@ -250,12 +250,13 @@ class Job:
         fields = self._provider._ask_long("job.wait", {"job": self.id}, timeout)
         return Result(fields, self)
 
-    def output(self, stream="stdout", follow=False, offset=0):
+    def output(self, stream="stdout", follow=False, offset=0, on_restart=None):
         """Iterates over pieces (bytes) of "stdout" or "stderr" from ``offset`` on.
 
-        With ``follow`` it goes on until the job has ended.
+        With ``follow`` it goes on until the job has ended.  When another attempt of the job begins,
+        ``on_restart(attempt)`` is called and its output follows from the start.
         """
-        return self._provider._pieces({"job": self.id, "stream": stream}, follow, offset)
+        return self._provider._pieces({"job": self.id, "stream": stream}, follow, offset, on_restart)
 
     def lines(self, stream="stdout", follow=True, encoding="utf-8"):
         """Iterates over whole lines of text, without their ends."""
@@ -615,12 +616,20 @@ class Provider:
                     raise
                 time.sleep(_REDIAL_STEP)
 
-    def _pieces(self, query, follow, offset):
+    def _pieces(self, query, follow, offset, on_restart=None):
+        attempt = None
         while True:
             asked = dict(query, offset=offset, limit=_CHUNK, follow=follow)
+            if attempt:
+                asked["attempt"] = attempt
             piece = self._ask_long("job.output", asked, None if follow else self.timeout)
             data = piece.get("data", b"")
             data = data.encode() if isinstance(data, str) else data
+            if attempt and piece.get("attempt") != attempt and offset > 0:
+                offset = 0
+                if on_restart is not None:
+                    on_restart(piece["attempt"])
+            attempt = piece.get("attempt")
             if data and piece.get("offset") != offset:
                 raise ProtocolError("a piece of output from another place")
             offset += len(data)

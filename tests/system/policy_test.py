@@ -359,6 +359,24 @@ class Attempts(Base):
         self.assertEqual(outs, ["many 3 of 2 too\n", "many 7 of 2 too\n"])
         self.assertEqual(array[7].info().array_index, 7)
 
+    def test_output_is_followed_over_attempts(self):
+        job = self.p.submit("echo one two; sleep 1; exit 3", "sh", network="none", retries=1, backoff=1)
+        seen, restarts = [], []
+        for piece in job.output(follow=True, on_restart=restarts.append):
+            seen.append(piece)
+        self.assertEqual((b"".join(seen), restarts), (b"one two\none two\n", [2]))
+        again = self.p.submit("echo one two; sleep 1; exit 3", "sh", network="none", retries=1, backoff=1)
+        path = f"{self.daemon.dir}/out"
+        status, _, err = self.cli("output", "--follow", "--to", path, again.id)
+        self.assertEqual(status, 0)
+        self.assertIn("another attempt", err)
+        with open(path) as f:
+            self.assertEqual(f.read(), "one two\n")
+        last = self.p.submit("echo one two; exit 3", "sh", network="none", retries=1, backoff=1)
+        status, out, err = self.cli("wait", "--follow", last.id)
+        self.assertEqual((status, out), (3, "one two\none two\n"))
+        self.assertIn("attempt 2", err)
+
     def test_a_job_that_fails_is_tried_again_then_dead(self):
         job = self.p.submit("echo try; exit 3", "sh", network="none", retries=1, backoff=1)
         waits = self.submit("waits", after=[job.id])

@@ -211,6 +211,41 @@ activity_description_rule(void **state)
 	om_filter_free(f);
 }
 
+/* What they ask for the jobs that are here: the most of all that are enabled and inside. */
+static void
+quiet_hours_for_jobs(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_EVERYONE);
+	const struct om_wall day = { INT64_C(1700000000) * OM_NS_PER_S }; /* 22:13:20 UTC */
+	const struct om_wall later = { day.ns + INT64_C(3600) * OM_NS_PER_S };
+	struct om_filter_quiet q;
+
+	(void)state;
+	om_filter_quiet(f, day, &q);
+	assert_false(q.timed || q.hold_starts || q.pause);
+	RULE(f, "a", "quiet_hours", -1, "start", "22", "end", "8", "zone", "utc");
+	om_filter_quiet(f, day, &q);
+	assert_false(q.timed || q.hold_starts); /* it is about new jobs alone */
+	RULE(f, "b", "quiet_hours", -1, "start", "22", "end", "8", "zone", "utc", "jobs",
+	     "no_starts");
+	om_filter_quiet(f, day, &q);
+	assert_true(q.timed && q.hold_starts && !q.pause);
+	assert_string_equal(q.text, "quiet hours (22:00-08:00)");
+	RULE(f, "c", "quiet_hours", 10, "start", "23", "end", "2", "zone", "utc", "jobs", "pause");
+	om_filter_quiet(f, day, &q);
+	assert_true(q.hold_starts && !q.pause);
+	om_filter_quiet(f, later, &q);
+	assert_true(q.hold_starts && q.pause);
+	assert_string_equal(q.text, "quiet hours (22:00-08:00)");
+	assert_true(om_filter_rule_enable(f, OM_STR("b"), false));
+	om_filter_quiet(f, day, &q);
+	assert_true(q.timed && !q.hold_starts);
+	om_filter_quiet(f, later, &q);
+	assert_true(q.pause);
+	assert_string_equal(q.text, "quiet hours (23:00-02:00)");
+	om_filter_free(f);
+}
+
 static void
 quiet_hours_rule(void **state)
 {
@@ -606,6 +641,7 @@ bad_settings_are_named(void **state)
 	BAD_RULE(f, "activity", "match is", "forbid", "x", "match", "regex");
 	BAD_RULE(f, "quiet_hours", "needs the setting \"end\"", "start", "22");
 	BAD_RULE(f, "quiet_hours", "start is a time", "start", "24:00", "end", "8");
+	BAD_RULE(f, "quiet_hours", "jobs is run", "start", "22", "end", "8", "jobs", "sleep");
 	BAD_RULE(f, "quiet_hours", "end is a time", "start", "22", "end", "8:5");
 	BAD_RULE(f, "quiet_hours", "days are", "start", "22", "end", "8", "days", "mon-fryday");
 	BAD_RULE(f, "quiet_hours", "zone is", "start", "22", "end", "8", "zone", "Mars");
@@ -732,6 +768,7 @@ main(void)
 		REFERENCE(testFilterStatistics, filter_statistics),
 		REFERENCE(testAddAndRemoveTrustedNetwork, add_and_remove_trusted_network),
 		REFERENCE(testBlockAndUnblockPeer, block_and_unblock_peer),
+		cmocka_unit_test(quiet_hours_for_jobs),
 		cmocka_unit_test(default_actions),
 		cmocka_unit_test(owner_goes_before_blocks_and_rules),
 		cmocka_unit_test(no_owner_is_nobody),

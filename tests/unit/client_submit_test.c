@@ -199,7 +199,7 @@ static const struct ending endings[] = {
 	{ "failed", 0, false, 0, 125 }, /* the VM did not start */
 	{ "timed_out", 0, false, 9, 124 },    { "cancelled", 0, false, 15, 125 },
 	{ "rogue_killed", 0, false, 0, 125 }, { "lost", 0, false, 0, 125 },
-	{ "denied", 0, false, 0, 125 },       { "dead", 7, true, 0, 125 },
+	{ "denied", 0, false, 0, 125 },       { "dead", 7, true, 0, 7 },
 };
 
 static void
