@@ -24,11 +24,11 @@ import omerta  # noqa: E402
 
 SANITIZED = BUILD.endswith(("-asan", "-tsan"))
 REPORT = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:")
-# Memory that was freed is kept for a while to find uses of it: little, or limits on memory mean nothing.
-SANITIZER_ENV = {
-    "ASAN_OPTIONS": "quarantine_size_mb=8:" + os.environ.get("ASAN_OPTIONS", ""),
-    "TSAN_OPTIONS": f"suppressions={ROOT}/tests/tsan.supp:" + os.environ.get("TSAN_OPTIONS", ""),
-}
+if SANITIZED:  # for the daemon and for every program that a test runs
+    # Memory that was freed is kept to find uses of it: little, or limits on memory mean nothing.
+    os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=8:" + os.environ.get("ASAN_OPTIONS", "")
+    os.environ["TSAN_OPTIONS"] = (f"suppressions={ROOT}/tests/tsan.supp:"
+                                  + os.environ.get("TSAN_OPTIONS", ""))
 READY_S = 60
 PR_SET_PDEATHSIG = 1
 
@@ -94,7 +94,6 @@ class Daemon:
         read, write = os.pipe()
         self.process = subprocess.Popen(
             [f"{BUILD}/omertad", "start", "--config", conf], stdout=write, stderr=write,
-            env={**os.environ, **(SANITIZER_ENV if SANITIZED else {})},
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
         os.close(write)
         self.out = os.fdopen(read, "rb", buffering=0)  # select() must see every line
