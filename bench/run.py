@@ -11,8 +11,7 @@ moves everything that shares lines.  The figure is the median over the rounds.  
 latest.json go to bench/results/.  A peer that is not installed, or that does not finish within its
 limit, is named and skipped.
 
---workers 1 measures only what depends on the number of workers.  --svg writes the plot there too (a
-complete run only).
+--workers 1 measures only what depends on the number of workers.  --svg writes the plot there too.
 """
 import argparse
 import json
@@ -188,19 +187,23 @@ class Bench:
 
 
 def merge(path, results):
-    """latest.json is a list of objects; a run replaces the rows that it measured."""
+    """latest.json is a list of objects; a run replaces the rows that it measured.  Gives all rows."""
     old = []
     if os.path.exists(path):
         with open(path) as f:
             old = json.load(f)
     names = {r["name"] for r in results}
+    rows = [r for r in old if r["name"] not in names] + results
     with open(path, "w") as f:
-        json.dump([r for r in old if r["name"] not in names] + results, f, indent=1)
+        json.dump(rows, f, indent=1)
+    return rows
 
 
 def plot(svg, results, header, runs):
     """How many times as fast as each peer, two workers."""
-    rows = [r for r in results if r["peers"] and r["name"].endswith("/2w")]
+    order = [f"runtime/{w[0]}/2w" for w in WORKLOADS]
+    rows = sorted((r for r in results if r["peers"] and r["name"] in order),
+                  key=lambda r: order.index(r["name"]))
     names = sorted({n for r in rows for n in r["peers"]}, reverse=True)
     if not rows or not shutil.which("gnuplot"):
         return
@@ -272,9 +275,9 @@ def main():
     stamp = header["when"].replace(":", "")
     with open(os.path.join(args.out, f"runtime-{stamp}.json"), "w") as f:
         json.dump({"machine": header, "raw": bench.raw}, f, indent=1)
-    merge(os.path.join(args.out, "latest.json"), bench.results)
-    if bench.peers and 2 in args.workers and not only:
-        plot(os.path.join(args.out, "runtime.svg"), bench.results, header, args.runs)
+    rows = merge(os.path.join(args.out, "latest.json"), bench.results)
+    if bench.peers and 2 in args.workers:
+        plot(os.path.join(args.out, "runtime.svg"), rows, header, args.runs)
         if args.svg:
             shutil.copy(os.path.join(args.out, "runtime.svg"), args.svg)
     print(f"{time.monotonic() - bench.start:.0f} s; {args.out}/latest.json")

@@ -493,6 +493,14 @@ om_mbox_drop_all(struct om_ctx *cx, struct om_actor *a, enum om_drop why)
 	}
 }
 
+/* Owner thread.  Nothing is in either lane: how most actors end. */
+static inline bool
+mbox_is_bare(const struct om_actor *a)
+{
+	return a->first == NULL && a->sys_first == NULL && ck_pr_load_64(&a->sys) == 0 &&
+	       head_depth(ck_pr_load_64(&a->head), a->taken) == 0;
+}
+
 /*
  * Owner thread.  Ends the tenancy: new senders see STALE, what came before is dropped, and a sender
  * in between fails its compare-and-swap and looks at life again.  The slot is ours to reuse.
@@ -514,7 +522,9 @@ om_mbox_close(struct om_ctx *cx, struct om_actor *a)
 		(void)pthread_mutex_unlock(lock);
 	}
 	for (;;) {
-		om_mbox_drop_all(cx, a, OM_DROP_STOP);
+		if (!mbox_is_bare(a)) {
+			om_mbox_drop_all(cx, a, OM_DROP_STOP);
+		}
 		head = ck_pr_load_64(&a->head);
 		if (head_depth(head, a->taken) != 0) {
 			continue;
@@ -532,7 +542,9 @@ om_mbox_close(struct om_ctx *cx, struct om_actor *a)
 	}
 	ck_pr_store_32(&a->taken, head_count(head) + 1);
 	ck_pr_fence_atomic_load();
-	om_mbox_drop_all(cx, a, OM_DROP_STOP);
+	if (!mbox_is_bare(a)) {
+		om_mbox_drop_all(cx, a, OM_DROP_STOP);
+	}
 }
 
 void

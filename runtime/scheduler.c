@@ -84,15 +84,27 @@ om_sched_take_inject(struct om_ctx *cx)
 	return true;
 }
 
+/*
+ * Has the worker nothing else to do?  Advice: it has just run this actor and its queue is empty, but
+ * it has not got round to saying that it is hungry.
+ */
+static bool
+worker_is_free(const struct om_ctx *cx, const struct om_actor *a)
+{
+	const struct om_actor *self = ck_pr_load_ptr(&cx->self);
+
+	return (self == NULL || self == a) && ck_pr_load_32(&cx->run_count) == 0;
+}
+
 /* Which worker should run an actor that a thread without a run queue made ready. */
 static struct om_ctx *
 sched_pick(struct om_system *sys, const struct om_actor *a)
 {
 	uint64_t hungry = ck_pr_load_64(&sys->sched->hungry);
-	unsigned last = a->worker < sys->workers ? a->worker : 0;
+	struct om_ctx *last = sys->worker[a->worker < sys->workers ? a->worker : 0];
 
-	if (hungry == 0 || (hungry >> last & 1) != 0) {
-		return sys->worker[last];
+	if (hungry == 0 || (hungry >> last->index & 1) != 0 || worker_is_free(last, a)) {
+		return last;
 	}
 	return sys->worker[__builtin_ctzll(hungry)];
 }
