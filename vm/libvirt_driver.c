@@ -25,25 +25,38 @@
 
 #define DRIVER_KILL_WAIT_MS 2000 /* qemu is gone 5-10 ms after SIGKILL */
 #define DRIVER_PATIENCE_MS  10000 /* a create waits so long for a libvirtd that was restarted */
-#define DRIVER_TEXT_MAX     150
+#define DRIVER_TEXT_MAX     160
 #define DRIVER_BURY_STEPS   40
 #define DRIVER_BURY_STEP_NS 500000
 
+void
+libvirt_last_line(const char *text, char *out, size_t size)
+{
+	size_t end = strlen(text), from;
+
+	while (end > 0 && (unsigned char)text[end - 1] <= ' ') {
+		end--;
+	}
+	for (from = end; from > 0 && text[from - 1] != '\n' && text[from - 1] != '\r'; from--) {
+	}
+	if (end - from < size) {
+		(void)snprintf(out, size, "%.*s", (int)(end - from), text + from);
+	} else {
+		(void)snprintf(out, size, "...%.*s", (int)(size - 4), text + end - (size - 4));
+	}
+}
+
 /*
- * libvirt's last error of this thread as ours.  Of a long message the end is kept: libvirt quotes
- * what qemu said, and the cause is in its last line.
+ * libvirt's last error of this thread as ours, in one line: libvirt quotes all that qemu said, and the
+ * cause is in its last line.
  */
 static enum om_err
 driver_error(struct om_why *why, const char *what, const char *name)
 {
-	const char *text = virGetLastErrorMessage(), *cut = "";
 	enum om_err err = OM_ERR_VM;
-	size_t len = strlen(text);
+	char text[DRIVER_TEXT_MAX];
 
-	if (len > DRIVER_TEXT_MAX) {
-		text += len - DRIVER_TEXT_MAX;
-		cut = "...";
-	}
+	libvirt_last_line(virGetLastErrorMessage(), text, sizeof(text));
 	switch (virGetLastErrorCode()) {
 	case VIR_ERR_NO_DOMAIN:
 		err = OM_ERR_NOT_FOUND;
@@ -57,7 +70,7 @@ driver_error(struct om_why *why, const char *what, const char *name)
 	default:
 		break;
 	}
-	return om_why_set(why, err, "%s %s: %s%s", what, name, cut, text);
+	return om_why_set(why, err, "%s %s: %s", what, name, text);
 }
 
 static enum om_err

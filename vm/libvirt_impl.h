@@ -27,6 +27,12 @@ enum om_err libvirt_xml_build(struct om_buf *xml, const struct om_vm_spec *spec,
 bool libvirt_xml_find(const char *xml, const char *from, const char *name, char *out, size_t size);
 
 /*
+ * Any thread.  The last line of a text, without what is not printed at its end.  Of one that is too
+ * long the end is kept, after "...".  size: at least 8 bytes.
+ */
+void libvirt_last_line(const char *text, char *out, size_t size);
+
+/*
  * Any thread; blocks.  The process-wide event loop thread.  It is registered before any connection,
  * as libvirt asks.  One driver at a time (OM_ERR_STATE): so stop() can promise that no callback
  * runs after it.
@@ -41,7 +47,7 @@ void libvirt_loop_stop(void);
 enum om_err libvirt_find_process(const char *run_dir, const char *name, struct om_vm_handle *out,
 				 struct om_why *why) OM_MUST_CHECK;
 
-/* Any thread; blocks.  A sparse ext4 of the size, owned by uid:gid (as in a DAC label; "": root). */
+/* Any thread; blocks.  An ext4 of the size, allocated in full, owned by uid:gid (as in a DAC label; "": root). */
 enum om_err libvirt_make_scratch(const struct om_vm_spec *spec, const char *label,
 				 struct om_why *why) OM_MUST_CHECK;
 

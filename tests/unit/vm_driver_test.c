@@ -304,6 +304,26 @@ test_scratch_is_paid_for_at_once(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+/* What a person reads is one line, and the cause: libvirt quotes qemu's output with it. */
+static void
+test_error_is_its_last_line(void **state)
+{
+	char out[16];
+
+	(void)state;
+	libvirt_last_line("internal error: qemu said:\nwarning\r\nno memory\n \t\n", out,
+			  sizeof(out));
+	assert_string_equal(out, "no memory");
+	libvirt_last_line("one line", out, sizeof(out));
+	assert_string_equal(out, "one line");
+	libvirt_last_line("first\nabcdefghijklmnopqrstuvwxyz", out, sizeof(out));
+	assert_string_equal(out, "...opqrstuvwxyz");
+	libvirt_last_line("a\n123456789012345", out, sizeof(out));
+	assert_string_equal(out, "123456789012345");
+	libvirt_last_line("\n\n", out, sizeof(out));
+	assert_string_equal(out, "");
+}
+
 int
 main(void)
 {
@@ -313,6 +333,7 @@ main(void)
 		cmocka_unit_test(test_xml_variants),
 		cmocka_unit_test(test_xml_escaping),
 		cmocka_unit_test(test_xml_find),
+		cmocka_unit_test(test_error_is_its_last_line),
 		cmocka_unit_test(test_mem_life),
 		cmocka_unit_test(test_mem_script),
 		cmocka_unit_test(test_scratch_is_paid_for_at_once),
