@@ -176,7 +176,7 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 {
 	struct om_order_job job;
 
-	while (q->retry_timer == 0 && !q->gated && !q->quiet_unknown &&
+	while (q->retry_timer == 0 && !q->gated && !q->quiet_unknown && !q->closed &&
 	       om_job_order_pick(q->order, q->wall(), &job)) {
 		struct om_job_id id; /* a copy: a refused job may be freed */
 		enum om_err err = om_str_copy(job.id, id.text, sizeof(id.text));
@@ -335,6 +335,20 @@ jobq_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	return err;
 }
 
+/*
+ * All that the ledger has is here, moved jobs in their places.  If we started jobs before: a lower level's
+ * that were read first would go before the owner's.
+ */
+static enum om_err
+jobq_on_open(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+
+	q->closed = false;
+	jobq_run(sv, q);
+	return om_service_reply_ok(sv, in);
+}
+
 static enum om_err
 jobq_on_done(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -406,6 +420,11 @@ jobq_start(struct om_service *sv, void *state, const void *arg)
 
 	q->magic = JOB_QUEUE_MAGIC;
 	q->wall = conf->wall != NULL ? conf->wall : om_wall_now;
+	q->closed = conf->wait_for_recovery;
+	q->live = conf->live;
+	if (q->live != NULL && q->live->max_jobs != 0) {
+		limits.max_jobs = q->live->max_jobs;
+	}
 	LIST_INIT(&q->asks);
 	LIST_INIT(&q->agains);
 	err = om_job_order_new(&limits, &q->order);
@@ -443,7 +462,7 @@ static const struct om_service_handler jobq_handlers[] = {
 	{ OM_MSG_QUEUE_RELEASE, jobq_on_release }, { OM_MSG_QUEUE_PAUSE, jobq_on_pause },
 	{ OM_MSG_QUEUE_RESUME, jobq_on_resume },   { OM_MSG_QUEUE_LIMITS, jobq_on_limits },
 	{ OM_MSG_QUEUE_STATS, jobq_on_stats },     { OM_MSG_QUEUE_MOVE, jobq_on_move },
-	{ OM_MSG_QUEUE_QUIET, jobq_on_quiet },
+	{ OM_MSG_QUEUE_QUIET, jobq_on_quiet },     { OM_MSG_QUEUE_OPEN, jobq_on_open },
 };
 
 const struct om_service_def om_job_queue_service = {

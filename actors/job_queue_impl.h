@@ -41,6 +41,8 @@ struct job_queue {
 	bool
 	    quiet_unknown; /* the filter has not said yet whether there are quiet hours: no starts */
 	bool pausing; /* running jobs that are not the owner's stand still */
+	bool closed; /* the provider still brings what the ledger has: no starts */
+	struct om_job_queue_live *live; /* NULL: none */
 	bool gated; /* it is not known yet whether an operator has paused us: no starts */
 };
 

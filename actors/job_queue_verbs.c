@@ -211,6 +211,9 @@ jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in)
 	if (om_job_order_set_max_jobs(q->order, m->max_jobs) != OM_OK) {
 		return om_service_reply_err(sv, in, OM_ERR_INVALID, "max_jobs is at least 1");
 	}
+	if (q->live != NULL) {
+		q->live->max_jobs = m->max_jobs;
+	}
 	om_info("queue.limits", "at most %" PRIu64 " jobs at a time", m->max_jobs);
 	jobq_run(sv, q);
 	return om_service_reply_ok(sv, in);

@@ -9,7 +9,8 @@
  *                           job asks for it.  After a restart of the daemon the ledger has seen to
  *                           this.
  *
- * The provider is ready when all answers of the last page are there.
+ * The provider is ready when all answers of the last page are there; then it opens the queue, so that
+ * nothing starts before all is back in its place.
  *
  * The end: no submissions, no starts, then until nothing runs.
  */
@@ -108,9 +109,36 @@ ran_page(struct om_service *sv, struct provider *p, struct om_str cursor)
 /* --- jobs ------------------------------------------------------------------------------------- */
 
 static void
+recover_on_open(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	(void)state;
+	if (answer->err != OM_OK &&
+	    answer->err != OM_ERR_GONE) { /* with the queue we restart too */
+		om_error("provider.recover", "the queue does not open: %s", answer->text);
+		om_service_fail(sv, answer->err);
+	}
+}
+
+static void
+recover_open(struct om_service *sv)
+{
+	const struct om_empty nothing = { 0 };
+	enum om_err err;
+
+	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_OPEN, &nothing, NULL, PROVIDER_QUEUE_MS,
+			     recover_on_open, 0);
+	if (err != OM_OK && err != OM_ERR_NOT_FOUND) {
+		om_error("provider.recover", "the queue cannot be asked to open: %s",
+			 om_err_text(err));
+		om_service_fail(sv, err);
+	}
+}
+
+static void
 recover_ready(struct om_service *sv, struct provider *p)
 {
 	p->ready = true;
+	recover_open(sv);
 	om_info("provider.ready", "%" PRIu64 " jobs recovered, %" PRIu64 " of them were lost",
 		p->recovered, p->lost);
 	for (size_t i = 0; i < p->ping_count; i++) {

@@ -30,6 +30,7 @@ struct om_services {
 	struct om_vpn_manager_conf vpn;
 	struct om_executor_conf executor;
 	struct om_job_queue_conf queue;
+	struct om_job_queue_live queue_live;
 	struct om_provider_conf provider;
 	struct om_service_arg args[SERVICES_MAX];
 	struct om_child_spec children[SERVICES_MAX];
@@ -105,6 +106,8 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 		.mem_mib_total = sv->mem_mib,
 		.queue_max = s->jobs_queue_max,
 		.age_ms = s->jobs_age_after,
+		.wait_for_recovery = true,
+		.live = &sv->queue_live,
 	};
 	return err;
 }

@@ -48,6 +48,27 @@ restart(void **state)
 	fake_up();
 }
 
+/* The oldest in the ledger is read first, and is not the first to start. */
+static void
+nothing_starts_before_all_is_back(void **state)
+{
+	struct om_wall now;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "first"), "queued", "network");
+	accepted(submit_id(BOB, "low"), "queued", "network");
+	accepted(submit_id(OPERATOR, "high"), "queued", "owner");
+	now = fake_now;
+	fake_down();
+	(void)fake_setup(state);
+	fake_now = now;
+	fake.queue.wait_for_recovery = true;
+	fake_up();
+	state_is("high", OM_JOB_RUNNING);
+	state_is("low", OM_JOB_QUEUED);
+}
+
 /* --- after ------------------------------------------------------------------------------------ */
 
 static void
@@ -475,6 +496,7 @@ main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
+		T(nothing_starts_before_all_is_back),
 		T(a_job_waits_for_the_success_of_others),
 		T(a_failure_fails_those_who_wait_and_so_on),
 		T(there_is_no_cycle),
