@@ -523,33 +523,6 @@ exec_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	}
 }
 
-void
-om_executor_vm_event(void *system, const struct om_vm_event *event)
-{
-	struct om_system *sys = system;
-	struct om_jr_vm_event *ev = calloc(1, sizeof(*ev));
-	struct om_msg *msg;
-	const char *id = event->name;
-
-	if (ev == NULL) {
-		return; /* the pidfd tells the same */
-	}
-	if (strncmp(id, OM_VM_PREFIX, sizeof(OM_VM_PREFIX) - 1) == 0) {
-		id += sizeof(OM_VM_PREFIX) - 1;
-	}
-	ev->kind = event->kind;
-	(void)snprintf(ev->job.text, sizeof(ev->job.text), "%s", id);
-	(void)snprintf(ev->reason, sizeof(ev->reason), "%s", event->reason);
-	msg = om_system_msg_new_owner(sys, OM_JR_VM_EVENT, ev, free);
-	if (msg == NULL) {
-		free(ev);
-		return;
-	}
-	if (om_system_send(sys, om_whereis(sys, OM_EXECUTOR), &msg) != OM_OK) {
-		om_msg_free(NULL, msg); /* no executor yet, or no more: nobody to tell */
-	}
-}
-
 /* --- the service --------------------------------------------------------------------------------- */
 
 static enum om_err

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A job_run's way to the bus.  It is no service: it asks the executor, which asks the service and
- * passes the bus's one answer on.  If an answer were lost here, a job_run would wait until its own
- * timeout.
+ * What comes to job_runs by the executor and goes from them.  A job_run is no service: it asks the
+ * executor, which asks the service and passes the bus's one answer on.  If an answer were lost here, a
+ * job_run would wait until its own timeout.  The hypervisor's events come the same way.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "actors/executor_impl.h"
+#include "actors/job_run.h"
+#include "actors/names.h"
 
 struct om_exec_relay {
 	struct om_exec_relay *next, **link; /* link: what points to it */
@@ -107,4 +110,31 @@ om_exec_relay(struct om_service *sv, struct om_exec_relays *relays, const struct
 		relay_free(wait);
 	}
 	return OM_OK;
+}
+
+void
+om_executor_vm_event(void *system, const struct om_vm_event *event)
+{
+	struct om_system *sys = system;
+	struct om_jr_vm_event *ev = calloc(1, sizeof(*ev));
+	struct om_msg *msg;
+	const char *id = event->name;
+
+	if (ev == NULL) {
+		return; /* the pidfd tells the same */
+	}
+	if (strncmp(id, OM_VM_PREFIX, sizeof(OM_VM_PREFIX) - 1) == 0) {
+		id += sizeof(OM_VM_PREFIX) - 1;
+	}
+	ev->kind = event->kind;
+	(void)snprintf(ev->job.text, sizeof(ev->job.text), "%s", id);
+	(void)snprintf(ev->reason, sizeof(ev->reason), "%s", event->reason);
+	msg = om_system_msg_new_owner(sys, OM_JR_VM_EVENT, ev, free);
+	if (msg == NULL) {
+		free(ev);
+		return;
+	}
+	if (om_system_send(sys, om_whereis(sys, OM_EXECUTOR), &msg) != OM_OK) {
+		om_msg_free(NULL, msg); /* no executor yet, or no more: nobody to tell */
+	}
 }

@@ -3,9 +3,9 @@
 #define OM_ACTORS_JOB_RUN_IMPL_H
 
 /*
- * Shared by the files of job_run: job_run.c (steps, ends), job_run_vm.c (files, VM, network),
- * job_run_guest.c (channel, output), job_run_pause.c (standing still), job_run_ledger.c (ordered writes,
- * relay).
+ * Shared by the files of job_run: job_run.c (steps, ends), job_run_vm.c (files, VM, watch),
+ * job_run_net.c (network), job_run_guest.c (channel, output), job_run_pause.c (standing still),
+ * job_run_ledger.c (ordered writes, relay).
  */
 #include "actors/job_run.h"
 #include "actors/job_spec.h"
@@ -125,7 +125,7 @@ void run_retry(struct om_ctx *cx, struct run *run);
 void run_writes_fini(struct run *run);
 void run_final_written(struct om_ctx *cx, struct run *run); /* job_run.c */
 
-/* job_run_vm.c: the steps that touch files, hypervisor and network. */
+/* job_run_vm.c: the steps that touch files and hypervisor; job_run_net.c: enter_network, undo_network. */
 void enter_files(struct om_ctx *cx, struct run *run);
 void undo_files(struct om_ctx *cx, struct run *run);
 void enter_network(struct om_ctx *cx, struct run *run);
