@@ -57,38 +57,6 @@ wal_fill(sqlite3_file *file, sqlite3_int64 from, sqlite3_int64 to)
 }
 
 enum om_err
-sq_wal_open(struct om_sqlite *sq)
-{
-	sqlite3_file *file = NULL;
-	sqlite3_int64 size = 0;
-	enum om_err err;
-	int rc;
-
-	/* What the last process left is folded in; the log then starts from its beginning. */
-	err = sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_RESTART);
-	if (err != OM_OK && err != OM_ERR_DISK) {
-		return err;
-	}
-	rc = sqlite3_file_control(sq->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file);
-	if (rc != SQLITE_OK || file == NULL || file->pMethods == NULL) {
-		return OM_OK;
-	}
-	rc = file->pMethods->xFileSize(file, &size);
-	if (rc == SQLITE_OK) {
-		/* Not folded (somebody reads): only what is behind it. */
-		rc = wal_fill(file, err == OM_OK && sq->wal_frames == 0 ? 0 : size,
-			      size > (sqlite3_int64)sq->wal_bytes ? size
-								  : (sqlite3_int64)sq->wal_bytes);
-	}
-	if (rc != SQLITE_OK) {
-		/* A full disk is no reason not to start: the log grows as it goes. */
-		om_warn("store.log", "%s: the log cannot be preallocated: %s", sq->path,
-			sqlite3_errstr(rc));
-	}
-	return OM_OK;
-}
-
-enum om_err
 sq_wal_checkpoint(struct om_sqlite *sq, int mode)
 {
 	int frames = 0, folded = 0;
@@ -115,7 +83,7 @@ wal_wipe_locked(struct om_sqlite *sq)
 	enum om_err err;
 	int rc;
 
-	err = sq_pragma_i64(sq, "PRAGMA data_version", &version);
+	err = sq_exec(sq, "BEGIN IMMEDIATE");
 	if (err != OM_OK) {
 		return err;
 	}
@@ -123,14 +91,44 @@ wal_wipe_locked(struct om_sqlite *sq)
 		return sq_why(sq, OM_ERR_DISK, "%.100s: somebody else has written", sq->path);
 	}
 	rc = sqlite3_file_control(sq->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file);
-	if (rc == SQLITE_OK) {
-		rc = wal_fill(file, 0, end);
+	if (rc == SQLITE_OK && file != NULL && file->pMethods != NULL) {
+		rc = end == 0 ? file->pMethods->xFileSize(file, &size) : SQLITE_OK;
+		if (end == 0) {
+			end = size > (sqlite3_int64)sq->wal_bytes ? size
+								  : (sqlite3_int64)sq->wal_bytes;
+		}
+		if (rc == SQLITE_OK) {
+			rc = wal_fill(file, 0, end);
+		}
 	}
 	if (rc != SQLITE_OK) {
 		return sq_fail(sq, rc, "wipe the log");
 	}
-	sq->wal_dirty = 0;
-	return OM_OK;
+out:
+	(void)sqlite3_exec(sq->db, "ROLLBACK", NULL, NULL, NULL);
+	return err;
+}
+
+enum om_err
+sq_wal_open(struct om_sqlite *sq)
+{
+	int64_t version = 0;
+	enum om_err err;
+
+	/* What the last process left is folded in; the log then starts from its beginning. */
+	err = sq_pragma_i64(sq, "PRAGMA data_version", &version);
+	if (err == OM_OK) {
+		err = sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_RESTART);
+	}
+	if (err == OM_OK && sq->wal_frames == 0) {
+		err = wal_zero(sq, version, 0);
+	}
+	if (err == OM_ERR_DISK) {
+		/* A full disk or a reader is no reason not to start: the log grows as it goes. */
+		om_warn("store.log", "the log cannot be preallocated: %s", sq->st.why.text);
+		err = OM_OK;
+	}
+	return err;
 }
 
 enum om_err
