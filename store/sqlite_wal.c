@@ -72,14 +72,13 @@ sq_wal_checkpoint(struct om_sqlite *sq, int mode)
 	return OM_OK;
 }
 
-/* Invariant 4. */
+/* Zeros up to `end` (0: all, at least wal_bytes), when the data is still of that version (invariant 4). */
 static enum om_err
-wal_wipe_locked(struct om_sqlite *sq)
+wal_zero(struct om_sqlite *sq, int64_t version, sqlite3_int64 end)
 {
 	sqlite3_file *file = NULL;
-	const sqlite3_int64 end =
-	    WAL_HEAD + (sqlite3_int64)sq->wal_dirty * (WAL_PAGE + WAL_FRAME_HEAD);
-	int64_t version = sq->others;
+	sqlite3_int64 size = 0;
+	int64_t now = 0;
 	enum om_err err;
 	int rc;
 
@@ -87,8 +86,12 @@ wal_wipe_locked(struct om_sqlite *sq)
 	if (err != OM_OK) {
 		return err;
 	}
-	if (version != sq->others) {
-		return sq_why(sq, OM_ERR_DISK, "%.100s: somebody else has written", sq->path);
+	err = sq_pragma_i64(sq, "PRAGMA data_version", &now);
+	if (err == OM_OK && now != version) {
+		err = sq_why(sq, OM_ERR_DISK, "%.100s: somebody else has written", sq->path);
+	}
+	if (err != OM_OK) {
+		goto out;
 	}
 	rc = sqlite3_file_control(sq->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file);
 	if (rc == SQLITE_OK && file != NULL && file->pMethods != NULL) {
@@ -102,7 +105,9 @@ wal_wipe_locked(struct om_sqlite *sq)
 		}
 	}
 	if (rc != SQLITE_OK) {
-		return sq_fail(sq, rc, "wipe the log");
+		err = sq_fail(sq, rc, "overwrite the log");
+	} else {
+		sq->wal_dirty = 0;
 	}
 out:
 	(void)sqlite3_exec(sq->db, "ROLLBACK", NULL, NULL, NULL);
@@ -135,6 +140,7 @@ enum om_err
 sq_wal_wipe(struct om_store *st)
 {
 	struct om_sqlite *sq = sq_of(st);
+	int64_t version = 0;
 	enum om_err err;
 
 	OM_ASSERT(!sq->in_tx && !sq->read_only);
@@ -145,17 +151,18 @@ sq_wal_wipe(struct om_store *st)
 		return OM_OK;
 	}
 	(void)sqlite3_busy_timeout(sq->db, 0); /* nobody waits for a reader */
-	err = sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_RESTART);
+	err = sq_pragma_i64(sq, "PRAGMA data_version", &version);
+	if (err == OM_OK) {
+		err = sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_RESTART);
+	}
 	(void)sqlite3_busy_timeout(sq->db, (int)sq->busy_ms);
 	if (err == OM_OK && sq->wal_frames > 0) {
 		err = sq_why(sq, OM_ERR_DISK, "%.100s: not all of the log is folded", sq->path);
 	}
 	if (err == OM_OK) {
-		err = sq_begin(st);
-	}
-	if (err == OM_OK) {
-		err = wal_wipe_locked(sq);
-		sq_rollback(st);
+		err =
+		    wal_zero(sq, version,
+			     WAL_HEAD + (sqlite3_int64)sq->wal_dirty * (WAL_PAGE + WAL_FRAME_HEAD));
 	}
 	return err;
 }
