@@ -178,6 +178,19 @@ run_sys(struct om_ctx *cx, struct om_actor *a)
 	return true;
 }
 
+/* A stop or a kill is due.  true: the actor has ended. */
+static __attribute__((noinline)) bool
+run_order(struct om_ctx *cx, struct om_actor *a, uint64_t order)
+{
+	if (order == OM_LIFE_STOP && om_actor_drains(cx, a)) {
+		if (!cx->leaving) { /* it may end at once after all */
+			return false;
+		}
+		cx->leaving = false;
+	}
+	return om_actor_leave(cx, a, order == OM_LIFE_KILL ? OM_ERR_CANCELLED : OM_OK, true);
+}
+
 static inline bool
 run_pull(struct om_ctx *cx, struct om_actor *a)
 {
@@ -261,14 +274,7 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 		life = ck_pr_load_64(&a->life);
 		if (om_unlikely((life & OM_LIFE_CTL) != 0) &&
 		    (order = om_mbox_order(a, life)) != 0) {
-			if (order == OM_LIFE_STOP && om_actor_drains(cx, a)) {
-				if (!cx->leaving) { /* it may end at once after all */
-					continue;
-				}
-				cx->leaving = false;
-			}
-			if (om_actor_leave(cx, a, order == OM_LIFE_KILL ? OM_ERR_CANCELLED : OM_OK,
-					   true)) {
+			if (run_order(cx, a, order)) {
 				return;
 			}
 			continue;
@@ -281,16 +287,16 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 		}
 		msg = a->first;
 		if (msg == NULL) {
-			if (run_pull(cx, a)) {
+			if (!run_pull(cx, a)) {
+				if (run_dozes(cx, a, budget != turn)) {
+					break;
+				}
+				if (om_mbox_rest(a, false)) {
+					return;
+				}
 				continue;
 			}
-			if (run_dozes(cx, a, budget != turn)) {
-				break;
-			}
-			if (om_mbox_rest(a, false)) {
-				return;
-			}
-			continue;
+			msg = a->first;
 		}
 		if (budget-- == 0 || cx->yield) {
 			break;
@@ -461,6 +467,7 @@ om_sched_worker_main(void *arg)
 
 	om_tls_ctx = cx;
 	ck_pr_store_32(&sched->tid[cx->index], (uint32_t)gettid());
+	om_sched_busy(cx->sys); /* there may be work before we are idle for the first time */
 	while (ck_pr_load_32(&sched->quit) == 0) {
 		if (om_unlikely(!door_is_empty(cx))) {
 			(void)om_sched_take_inject(cx);

@@ -17,7 +17,7 @@
 #define W3_HOPS        5000000
 #define W5_ACTORS      200
 #define W5_PINGS       5000
-#define W8_ASKS        20000
+#define W8_ASKS        200000 /* as the peers */
 #define W8_IDLE_ASKS   300
 
 enum { T_START = 1, T_PING, T_PONG, T_NUM, T_NEXT };
