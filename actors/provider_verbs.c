@@ -6,9 +6,8 @@
  * Every task begins with job.get asked *as the caller*: the ledger resolves the beginning of an id
  * and refuses what is not the caller's, so ownership is decided in one place.
  *
- * A cancel never lies: a running job's cancel is answered when the ledger reports its end, and
- * counts only if that end is `cancelled`.  Messages of the ledger arrive in order, so an end that
- * comes after the row said "not ended" is always seen.
+ * A cancel never lies: a running job's is answered when the ledger reports its end, and counts only
+ * if that is `cancelled`.  The ledger's messages arrive in order, so no end is missed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -569,8 +568,7 @@ provider_on_move(struct om_service *sv, void *state, const struct om_in *in)
 	if (err != OM_OK) {
 		return err;
 	}
-	/* Both were parsed, so they fit. */
-	(void)!om_str_copy(to, verb->to, sizeof(verb->to));
+	(void)!om_str_copy(to, verb->to, sizeof(verb->to)); /* both were parsed: they fit */
 	(void)!om_str_copy(m->level, verb->to_level, sizeof(verb->to_level));
 	refs_run(sv, p, in, &m->jobs, verb);
 	return OM_OK;
