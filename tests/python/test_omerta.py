@@ -143,7 +143,8 @@ class Submit(Case):
         p.submit("x", args=["a"], env={"a": "b"}, stdin="", files={"f": ""}, outputs=["o"], cores=1,
                  memory_mib=1, disk_mib=1, timeout=1, output_max=1, vpn={"mtu": 1}, activity="",
                  gpu=False, job="j", requeue=False, retries=0, backoff=0, not_before=0, after=["a"],
-                 after_any=False, hold=False, bandwidth_kbit=1, on_behalf="b", network_id="n")
+                 after_any=False, hold=False, array="0-1", bandwidth_kbit=1, on_behalf="b",
+                 network_id="n")
         fields = [line.split(",")[2].strip() for line in section.splitlines()
                   if line.startswith("OM_F(")]
         self.assertGreater(len(fields), 20)
@@ -389,6 +390,7 @@ class Verbs(Case):
         (lambda p: p.unblock("b"), "config.unblock", {"value": "b"}),
         (lambda p: p.blocked(), "config.blocked", {}),
         (lambda p: p.actors(), "daemon.actors", {}),
+        (lambda p: p.metrics(), "daemon.metrics", {}),
         (lambda p: p.stop(now=True, timeout=2), "daemon.stop", {"now": True, "timeout_ms": 2000}),
         (lambda p: p.get("a"), "job.get", {"job": "a"}),
         (lambda p: p.wait("a"), "job.wait", {"job": "a"}),
@@ -410,7 +412,7 @@ class Verbs(Case):
     def answer(kind, body):
         # One body that has something of every answer: the module looks at what it knows.
         return "x", {"count": 1, "jobs": [], "rules": [], "entries": [], "values": [], "actors": [], "results": [],
-                     "job": "a", "state": "queued", "data": b"", "offset": 0, "size": 0, "end": True}
+                     "job": "a", "state": "queued", "text": "", "data": b"", "offset": 0, "size": 0, "end": True}
 
     def test_each_sends_its_message(self):
         for call, kind, body in self.CALLS:
