@@ -12,6 +12,7 @@
  *    told of a change that a crash undoes.
  */
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -342,6 +343,30 @@ fm_on_reset(struct om_service *sv, void *state, const struct om_in *in)
 	return om_service_reply_ok(sv, in);
 }
 
+static enum om_err
+fm_on_policy(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct filter_manager *fm = fm_of(state);
+	const struct om_policy *m = in->body;
+	enum om_filter_action action;
+
+	if (!om_caller_may(in->caller, in->type)) {
+		return OM_ERR_DENIED;
+	}
+	if (om_filter_action_parse(m->default_action, &action) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID,
+					    "there is no default action \"%.*s\"",
+					    OM_STR_ARG(m->default_action));
+	}
+	om_filter_set_action(fm->filter, action);
+	if (fm->conf->live != NULL) {
+		(void)snprintf(fm->conf->live->default_action,
+			       sizeof(fm->conf->live->default_action), "%s",
+			       om_filter_action_text(action));
+	}
+	return om_service_reply_ok(sv, in);
+}
+
 /* --- the actor -------------------------------------------------------------------------------- */
 
 static enum om_err
@@ -386,6 +411,7 @@ fm_start(struct om_service *sv, void *state, const void *arg)
 	struct filter_manager *fm = state;
 	const struct om_filter_manager_conf *conf = arg;
 	enum om_filter_action action = OM_FILTER_ACCEPT_TRUSTED_HOLD;
+	const char *wanted = conf->default_action;
 	enum om_err err;
 
 	fm->magic = FILTER_MAGIC;
@@ -395,10 +421,11 @@ fm_start(struct om_service *sv, void *state, const void *arg)
 	om_name_set_init(&fm->base_trusted);
 	om_name_set_init(&fm->base_blocked);
 	om_name_set_init(&fm->base_rules);
-	if (conf->default_action != NULL &&
-	    om_filter_action_parse(om_str_of(conf->default_action), &action) != OM_OK) {
-		om_error("filter.config", "there is no default action \"%s\"",
-			 conf->default_action);
+	if (conf->live != NULL && conf->live->default_action[0] != '\0') {
+		wanted = conf->live->default_action;
+	}
+	if (wanted != NULL && om_filter_action_parse(om_str_of(wanted), &action) != OM_OK) {
+		om_error("filter.config", "there is no default action \"%s\"", wanted);
 		return OM_ERR_INVALID;
 	}
 	err = om_filter_new(om_str_of(conf->owner_peer), action, &fm->filter);
@@ -443,6 +470,7 @@ static const struct om_service_handler fm_handlers[] = {
 	{ OM_MSG_FILTER_STATS, fm_on_stats },
 	{ OM_MSG_FILTER_RESET, fm_on_reset },
 	{ OM_MSG_FILTER_QUIET, filter_on_quiet },
+	{ OM_MSG_CONFIG_POLICY, fm_on_policy },
 };
 
 const struct om_service_def om_filter_manager_service = {

@@ -13,6 +13,11 @@
 #include "base/clock.h"
 #include "msg/bus.h"
 
+/* What outlives a restart of the actor, which alone uses it.  Zeroed: nothing was changed. */
+struct om_filter_live {
+	char default_action[65]; /* from config.policy */
+};
+
 /* Start arg; borrowed for the life of the system. */
 struct om_filter_manager_conf {
 	const char *owner_peer; /* NULL or "": none */
@@ -24,6 +29,7 @@ struct om_filter_manager_conf {
 	size_t blocked_count;
 	const struct om_rule *rules; /* a rule that does not parse ends the start with a log line */
 	size_t rule_count;
+	struct om_filter_live *live; /* NULL: a restart of the actor undoes config.policy */
 	struct om_wall (*wall)(void); /* NULL: om_wall_now; tests inject theirs */
 };
 

@@ -545,3 +545,14 @@ om_job_order_set_max_jobs(struct om_job_order *o, uint64_t max_jobs)
 	o->limits.max_jobs = max_jobs;
 	return OM_OK;
 }
+
+enum om_err
+om_job_order_set_policy(struct om_job_order *o, uint64_t jobs_max, uint64_t age_ms)
+{
+	if (jobs_max == 0) {
+		return OM_ERR_INVALID;
+	}
+	o->limits.jobs_max = jobs_max;
+	o->limits.age_ms = age_ms;
+	return OM_OK;
+}

@@ -128,6 +128,10 @@ void om_job_order_quiet(struct om_job_order *o, bool on, struct om_str text);
 /* Lowering stops nothing that runs.  OM_ERR_INVALID: 0. */
 enum om_err om_job_order_set_max_jobs(struct om_job_order *o, uint64_t max_jobs) OM_MUST_CHECK;
 
+/* From now on; jobs that are here stay.  OM_ERR_INVALID: jobs_max is 0. */
+enum om_err om_job_order_set_policy(struct om_job_order *o, uint64_t jobs_max,
+				    uint64_t age_ms) OM_MUST_CHECK;
+
 void om_job_order_stats(const struct om_job_order *o, struct om_order_stats *out);
 const struct om_order_limits *om_job_order_limits(const struct om_job_order *o);
 

@@ -425,6 +425,10 @@ jobq_start(struct om_service *sv, void *state, const void *arg)
 	if (q->live != NULL && q->live->max_jobs != 0) {
 		limits.max_jobs = q->live->max_jobs;
 	}
+	if (q->live != NULL && q->live->queue_max != 0) {
+		limits.jobs_max = q->live->queue_max;
+		limits.age_ms = q->live->age_ms;
+	}
 	LIST_INIT(&q->asks);
 	LIST_INIT(&q->agains);
 	err = om_job_order_new(&limits, &q->order);
@@ -463,6 +467,7 @@ static const struct om_service_handler jobq_handlers[] = {
 	{ OM_MSG_QUEUE_RESUME, jobq_on_resume },   { OM_MSG_QUEUE_LIMITS, jobq_on_limits },
 	{ OM_MSG_QUEUE_STATS, jobq_on_stats },     { OM_MSG_QUEUE_MOVE, jobq_on_move },
 	{ OM_MSG_QUEUE_QUIET, jobq_on_quiet },     { OM_MSG_QUEUE_OPEN, jobq_on_open },
+	{ OM_MSG_CONFIG_POLICY, jobq_on_policy },
 };
 
 const struct om_service_def om_job_queue_service = {

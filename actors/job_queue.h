@@ -18,6 +18,8 @@
 /* What outlives a restart of the actor, which alone uses it.  Zeroed: nothing was changed. */
 struct om_job_queue_live {
 	uint64_t max_jobs; /* from queue.limits */
+	uint64_t queue_max; /* from config.policy, as is age_ms; 0: it has not come */
+	uint64_t age_ms;
 };
 
 /* Start arg; borrowed for the life of the system. */
@@ -28,7 +30,7 @@ struct om_job_queue_conf {
 	uint64_t queue_max; /* jobs in the queue, running ones included; 0: 1,000,000 */
 	uint64_t age_ms; /* a level's first job rises one level after waiting this long; 0: never */
 	bool wait_for_recovery; /* nothing starts before queue.open */
-	struct om_job_queue_live *live; /* NULL: a restart of the actor undoes queue.limits */
+	struct om_job_queue_live *live; /* NULL: a restart of the actor undoes what was changed */
 	struct om_wall (*wall)(void); /* NULL: om_wall_now; tests inject theirs */
 };
 

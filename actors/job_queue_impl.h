@@ -78,6 +78,7 @@ enum om_err jobq_on_move(struct om_service *sv, void *state, const struct om_in 
 enum om_err jobq_on_pause(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_resume(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err jobq_on_policy(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in);
 
 /* --- job_queue_quiet.c ------------------------------------------------------------------------ */

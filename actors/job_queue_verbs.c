@@ -220,6 +220,26 @@ jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in)
 }
 
 enum om_err
+jobq_on_policy(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_policy *m = in->body;
+
+	if (!om_caller_may(in->caller, in->type)) {
+		return OM_ERR_DENIED;
+	}
+	if (om_job_order_set_policy(q->order, m->queue_max, m->age_after_ms) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "queue_max is at least 1");
+	}
+	if (q->live != NULL) {
+		q->live->queue_max = m->queue_max;
+		q->live->age_ms = m->age_after_ms;
+	}
+	jobq_run(sv, q); /* ageing changes who is next */
+	return om_service_reply_ok(sv, in);
+}
+
+enum om_err
 jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct job_queue *q = jobq_of(state);

@@ -7,6 +7,19 @@
 #define ARENA_MAX        (8u * 1024 * 1024)
 #define PROVIDER_BACKLOG (1u << 18) /* events of the ledger must not be refused */
 
+/* With the defaults filled in. */
+static void
+limits_take(struct provider *p, const struct om_provider_limits *from)
+{
+	p->limits = *from;
+	if (p->limits.hold_expiry_ms == 0) {
+		p->limits.hold_expiry_ms = OM_PROVIDER_HOLD_EXPIRY_MS;
+	}
+	if (p->limits.jobs_max == 0) {
+		p->limits.jobs_max = OM_PROVIDER_JOBS_MAX;
+	}
+}
+
 static enum om_err
 provider_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 {
@@ -56,6 +69,24 @@ provider_on_events_wanted(struct om_service *sv, void *state, const struct om_in
 }
 
 static enum om_err
+provider_on_policy(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct provider *p = provider_of(state);
+	const struct om_policy *m = in->body;
+
+	if (!om_caller_may(in->caller, in->type)) {
+		return OM_ERR_DENIED;
+	}
+	limits_take(p, &(struct om_provider_limits){ .hold_expiry_ms = m->approval_expiry_ms,
+						     .jobs_max = m->queue_max,
+						     .peer_jobs_max = m->peer_max });
+	if (p->conf->live != NULL) {
+		*p->conf->live = (struct om_provider_live){ .changed = true, .limits = p->limits };
+	}
+	return om_service_reply_ok(sv, in);
+}
+
+static enum om_err
 provider_start(struct om_service *sv, void *state, const void *arg)
 {
 	struct provider *p = state;
@@ -63,6 +94,12 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	p->magic = PROVIDER_MAGIC;
 	p->conf = arg;
 	p->wall = p->conf->wall != NULL ? p->conf->wall : om_wall_now;
+	limits_take(p,
+		    p->conf->live != NULL && p->conf->live->changed
+			? &p->conf->live->limits
+			: &(struct om_provider_limits){ .hold_expiry_ms = p->conf->hold_expiry_ms,
+							.jobs_max = p->conf->jobs_max,
+							.peer_jobs_max = p->conf->peer_jobs_max });
 	p->started = p->wall();
 	p->arena.max = ARENA_MAX;
 	LIST_INIT(&p->submits);
@@ -102,6 +139,7 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_JOB_MOVE, provider_on_move },
 	{ OM_MSG_JOB_RETRY, provider_on_refs },
 	{ OM_MSG_EVENTS_WANTED, provider_on_events_wanted },
+	{ OM_MSG_CONFIG_POLICY, provider_on_policy },
 	{ OM_MSG_PING, provider_on_ping },
 	{ OM_MSG_DAEMON_STOP, provider_on_stop },
 };

@@ -21,6 +21,17 @@
 #define OM_PROVIDER_HOLD_EXPIRY_MS (UINT64_C(24) * 3600 * 1000)
 #define OM_PROVIDER_JOBS_MAX       UINT64_C(1000000)
 
+/* What a running daemon may change; as in the conf. */
+struct om_provider_limits {
+	uint64_t hold_expiry_ms, jobs_max, peer_jobs_max;
+};
+
+/* What outlives a restart of the actor, which alone uses it.  Zeroed: nothing was changed. */
+struct om_provider_live {
+	bool changed; /* by config.policy */
+	struct om_provider_limits limits;
+};
+
 /* Start arg; borrowed for the life of the system. */
 struct om_provider_conf {
 	const char *owner_peer; /* peer id for the operator's own jobs; NULL or "": the caller's */
@@ -31,6 +42,7 @@ struct om_provider_conf {
 	uint64_t peer_jobs_max; /* unfinished jobs of one requester (not the owner); 0: no limit */
 	uint64_t cores_total; /* what the queue lends: a larger job is refused; 0: no limit */
 	uint64_t mem_mib_total; /* the same for memory */
+	struct om_provider_live *live; /* NULL: a restart of the actor undoes config.policy */
 	struct om_wall (*wall)(void); /* NULL: om_wall_now; tests inject theirs */
 };
 

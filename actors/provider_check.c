@@ -129,18 +129,18 @@ open_account(struct provider *p, struct submit *s, struct om_why *why)
 static enum om_err
 check_limits(const struct provider *p, const struct submit *s, struct om_why *why)
 {
-	const struct om_provider_conf *conf = p->conf;
-	uint64_t max = conf->jobs_max != 0 ? conf->jobs_max : OM_PROVIDER_JOBS_MAX;
+	const struct om_provider_limits *max = &p->limits;
 
-	if (p->live.count + p->submitting > max) { /* these are counted in submitting */
-		return om_why_set(why, OM_ERR_FULL, "%" PRIu64 " jobs have not ended yet", max);
+	if (p->live.count + p->submitting > max->jobs_max) { /* these are counted in submitting */
+		return om_why_set(why, OM_ERR_FULL, "%" PRIu64 " jobs have not ended yet",
+				  max->jobs_max);
 	}
-	if (conf->peer_jobs_max != 0 && !s->operator_own &&
-	    om_books_jobs(&p->books, om_str_of(s->peer)) + submit_jobs(s) > conf->peer_jobs_max) {
-		return om_why_set(
-		    why, OM_ERR_LIMIT,
-		    "%" PRIu64 " of your jobs have not ended yet, the limit is %" PRIu64,
-		    om_books_jobs(&p->books, om_str_of(s->peer)), conf->peer_jobs_max);
+	if (max->peer_jobs_max != 0 && !s->operator_own &&
+	    om_books_jobs(&p->books, om_str_of(s->peer)) + submit_jobs(s) > max->peer_jobs_max) {
+		return om_why_set(why, OM_ERR_LIMIT,
+				  "%" PRIu64
+				  " of your jobs have not ended yet, the limit is %" PRIu64,
+				  om_books_jobs(&p->books, om_str_of(s->peer)), max->peer_jobs_max);
 	}
 	return OM_OK;
 }

@@ -128,6 +128,7 @@ LIST_HEAD(comebacks, comeback);
 struct provider {
 	uint32_t magic;
 	const struct om_provider_conf *conf;
+	struct om_provider_limits limits; /* in force; none that has a default is 0 */
 	struct om_wall (*wall)(void);
 	struct om_arena arena; /* of the message being handled */
 	struct om_books books;

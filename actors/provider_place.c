@@ -191,21 +191,19 @@ static enum om_err
 retry_limits(struct provider *p, struct provider_task *task, const struct om_job_info *info,
 	     struct om_why *why)
 {
-	const struct om_provider_conf *conf = p->conf;
-	uint64_t max = conf->jobs_max != 0 ? conf->jobs_max : OM_PROVIDER_JOBS_MAX;
+	const struct om_provider_limits *max = &p->limits;
 
 	if (p->draining) {
 		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
 	}
-	if (p->live.count + p->submitting >= max) {
+	if (p->live.count + p->submitting >= max->jobs_max) {
 		return om_why_set(why, OM_ERR_FULL, "%llu jobs have not ended yet",
-				  (unsigned long long)max);
+				  (unsigned long long)max->jobs_max);
 	}
-	if (conf->peer_jobs_max != 0 &&
-	    om_books_jobs(&p->books, info->peer) >= conf->peer_jobs_max) {
+	if (max->peer_jobs_max != 0 && om_books_jobs(&p->books, info->peer) >= max->peer_jobs_max) {
 		return om_why_set(why, OM_ERR_LIMIT,
 				  "%llu of your jobs have not ended yet, that is the limit",
-				  (unsigned long long)conf->peer_jobs_max);
+				  (unsigned long long)max->peer_jobs_max);
 	}
 	task->account = om_books_open(&p->books, info->peer);
 	return task->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");

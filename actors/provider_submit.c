@@ -385,11 +385,9 @@ submit_store(struct om_service *sv, struct provider *p, struct submit *s)
 	struct om_wall now = p->wall();
 	struct om_job_info info;
 	struct om_ledger_submit m = { .info = &info, .spec = { s->spec, s->spec_len } };
-	uint64_t expiry_ms =
-	    p->conf->hold_expiry_ms != 0 ? p->conf->hold_expiry_ms : OM_PROVIDER_HOLD_EXPIRY_MS;
 	enum om_err err;
 
-	s->expires_ns = now.ns + (int64_t)expiry_ms * OM_NS_PER_MS;
+	s->expires_ns = now.ns + (int64_t)p->limits.hold_expiry_ms * OM_NS_PER_MS;
 	submit_row(s, now, &info);
 	OM_SET(&m, ledger_submit, chosen, s->chosen);
 	OM_SET(&m, ledger_submit, requeue, s->body.requeue);

@@ -233,6 +233,36 @@ has_changed(const struct control *c, const struct change *ch, enum om_conf_item 
 	return strcmp(om_config_text(c->config, item), om_config_text(ch->config, item)) != 0;
 }
 
+/* What the filter, the queue and the provider may change in a running daemon. */
+static void
+change_tell_policy(struct om_service *sv, const struct control *c, const struct change *ch)
+{
+	static const enum om_conf_item items[] = { OM_CONF_jobs_default_action,
+						   OM_CONF_jobs_approval_expiry,
+						   OM_CONF_jobs_queue_max, OM_CONF_jobs_peer_max,
+						   OM_CONF_jobs_age_after };
+	static const char *const takers[] = { "filter_manager", "job_queue", "provider" };
+	const struct om_settings *s = om_config_settings(ch->config);
+	char action[64];
+	struct om_policy policy = { .approval_expiry_ms = s->jobs_approval_expiry,
+				    .queue_max = s->jobs_queue_max,
+				    .peer_max = s->jobs_peer_max,
+				    .age_after_ms = s->jobs_age_after };
+	bool changed = false;
+
+	for (size_t i = 0; i < OM_COUNT(items); i++) {
+		changed = changed || has_changed(c, ch, items[i]);
+	}
+	policy.default_action = om_str_of(
+	    om_config_choice(ch->config, OM_CONF_jobs_default_action, action, sizeof(action)));
+	for (size_t i = 0; changed && i < OM_COUNT(takers); i++) {
+		if (om_service_ask(sv, takers[i], OM_MSG_CONFIG_POLICY, &policy, NULL, APPLY_ASK_MS,
+				   apply_on_answer, 0) != OM_OK) {
+			om_warn("config.apply", "%s cannot be told of the change", takers[i]);
+		}
+	}
+}
+
 /* Tells the services what is theirs. */
 static void
 change_tell_services(struct om_service *sv, const struct control *c, const struct change *ch)
@@ -247,6 +277,7 @@ change_tell_services(struct om_service *sv, const struct control *c, const struc
 			om_warn("config.apply", "the job queue cannot be told of max_jobs");
 		}
 	}
+	change_tell_policy(sv, c, ch);
 }
 
 /* One line for the audit trail with all that is new. */

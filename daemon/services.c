@@ -30,8 +30,11 @@ struct om_services {
 	struct om_vpn_manager_conf vpn;
 	struct om_executor_conf executor;
 	struct om_job_queue_conf queue;
-	struct om_job_queue_live queue_live;
 	struct om_provider_conf provider;
+	/* what was changed in the running daemon, for an actor that is restarted */
+	struct om_filter_live filter_live;
+	struct om_job_queue_live queue_live;
+	struct om_provider_live provider_live;
 	struct om_service_arg args[SERVICES_MAX];
 	struct om_child_spec children[SERVICES_MAX];
 	size_t count;
@@ -88,6 +91,7 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 		.trusted_count = s->jobs_trusted_networks.n,
 		.blocked = sv->blocked,
 		.blocked_count = s->jobs_blocked_peers.n,
+		.live = &sv->filter_live,
 	};
 	sv->filter.rules = om_config_rules(in->config, &sv->filter.rule_count);
 	sv->provider = (struct om_provider_conf){
@@ -99,6 +103,7 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 		.peer_jobs_max = s->jobs_peer_max,
 		.cores_total = sv->cores,
 		.mem_mib_total = sv->mem_mib,
+		.live = &sv->provider_live,
 	};
 	sv->queue = (struct om_job_queue_conf){
 		.max_jobs = s->jobs_max_jobs,

@@ -167,6 +167,30 @@ class Policy(Base):
         self.p.remove_rule("night")
         self.assertEqual(self.p.wait(bob.id, timeout=30).state, "completed")
 
+    def test_settings_change_at_once_and_survive_a_kill(self):
+        self.p.pause()
+        self.assertEqual(self.submit("held", **EVE).accepted.state, "pending_approval")
+        for key, value in (("default_action", "accept_everyone"), ("peer_max", "2"), ("queue_max", "4"),
+                           ("age_after", "1h"), ("approval_expiry", "7d")):
+            status, out, err = self.cli("config", "set", f"jobs.{key}", value)
+            self.assertEqual((status, err), (0, ""))
+            self.assertIn("in force and kept", out)
+        for life in range(2):
+            accepted = self.submit(f"eve{life}", **{**EVE, "on_behalf": f"eve{life}"}).accepted
+            self.assertEqual((accepted.state, accepted.level), ("queued", "external"))
+            if life == 0:
+                self.crash_and_start()
+        self.submit("one", **BOB)
+        with self.assertRaises(omerta.Busy) as caught:
+            self.submit("two", **BOB)
+        self.assertEqual(caught.exception.code, "full")
+        self.p.cancel("eve0")
+        self.submit("two", **BOB)
+        self.p.cancel("eve1")
+        with self.assertRaises(omerta.Busy) as caught:
+            self.submit("three", **BOB)
+        self.assertEqual(caught.exception.code, "limit")
+
     def test_metrics(self):
         self.p.add_rule("none", "peers", block="mallory", action="reject")
         for n in range(3):

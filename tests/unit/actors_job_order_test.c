@@ -498,6 +498,25 @@ ageing_lifts_the_first(void **state)
 	om_job_order_free(o);
 }
 
+/* Switched on for a job that waits already. */
+static void
+ageing_and_bound_change_while_jobs_wait(void **state)
+{
+	struct om_job_order *o = order_new(1, 0, 0);
+	struct om_order_job job = { .id = OM_STR("n0"), .level = OM_LEVEL_NETWORK };
+	uint64_t ahead;
+
+	(void)state;
+	add(o, "ext", OM_LEVEL_EXTERNAL, 1, 1); /* at t0 */
+	assert_int_equal(om_job_order_set_policy(o, 0, 0), OM_ERR_INVALID);
+	assert_int_equal(om_job_order_set_policy(o, 2, 1000), OM_OK);
+	assert_int_equal(om_job_order_add(o, &job, after_ms(2000), &ahead, NULL), OM_OK);
+	job.id = OM_STR("n1");
+	assert_int_equal(om_job_order_add(o, &job, after_ms(2000), &ahead, NULL), OM_ERR_FULL);
+	assert_string_equal(pick(o, after_ms(2000)), "ext");
+	om_job_order_free(o);
+}
+
 /* --- hold, not_before, putting back ----------------------------------------------------------- */
 
 static void
@@ -862,6 +881,7 @@ main(void)
 		cmocka_unit_test(passing_is_bounded),
 		cmocka_unit_test(scan_is_bounded),
 		cmocka_unit_test(ageing_lifts_the_first),
+		cmocka_unit_test(ageing_and_bound_change_while_jobs_wait),
 		cmocka_unit_test(hold_and_release),
 		cmocka_unit_test(not_before_delays),
 		cmocka_unit_test(put_back_is_first_again),

@@ -530,6 +530,92 @@ recovery_waits_for_the_ledger(void **state)
 	accepted(submit_id(BOB, "j1"), "queued", "network");
 }
 
+/* --- settings that change in a running daemon --------------------------------------------------- */
+
+static struct fake_answer *
+policy_is(struct om_caller as, const char *to, const char *action, uint64_t queue_max,
+	  uint64_t peer_max)
+{
+	struct om_policy m = { .default_action = om_str_of(action),
+			       .approval_expiry_ms = 5000,
+			       .queue_max = queue_max,
+			       .peer_max = peer_max };
+
+	return fake_ask(&as, to, OM_MSG_CONFIG_POLICY, &m);
+}
+
+static void
+policy_to_all(const char *action, uint64_t queue_max, uint64_t peer_max)
+{
+	static const char *const takers[] = { OM_FILTER_MANAGER, OM_JOB_QUEUE, OM_PROVIDER };
+	const struct om_caller actor = fake_caller(OM_ROLE_ACTOR, "", "");
+
+	for (size_t i = 0; i < OM_COUNT(takers); i++) {
+		const struct fake_answer *a =
+		    policy_is(actor, takers[i], action, queue_max, peer_max);
+
+		assert_true(a->done);
+		assert_int_equal(a->err, OM_OK);
+	}
+}
+
+static void
+settings_change_at_once(void **state)
+{
+	const struct om_caller actor = fake_caller(OM_ROLE_ACTOR, "", "");
+
+	(void)state;
+	fake.provider.peer_jobs_max = 1;
+	fake_up();
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+	refused(submit_id(BOB, "j2"), OM_ERR_LIMIT, "1 of your jobs");
+	/* Nobody from outside, and nothing that makes no sense. */
+	refused(policy_is(OPERATOR, OM_PROVIDER, "hold_all", 9, 9), OM_ERR_DENIED, "");
+	refused(policy_is(OPERATOR, OM_JOB_QUEUE, "hold_all", 9, 9), OM_ERR_DENIED, "");
+	refused(policy_is(OPERATOR, OM_FILTER_MANAGER, "hold_all", 9, 9), OM_ERR_DENIED, "");
+	refused(policy_is(actor, OM_FILTER_MANAGER, "accept_some", 9, 9), OM_ERR_INVALID,
+		"accept_some");
+	refused(policy_is(actor, OM_JOB_QUEUE, "hold_all", 0, 9), OM_ERR_INVALID, "queue_max");
+	refused(submit_id(BOB, "j2"), OM_ERR_LIMIT, "1 of your jobs");
+
+	policy_to_all("accept_trusted_hold_others", 3, 0);
+	accepted(submit_id(BOB, "j2"), "queued", "network");
+	accepted(submit_id(EVE, "e1"), "pending_approval", "external");
+	refused(submit_id(BOB, "j3"), OM_ERR_FULL, "3 jobs");
+	fake_advance(6000); /* the approval_expiry of then, not of the start */
+	state_is("e1", OM_JOB_EXPIRED);
+	policy_to_all("reject_all", 100, 0);
+	refused(submit_id(BOB, "j3"), OM_ERR_REJECTED, "reject_all");
+	policy_to_all("accept_everyone", 100, 0);
+	accepted(submit_id(EVE, "e2"), "queued", "external");
+}
+
+/* An actor that is restarted has them too: what changed is not in its start argument. */
+static void
+settings_outlive_a_restart_of_the_actor(void **state)
+{
+	struct om_filter_live filter = { "" };
+	struct om_job_queue_live queue = { 0 };
+	struct om_provider_live provider = { 0 };
+
+	for (int life = 0; life < 2; life++) {
+		fake.provider.peer_jobs_max = 1;
+		fake.filter.live = &filter;
+		fake.queue.live = &queue;
+		fake.provider.live = &provider;
+		fake_up();
+		if (life == 0) {
+			policy_to_all("accept_everyone", 7, 2);
+			fake_down();
+			(void)fake_setup(state);
+		}
+	}
+	accepted(submit_id(EVE, "e1"), "queued", "external");
+	accepted(submit_id(EVE, "e2"), "queued", "external");
+	refused(submit_id(EVE, "e3"), OM_ERR_LIMIT, "2 of your jobs");
+	assert_int_equal(queue.queue_max, 7);
+}
+
 int
 main(void)
 {
@@ -555,6 +641,8 @@ main(void)
 		T(bug_13_one_id_everywhere),
 		T(bug_14_one_peer_cannot_fill_the_queue),
 		T(bug_14_not_by_submitting_many_at_once_either),
+		T(settings_change_at_once),
+		T(settings_outlive_a_restart_of_the_actor),
 		T(a_retry_is_decided_like_a_submit),
 		T(bug_15_no_room_now_means_wait),
 		T(after_a_crash_running_jobs_are_lost),

@@ -58,6 +58,7 @@ struct rig {
 	unsigned events[8]; /* by enum om_control_event */
 	uint64_t max_jobs;
 	uint64_t stops, audits;
+	uint64_t policies, queue_max; /* config.policy: how many, the last one's */
 };
 static struct rig rig;
 
@@ -208,6 +209,20 @@ fake_queue_limits(struct om_service *sv, void *state, const struct om_in *in)
 }
 
 static inline enum om_err
+fake_policy(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_policy *m = in->body;
+
+	(void)state;
+	rig_note(&rig.queue_max, NULL, m->queue_max);
+	pthread_mutex_lock(&rig.lock);
+	rig.policies++;
+	pthread_cond_broadcast(&rig.changed);
+	pthread_mutex_unlock(&rig.lock);
+	return om_service_reply_ok(sv, in);
+}
+
+static inline enum om_err
 fake_filter_stats(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct om_filter_stats body = { .evaluated = 9 };
@@ -246,15 +261,17 @@ fake_output(struct om_service *sv, void *state, const struct om_in *in)
 static const struct om_service_handler fake_provider_on[] = {
 	{ OM_MSG_PING, fake_ok },          { OM_MSG_JOB_SUBMIT, fake_submit },
 	{ OM_MSG_JOB_WAIT, fake_wait },    { OM_MSG_JOB_CANCEL, fake_cancel },
-	{ OM_MSG_DAEMON_STOP, fake_stop },
+	{ OM_MSG_DAEMON_STOP, fake_stop }, { OM_MSG_CONFIG_POLICY, fake_policy },
 };
 static const struct om_service_handler fake_queue_on[] = {
 	{ OM_MSG_QUEUE_STATS, fake_queue_stats },
 	{ OM_MSG_QUEUE_LIMITS, fake_queue_limits },
+	{ OM_MSG_CONFIG_POLICY, fake_policy },
 };
 static const struct om_service_handler fake_filter_on[] = {
 	{ OM_MSG_PING, fake_ok },
 	{ OM_MSG_FILTER_STATS, fake_filter_stats },
+	{ OM_MSG_CONFIG_POLICY, fake_policy },
 };
 static const struct om_service_handler fake_ledger_on[] = {
 	{ OM_MSG_LEDGER_COUNT, fake_counts },

@@ -315,6 +315,14 @@ test_config_set(void **state)
 	/* The queue was told, and the audit trail has one line. */
 	rig_wait_value(&rig.max_jobs, 7);
 	rig_wait_value(&rig.audits, 1);
+	assert_int_equal(rig_read(&rig.policies), 0);
+	/* Filter, queue and provider are told of what is theirs. */
+	set(sock, "jobs.queue_max", "77", &r);
+	assert_int_equal(r.type, OM_MSG_OK);
+	reply_fini(&r);
+	rig_wait_value(&rig.policies, 3);
+	assert_int_equal(rig_read(&rig.queue_max), 77);
+	rig_wait_value(&rig.audits, 2);
 	client_close(sock);
 	/* It is durable. */
 	rig_down();
