@@ -11,6 +11,7 @@ import omerta  # noqa: E402
 
 
 DATA = os.urandom(300000)
+AT_ONCE_NS = 20_000_000  # a VM's boot takes a hundred times as long
 
 # Submitted before the first test begins, so that two run at a time while the tests take them in turn:
 # jobs that cannot disturb each other.
@@ -178,6 +179,10 @@ class Jobs(unittest.TestCase):
                                   f"where id in ({ids}) order by picked, seq")
         self.assertEqual({r[4:] for r in rows}, {("completed", "0")})
         want = [j.id for level in (0, 1, 2) for n, j in enumerate(jobs) if (n * 7) % 3 == level]
+        # Two that the queue gave out at once are written by two actors, in either order.
+        for i in range(len(rows) - 1):
+            if rows[i][0] == want[i + 1] and int(rows[i + 1][2]) - int(rows[i][2]) < AT_ONCE_NS:
+                rows[i], rows[i + 1] = rows[i + 1], rows[i]
         self.assertEqual([r[0] for r in rows], want)
         self.assertEqual([int(r[1]) for r in rows], [100] * 7 + [50] * 7 + [10] * 6)
         for _, _, start, _, _, _ in rows:
