@@ -431,14 +431,23 @@ om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
 uint64_t
 om_mbox_order(const struct om_actor *a, uint64_t life)
 {
+	uint32_t past;
+
 	if ((life & OM_LIFE_KILL) != 0) {
 		return OM_LIFE_KILL;
 	}
 	if (om_unlikely(a->ext != NULL && a->ext->draining)) {
 		return 0;
 	}
-	if (((a->taken ^ (uint32_t)(life >> OM_LIFE_STOP_SHIFT)) & MBOX_COUNT_MASK) == 0 ||
-	    a->phase == OM_PHASE_SUSPENDED) {
+	if (a->phase == OM_PHASE_SUSPENDED) {
+		return OM_LIFE_STOP;
+	}
+	/*
+	 * "Passed" counts too: om_mbox_control reads head before its exchange of life, and we may have
+	 * handled more meanwhile.  An empty lane does in any case, whatever has been counted round.
+	 */
+	past = (a->taken - (uint32_t)(life >> OM_LIFE_STOP_SHIFT)) & MBOX_COUNT_MASK;
+	if (past < OM_MBOX_SLOTS_MAX || head_depth(ck_pr_load_64(&a->head), a->taken) == 0) {
 		return OM_LIFE_STOP;
 	}
 	return 0;

@@ -55,21 +55,28 @@ work_drop(struct om_work *work)
 static void
 work_run(struct om_system *sys, struct om_work *work)
 {
-	bool orphan;
+	struct om_ctx *cx;
+	bool orphan, locked;
 
 	if (work->where == WORK_DROPPING) {
 		work_drop(work);
 		return;
 	}
 	work->result = work->fn(work->arg);
+	/*
+	 * Locks: the foreign context's first.  A foreign thread that holds it may have to discard a
+	 * work, and takes this one in work_give_back.
+	 */
+	cx = om_system_enter(sys, &locked);
 	(void)pthread_mutex_lock(&sys->offload->lock);
 	orphan = work->orphan;
 	if (!orphan) {
 		/* The owner is alive: to end it would have to orphan this work, under this lock. */
 		work->where = WORK_POSTED;
-		orphan = om_mbox_post_sys(sys, work->owner, &work->node.msg) != OM_OK;
+		orphan = om_mbox_push_sys(cx, work->owner, &work->node.msg) != OM_OK;
 	}
 	(void)pthread_mutex_unlock(&sys->offload->lock);
+	om_system_leave(sys, locked);
 	if (orphan) {
 		work_drop(work);
 	}

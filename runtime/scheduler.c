@@ -149,13 +149,23 @@ om_sched_requeue(struct om_ctx *cx, struct om_actor *a)
 
 /* --- running an actor ---------------------------------------------------------------------------- */
 
-/* The system lane.  false: the actor has ended, do not touch it. */
+static inline bool
+run_has_sys(const struct om_actor *a)
+{
+	return a->sys_first != NULL || ck_pr_load_64(&a->sys) != 0;
+}
+
+/*
+ * The system lane, as far as a turn goes; what is left of it then goes first in the next one.  false:
+ * the actor has ended, do not touch it.
+ */
 static bool
 run_sys(struct om_ctx *cx, struct om_actor *a)
 {
+	uint32_t budget = OM_RUN_BUDGET;
 	struct om_msg *msg;
 
-	while (a->sys_first != NULL || om_mbox_take_sys(a)) {
+	while (!cx->yield && (a->sys_first != NULL || om_mbox_take_sys(a))) {
 		msg = a->sys_first;
 		a->sys_first = msg->next;
 		ck_pr_store_32(&a->sys_left, a->sys_left - 1);
@@ -171,9 +181,8 @@ run_sys(struct om_ctx *cx, struct om_actor *a)
 				return false;
 			}
 		}
-		if (cx->sys->sim) {
-			return true; /* one message a step */
-		}
+		/* In simulation one message is a turn. */
+		cx->yield = cx->yield || cx->sys->sim || --budget == 0;
 	}
 	return true;
 }
@@ -191,6 +200,30 @@ run_order(struct om_ctx *cx, struct om_actor *a, uint64_t order)
 	return om_actor_leave(cx, a, order == OM_LIFE_KILL ? OM_ERR_CANCELLED : OM_OK, true);
 }
 
+enum run_next { RUN_ON, RUN_LOOK_AGAIN, RUN_LATER, RUN_OVER };
+
+/* What goes before the user lane: the system lane, orders, a supervisor's verdict. */
+static enum run_next
+run_first(struct om_ctx *cx, struct om_actor *a)
+{
+	uint64_t life, order;
+
+	if (run_has_sys(a) && !run_sys(cx, a)) {
+		return RUN_OVER;
+	}
+	life = ck_pr_load_64(&a->life);
+	if ((life & OM_LIFE_CTL) != 0 && (order = om_mbox_order(a, life)) != 0) {
+		return run_order(cx, a, order) ? RUN_OVER : RUN_LOOK_AGAIN;
+	}
+	if (cx->yield && (run_has_sys(a) || cx->sys->sim)) {
+		return RUN_LATER;
+	}
+	if (a->phase == OM_PHASE_SUSPENDED) {
+		return om_mbox_rest(a, true) ? RUN_OVER : RUN_LOOK_AGAIN;
+	}
+	return RUN_ON;
+}
+
 static inline bool
 run_pull(struct om_ctx *cx, struct om_actor *a)
 {
@@ -198,6 +231,27 @@ run_pull(struct om_ctx *cx, struct om_actor *a)
 		return om_mbox_pull_locked(cx->sys, a);
 	}
 	return mbox_pull(a);
+}
+
+/* One message of the user lane.  false: the handler wants it again after the others' turn. */
+static inline bool
+run_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	bool done = om_actor_dispatch(cx, a, msg);
+
+	if (om_likely(done)) {
+		ck_pr_store_32(&a->taken, a->taken + 1);
+		a->handled++;
+		cx->n.handled++;
+	} else {
+		msg->next = a->first;
+		a->first = msg;
+		done = cx->leaving;
+	}
+	if (om_unlikely((a->limit & OM_LIMIT_BLOCK) != 0)) {
+		om_sched_room_made(cx->sys);
+	}
+	return done;
 }
 
 /*
@@ -240,6 +294,17 @@ run_again(struct om_ctx *cx, struct om_actor *a)
 	runq_push(cx, a);
 }
 
+static inline void
+run_begin(struct om_ctx *cx, struct om_actor *a)
+{
+	cx->self = a;
+	cx->self_id =
+	    (ck_pr_load_64(&a->life) >> OM_SLOT_BITS) << OM_SLOT_BITS | om_actor_slot(cx->sys, a);
+	cx->yield = false;
+	cx->follow = OM_NOWHERE;
+	ck_pr_store_8(&a->worker, cx->index);
+}
+
 /*
  * One turn of an actor: the system lane first, then up to `budget` messages of the user lane.  It
  * ends idle, or in the run queue again, or ended.  After om_mbox_rest or om_actor_leave said true
@@ -249,44 +314,30 @@ void
 om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 {
 	const uint32_t turn = budget;
-	struct om_msg *msg;
 
-	cx->self = a;
-	cx->self_id =
-	    (ck_pr_load_64(&a->life) >> OM_SLOT_BITS) << OM_SLOT_BITS | om_actor_slot(cx->sys, a);
-	cx->yield = false;
-	cx->follow = OM_NOWHERE;
-	ck_pr_store_8(&a->worker, cx->index);
+	run_begin(cx, a);
 	if (om_unlikely(a->phase == OM_PHASE_NEW) && !om_actor_start(cx, a)) {
 		return;
 	}
 	for (;;) {
-		uint64_t order, life;
+		uint64_t life = ck_pr_load_64(&a->life);
+		struct om_msg *msg;
 
-		if (om_unlikely(ck_pr_load_64(&a->sys) != 0 || a->sys_first != NULL)) {
-			if (!run_sys(cx, a)) {
+		if (om_unlikely(run_has_sys(a) || (life & OM_LIFE_CTL) != 0 ||
+				a->phase == OM_PHASE_SUSPENDED)) {
+			enum run_next next = run_first(cx, a);
+
+			if (next == RUN_OVER) {
 				return;
 			}
-			if (cx->sys->sim) {
+			if (next == RUN_LATER) {
 				break;
 			}
-		}
-		life = ck_pr_load_64(&a->life);
-		if (om_unlikely((life & OM_LIFE_CTL) != 0) &&
-		    (order = om_mbox_order(a, life)) != 0) {
-			if (run_order(cx, a, order)) {
-				return;
+			if (next == RUN_LOOK_AGAIN) {
+				continue;
 			}
-			continue;
 		}
-		if (om_unlikely(a->phase == OM_PHASE_SUSPENDED)) {
-			if (om_mbox_rest(a, true)) {
-				return;
-			}
-			continue;
-		}
-		msg = a->first;
-		if (msg == NULL) {
+		if (a->first == NULL) {
 			if (!run_pull(cx, a)) {
 				if (run_dozes(cx, a, budget != turn)) {
 					break;
@@ -296,25 +347,22 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 				}
 				continue;
 			}
-			msg = a->first;
+			/*
+			 * Order: the messages before a second look at lane and life.  Whoever sent
+			 * them may have sent a reply or a stop before: it goes before them.
+			 */
+			if (om_unlikely(
+				(ck_pr_load_64(&a->sys) | (ck_pr_load_64(&a->life) ^ life)) != 0)) {
+				continue;
+			}
 		}
 		if (budget-- == 0 || cx->yield) {
 			break;
 		}
+		msg = a->first;
 		a->first = msg->next;
-		if (om_unlikely(!om_actor_dispatch(cx, a, msg))) {
-			msg->next = a->first; /* OM_AGAIN */
-			a->first = msg;
-			if (!cx->leaving) {
-				break;
-			}
-		} else {
-			ck_pr_store_32(&a->taken, a->taken + 1);
-			a->handled++;
-			cx->n.handled++;
-		}
-		if (om_unlikely((a->limit & OM_LIMIT_BLOCK) != 0)) {
-			om_sched_room_made(cx->sys);
+		if (om_unlikely(!run_message(cx, a, msg))) {
+			break;
 		}
 		if (om_unlikely(cx->leaving)) {
 			cx->leaving = false;
@@ -482,6 +530,7 @@ om_sched_worker_main(void *arg)
 			worker_measure(cx);
 		}
 	}
+	ck_pr_store_ptr(&cx->self, NULL); /* the watchdog asks no thread that has ended */
 	om_tls_ctx = NULL;
 	return NULL;
 }

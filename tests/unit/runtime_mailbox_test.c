@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* Promises 1 (order), 2 (conservation), 3 (bounds and overload policies); bells. */
 #include "runtime_help.h"
+#include "runtime/mailbox_impl.h"
 
 struct send_many {
 	struct om_actor_id to;
@@ -252,6 +253,32 @@ test_dropped_owner_message_is_freed_exactly_once(void **state)
 	assert_int_equal(freed, 3);
 }
 
+/*
+ * om_mbox_control reads the count of pushes before its exchange of life; what is handled between the
+ * two takes the actor past its mark.
+ */
+static void
+test_a_stop_is_due_when_its_mark_is_passed(void **state)
+{
+	const uint64_t at = OM_LIFE_STOP | UINT64_C(100) << OM_LIFE_STOP_SHIFT;
+	struct om_actor a = { .phase = OM_PHASE_RUN, .head = UINT64_C(110) << 1 };
+
+	(void)state;
+	a.taken = 99;
+	assert_int_equal(om_mbox_order(&a, at), 0);
+	a.taken = 100;
+	assert_int_equal(om_mbox_order(&a, at), OM_LIFE_STOP);
+	a.taken = 101;
+	assert_int_equal(om_mbox_order(&a, at), OM_LIFE_STOP);
+	/* A full mailbox of the largest size lies before the mark: not due, also across the wrap. */
+	a.taken = (uint32_t)100 - OM_MBOX_SLOTS_MAX;
+	assert_int_equal(om_mbox_order(&a, at), 0);
+	/* Slept through half of all counts: the mark seems to lie ahead, but nothing is there. */
+	a.taken = 110;
+	assert_int_equal(om_mbox_order(&a, OM_LIFE_STOP | UINT64_C(200) << OM_LIFE_STOP_SHIFT),
+			 OM_LIFE_STOP);
+}
+
 /* --- bells ------------------------------------------------------------------------------------ */
 
 struct bell_test {
@@ -377,6 +404,7 @@ main(void)
 		cmocka_unit_test(test_byte_limit_counts_payload),
 		cmocka_unit_test(test_urgent_goes_first_and_is_bounded),
 		cmocka_unit_test(test_dropped_owner_message_is_freed_exactly_once),
+		cmocka_unit_test(test_a_stop_is_due_when_its_mark_is_passed),
 		cmocka_unit_test(test_bell_counts_and_is_bounded),
 		cmocka_unit_test(test_bell_changes_its_owner),
 	};

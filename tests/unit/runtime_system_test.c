@@ -331,6 +331,72 @@ test_a_pool_that_hangs_holds_up_nobody(void **state)
 	assert_int_equal(sem_destroy(&offload_done), 0);
 }
 
+/* --- turns ------------------------------------------------------------------------------------------------ */
+
+static struct om_actor_id patient;
+static unsigned tries;
+
+/* Urgent: again and again, until the other actor's turn has come. */
+static enum om_err
+on_patient(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)cx;
+	(void)state;
+	tries++;
+	return om_msg_u64(msg) == 0 ? OM_AGAIN : OM_OK;
+}
+
+static void
+do_send_patient(struct om_ctx *cx, void *arg)
+{
+	struct om_msg *msg = om_msg_new(cx, T_DATA, sizeof(uint64_t));
+
+	assert_non_null(msg);
+	*(uint64_t *)(void *)msg->payload = 0;
+	assert_int_equal(om_send_urgent(cx, patient, &msg), OM_OK);
+	assert_int_equal(sem_post(arg), 0);
+}
+
+static void
+do_kill_patient(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	om_kill(cx, patient);
+}
+
+/* An urgent message that is to come again leaves the worker to others, and a kill ends its actor. */
+static void
+test_urgent_again_lets_others_run_and_can_be_killed(void **state)
+{
+	static const struct om_handler handlers[] = { { T_DATA, on_patient } };
+	static const struct om_actor_def def = { .name = "patient",
+						 .handlers = handlers,
+						 .handler_count = 1 };
+	struct om_system *sys = threads_new(1);
+	struct om_actor_id other = spawn_probe(sys, &probe_def, NULL);
+	struct om_msg *msg, *reply = NULL;
+	struct om_actor_id echo = spawn_probe(sys, &echo_def, NULL);
+	sem_t sent;
+
+	(void)state;
+	tries = 0;
+	assert_int_equal(sem_init(&sent, 0, 0), 0);
+	patient = spawn_probe(sys, &def, NULL);
+	post_call(sys, other, do_send_patient, &sent);
+	assert_int_equal(sem_wait(&sent), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		msg = om_system_msg_new(sys, T_DATA, sizeof(uint64_t));
+		*(uint64_t *)(void *)msg->payload = i;
+		assert_int_equal(om_system_ask(sys, echo, &msg, 10000, &reply), OM_OK);
+		om_msg_free(NULL, reply);
+	}
+	post_call(sys, other, do_kill_patient, NULL);
+	assert_int_equal(om_system_wait(sys, patient, 10000), OM_OK);
+	sys_end(sys);
+	assert_true(tries > 0);
+	assert_int_equal(sem_destroy(&sent), 0);
+}
+
 /* --- promise 7 -------------------------------------------------------------------------------------------- */
 
 static sem_t in_handler, leave_handler;
@@ -555,6 +621,7 @@ main(void)
 		cmocka_unit_test(test_detached_blocks_alone_and_full_mailbox_blocks_the_sender),
 		cmocka_unit_test(test_offload_runs_beside_the_workers),
 		cmocka_unit_test(test_a_pool_that_hangs_holds_up_nobody),
+		cmocka_unit_test(test_urgent_again_lets_others_run_and_can_be_killed),
 		cmocka_unit_test(test_stop_has_a_deadline_and_names_what_is_left),
 		cmocka_unit_test(test_watchdog_reports_a_slow_handler_while_it_runs),
 		cmocka_unit_test(test_own_budget_is_exact),
