@@ -148,8 +148,10 @@ run_end(struct om_ctx *cx, struct run *run, enum om_job_state state, const char 
 		run_abort_boot(cx, run);
 	} else if (steps[run->done].enter == enter_vm) {
 		run_abandon_vm(cx, run);
+	} else if (run->done < STEP_RUN) {
+		/* It ends by itself, and the way back begins then; but no guest may run meanwhile. */
+		run_kill_vm(run);
 	}
-	/* Any other step ends by itself within its own limit, and the way back begins then. */
 }
 
 void
@@ -444,10 +446,15 @@ run_on_end(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		end_correct(run, end);
 		return OM_OK;
 	}
-	if (!run->ended) {
-		(void)snprintf(run->by, sizeof(run->by), "%s", end->by);
-		om_buf_add(&run->evidence, end->evidence.data, end->evidence.len);
+	if (run->ended) {
+		/* It was given time to stop, and whoever says this gives it none. */
+		if (end->grace_ms == 0 && run->done == STEP_RUN && run->busy && !run->unwinding) {
+			run_stop_guest(cx, run, 0);
+		}
+		return OM_OK;
 	}
+	(void)snprintf(run->by, sizeof(run->by), "%s", end->by);
+	om_buf_add(&run->evidence, end->evidence.data, end->evidence.len);
 	run_end(cx, run, end->state, end->reason, end->grace_ms, "%s", end->text);
 	return OM_OK;
 }
@@ -467,6 +474,9 @@ run_on_vm_event(struct om_ctx *cx, void *state, const struct om_msg *msg)
 	struct run *run = state;
 	const struct om_jr_vm_event *ev = om_msg_obj(msg);
 
+	if (run->vm.pid == 0) {
+		return OM_OK; /* not of our VM: the last attempt's had the same name */
+	}
 	/* With a pidfd we hear of the end there, after the guest's last words. */
 	if (run->pidfd_watch == 0 && run->vm.pidfd < 0) {
 		run_end(cx, run, OM_JOB_FAILED, "vm_ended", 0, "the VM ended: %s", ev->reason);

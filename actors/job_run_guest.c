@@ -213,17 +213,21 @@ run_clock(struct om_ctx *cx, struct run *run, uint64_t ms)
 void
 run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 {
-	if (run_pause_defers_stop(cx, run, grace_ms)) {
+	const bool may_obey = grace_ms > 0 && run->started && !run->exited;
+	const uint64_t limit_ms = (uint64_t)grace_ms + RUN_STOP_SLACK_MS;
+
+	timer_off(cx, &run->runtime_timer);
+	if (may_obey && run_pause_defers_stop(cx, run, grace_ms)) {
+		/* A hypervisor that hangs gets no more time than the guest would. */
+		timer_restart(cx, &run->stop_timer, limit_ms, TIMER_STOP);
 		return;
 	}
-	timer_off(cx, &run->runtime_timer);
-	if (grace_ms == 0 || !run->started || run->exited ||
-	    om_guest_channel_stop(run->channel, grace_ms) != OM_OK) {
+	if (!may_obey || om_guest_channel_stop(run->channel, grace_ms) != OM_OK) {
 		run_kill_vm(run);
 		run_over(cx, run);
 		return;
 	}
-	timer_restart(cx, &run->stop_timer, (uint64_t)grace_ms + RUN_STOP_SLACK_MS, TIMER_STOP);
+	timer_restart(cx, &run->stop_timer, limit_ms, TIMER_STOP);
 	channel_write(cx, run);
 }
 

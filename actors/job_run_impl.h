@@ -119,6 +119,8 @@ void run_write(struct om_ctx *cx, struct run *run, enum om_msg_type type, const 
 	       bool is_final);
 void run_write_state(struct om_ctx *cx, struct run *run, enum om_job_state state);
 void run_write_final(struct om_ctx *cx, struct run *run);
+/* The same bytes, with '?' for what is no UTF-8: the ledger refuses a whole message for it. */
+struct om_str run_clean_text(char *text);
 /* Packets that the walls refused and the detector did not see: the end is detector_failed. */
 void run_unseen(struct run *run, uint64_t seen, uint64_t unseen); /* job_run.c */
 void run_retry(struct om_ctx *cx, struct run *run);

@@ -7,12 +7,16 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "actors/job_run_impl.h"
 #include "actors/names.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/secret.h"
 #include "msg/codec.h"
+
+#define UTF8_CHAR_MAX 4
 
 /* These two carry the tunnel's private key. */
 static void
@@ -310,6 +314,27 @@ evidence_fill(struct run *run, struct om_job_info *r)
 	}
 }
 
+/* Texts end where their buffers do, perhaps inside a character; libvirt's may hold anything. */
+struct om_str
+run_clean_text(char *text)
+{
+	const size_t len = strlen(text);
+	size_t i, n;
+
+	for (i = 0; i < len; i += n) {
+		for (n = 1; n <= UTF8_CHAR_MAX && i + n <= len; n++) {
+			if (om_utf8_valid((struct om_str){ text + i, n })) {
+				break;
+			}
+		}
+		if (n > UTF8_CHAR_MAX || i + n > len) {
+			text[i] = '?';
+			n = 1;
+		}
+	}
+	return (struct om_str){ text, len };
+}
+
 void
 run_write_final(struct om_ctx *cx, struct run *run)
 {
@@ -321,7 +346,7 @@ run_write_final(struct om_ctx *cx, struct run *run)
 	OM_SET(&m, ledger_move, job, om_str_of(run->job.text));
 	OM_SET(&m, ledger_move, state, om_str_of(om_job_state_text(run->state)));
 	OM_SET(&m, ledger_move, reason, om_str_of(run->reason));
-	OM_SET(&m, ledger_move, text, om_str_of(run->text));
+	OM_SET(&m, ledger_move, text, run_clean_text(run->text));
 	if (run->by[0] != '\0') {
 		OM_SET(&m, ledger_move, by, om_str_of(run->by));
 	}

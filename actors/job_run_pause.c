@@ -8,6 +8,8 @@
  *    without one kills the VM as it is.  If broken: a cancelled job never ends.
  * 3. Only the script's own time stands still: provisioning and boot go on, and the pause begins when
  *    the script does.
+ * 4. The clock stands still only while the VM is known to: from the end of the suspend to the beginning
+ *    of the resume.  If broken: a hypervisor that hangs gives a job time without a limit.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,9 +51,6 @@ clock_stop(struct om_ctx *cx, struct run *run)
 static void
 clock_start(struct om_ctx *cx, struct run *run)
 {
-	const struct om_mono now = om_now(cx);
-
-	run->paused_ns += now.ns - run->paused_at.ns;
 	if (!run->ended && !run->exited) {
 		run_clock(cx, run, run->runtime_left_ms);
 	}
@@ -65,8 +64,22 @@ pause_record(struct om_ctx *cx, struct run *run)
 	OM_SET(&m, ledger_place, job, om_str_of(run->job.text));
 	OM_SET(&m, ledger_place, paused, run->suspended);
 	OM_SET(&m, ledger_place, reason, om_str_of(run->suspended ? "quiet_hours" : ""));
-	OM_SET(&m, ledger_place, text, om_str_of(run->suspended ? run->pause_text : ""));
+	OM_SET(&m, ledger_place, text,
+	       run->suspended ? run_clean_text(run->pause_text) : OM_STR(""));
 	run_write(cx, run, OM_MSG_LEDGER_PLACE, &m, false);
+}
+
+/* The VM is suspended, or it runs again. */
+static void
+pause_took_effect(struct om_ctx *cx, struct run *run, bool suspended)
+{
+	run->suspended = suspended;
+	if (suspended) {
+		clock_stop(cx, run);
+	} else if (!run->exited) {
+		run->paused_ns += om_now(cx).ns - run->paused_at.ns;
+	}
+	pause_record(cx, run);
 }
 
 /* It stands still for good. */
@@ -89,18 +102,12 @@ pause_done(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 	struct pause_work *w = arg;
 
 	run->pause_busy = false;
-	if (result == OM_OK) {
-		run->suspended = w->suspend;
-	} else {
+	if (result == OM_OK && !run->unwinding) {
+		pause_took_effect(cx, run, w->suspend);
+	} else if (result != OM_OK) {
 		om_warn("job.pause", "%s is not %s: %s", run->job.text,
 			w->suspend ? "paused" : "resumed", w->why.text);
 		run->pause_wanted = false; /* not again and again */
-	}
-	if (!run->suspended) {
-		clock_start(cx, run);
-	}
-	if (result == OM_OK && !run->unwinding) {
-		pause_record(cx, run);
 	}
 	if (result != OM_OK && !w->suspend && !run->unwinding) {
 		pause_give_up(cx, run, w->why.text);
@@ -122,8 +129,8 @@ pause_start(struct om_ctx *cx, struct run *run, bool suspend)
 	w->driver = *run->conf->driver;
 	w->suspend = suspend;
 	(void)snprintf(w->name, sizeof(w->name), "%s", run->vm_name);
-	if (suspend) {
-		clock_stop(cx, run);
+	if (!suspend) {
+		clock_start(cx, run);
 	}
 	if (om_offload_to(cx, OM_POOL_VM, pause_work, w, pause_done, free) != OM_OK) {
 		free(w);
@@ -183,7 +190,8 @@ run_ran_ms(const struct run *run)
 {
 	int64_t ns = run->exited_at.ns - run->started_at.ns - run->paused_ns;
 
-	if (run->suspended) { /* it was ended while it stood still */
+	if (run->suspended && run->exited_at.ns > run->paused_at.ns) {
+		/* It was ended while it stood still. */
 		ns -= run->exited_at.ns - run->paused_at.ns;
 	}
 	return ns > 0 ? (uint64_t)ns / OM_NS_PER_MS : 0;

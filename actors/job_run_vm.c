@@ -339,7 +339,7 @@ run_abandon_vm(struct om_ctx *cx, struct run *run)
 void
 run_kill_vm(struct run *run)
 {
-	if (run->vm.pid > 0 && run->conf->driver != NULL) {
+	if (run->vm.pid != 0 && run->conf->driver != NULL) {
 		(void)run->conf->driver->ops->kill(run->conf->driver->state, &run->vm);
 	}
 }

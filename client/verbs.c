@@ -95,7 +95,8 @@ static const struct om_verb_opt reason_opts[] = {
 	{ "reason", 'r', "TEXT", "why" },
 };
 static const struct om_verb_opt rule_opts[] = {
-	{ "kind", 'k', "KIND", "resources, activity, quiet_hours, peers, networks, rate, quota" },
+	{ "kind", 'k', "KIND",
+	  "resources, activity, quiet_hours, peers, networks, rate, concurrency, quota" },
 	{ "priority", 'p', "N", "higher goes first" },
 	{ "disabled", 0, NULL, "not in force yet" },
 };

@@ -49,7 +49,8 @@ _omerta()
 	--network) [[ $verb == submit ]] && COMPREPLY=($(compgen -W "tunnel none" -- "$cur")); return ;;
 	--lang | -l) COMPREPLY=($(compgen -W "python sh" -- "$cur")); return ;;
 	--kind | -k)
-		COMPREPLY=($(compgen -W "resources activity quiet_hours peers networks rate quota" -- "$cur"))
+		COMPREPLY=($(compgen -W "resources activity quiet_hours peers networks rate concurrency
+			quota" -- "$cur"))
 		return
 		;;
 	--after | --job) _omerta_jobs; return ;;

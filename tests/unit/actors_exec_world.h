@@ -46,7 +46,23 @@ enum play {
 	PLAY_ENDLESS_FILES, /* it exits, and is never done */
 };
 
-enum cmd { CMD_START = 100, CMD_CANCEL, CMD_ROGUE, CMD_DRAIN, CMD_KILL_EXECUTOR };
+enum cmd {
+	CMD_START = 100,
+	CMD_CANCEL,
+	CMD_CANCEL_NOW, /* no grace */
+	CMD_ROGUE,
+	CMD_DRAIN,
+	CMD_KILL_EXECUTOR,
+	CMD_PAUSE,
+	CMD_GO_ON,
+};
+
+/* A call of the driver that does not come back before the test lets it. */
+struct held {
+	enum om_vm_mem_op op;
+	sem_t begun, go;
+	bool armed; /* under the lock; the next such call is held */
+};
 
 struct world {
 	char dir[64];
@@ -63,6 +79,11 @@ struct world {
 	const char *recorded; /* the state that the ledger has of it; NULL: queued */
 	size_t script_len; /* 0: a short one */
 	sem_t *create_begun, *hold_create; /* the hypervisor does not answer before it is posted */
+	struct held held;
+	sem_t killed_vm; /* posted by each kill of a VM */
+	bool earlier_vm; /* while it is created, the end of an earlier VM of that name is told */
+	uint64_t grace_ms; /* of CMD_CANCEL; 0: one second */
+	const char *cancel_reason; /* NULL: "because" */
 	bool late_rogue; /* the detector finds a packet in the socket when the job is over */
 	int listen_fd;
 	pthread_t guest;
@@ -77,9 +98,11 @@ struct world {
 	int64_t exit_code;
 	uint64_t signal, cpu_ms, wall_ms, dropped;
 	size_t output_bytes, output_in_final_order;
+	uint64_t stored[2], file_stored; /* bytes: stdout, stderr, the file that comes */
+	unsigned output_misplaced; /* pieces that are not where the one before ended */
 	char done_state[32];
 	unsigned dones, drained, disk_errors_left, cancels_answered;
-	bool running, killed;
+	bool running, killed, paused;
 	enum om_err refuse_with; /* while disk_errors_left */
 };
 
@@ -132,6 +155,24 @@ is_drained(void)
 }
 
 static bool
+is_paused(void)
+{
+	return W->paused;
+}
+
+static bool
+is_not_paused(void)
+{
+	return !W->paused;
+}
+
+static bool
+is_cancel_answered(void)
+{
+	return W->cancels_answered > 0;
+}
+
+static bool
 is_killed(void)
 {
 	return W->killed;
@@ -161,10 +202,23 @@ book_move(void *arg)
 	}
 }
 
+/* As the ledger does it: what is stored already is not stored twice. */
 static void
 book_output(void *arg)
 {
-	W->output_bytes += *(size_t *)arg;
+	const struct om_ledger_output *m = arg;
+	const bool of_stderr = om_str_is(m->stream, "stderr");
+	uint64_t *stored = m->file.ptr != NULL ? &W->file_stored : &W->stored[of_stderr];
+	const uint64_t end = m->offset + m->data.len;
+
+	if (m->file.ptr != NULL && m->offset == 0) {
+		*stored = 0; /* the next file, or this one again */
+	}
+	W->output_misplaced += !OM_HAS(m, ledger_output, offset) || m->offset > *stored;
+	if (end > *stored) {
+		W->output_bytes += end - *stored;
+		*stored = end;
+	}
 }
 
 static bool
@@ -233,18 +287,38 @@ ledger_on_move(struct om_service *sv, void *state, const struct om_in *in)
 static enum om_err
 ledger_on_output(struct om_service *sv, void *state, const struct om_in *in)
 {
-	const struct om_ledger_output *m = in->body;
-	size_t len = m->data.len;
+	struct om_ledger_output m = *(const struct om_ledger_output *)in->body;
 
 	(void)state;
 	if (disk_is_full()) {
 		return om_service_reply_err(sv, in, W->refuse_with, "no room");
 	}
-	book(book_output, &len);
+	book(book_output, &m);
 	return om_service_reply_ok(sv, in);
 }
 
+static void
+book_place(void *arg)
+{
+	const struct om_ledger_place *m = arg;
+
+	W->paused = m->paused;
+}
+
+static enum om_err
+ledger_on_place(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct om_job_info info = { 0 };
+
+	(void)state;
+	book(book_place, (void *)(uintptr_t)in->body);
+	OM_SET(&info, job_info, job, OM_STR(JOB));
+	OM_SET(&info, job_info, state, OM_STR("x"));
+	return om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+}
+
 static const struct om_service_handler ledger_handlers[] = {
+	{ OM_MSG_LEDGER_PLACE, ledger_on_place },
 	{ OM_MSG_LEDGER_SPEC_GET, ledger_on_spec },
 	{ OM_MSG_LEDGER_MOVE, ledger_on_move },
 	{ OM_MSG_LEDGER_OUTPUT, ledger_on_output },
@@ -314,6 +388,7 @@ queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 {
 	struct om_exec_start start = { 0 };
 	struct om_queue_cancel cancel = { 0 };
+	struct om_exec_pause pause = { 0 };
 	struct om_rogue_caught rogue = { 0 };
 	struct om_pair evidence[] = { { OM_STR("protocol"), OM_STR("tcp") } };
 	struct om_empty empty = { 0 };
@@ -327,9 +402,14 @@ queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_START, &start, NULL, 5000,
 				      on_answer, CMD_START);
 	case CMD_CANCEL:
+	case CMD_CANCEL_NOW:
 		OM_SET(&cancel, queue_cancel, job, OM_STR(JOB));
-		OM_SET(&cancel, queue_cancel, grace_ms, 1000);
-		OM_SET(&cancel, queue_cancel, reason, OM_STR("because"));
+		OM_SET(&cancel, queue_cancel, grace_ms,
+		       msg->type == CMD_CANCEL_NOW ? 0
+		       : W->grace_ms != 0          ? W->grace_ms
+						   : 1000);
+		OM_SET(&cancel, queue_cancel, reason,
+		       om_str_of(W->cancel_reason != NULL ? W->cancel_reason : "because"));
 		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &cancel, NULL, 5000,
 				      on_answer, CMD_CANCEL);
 	case CMD_ROGUE:
@@ -339,6 +419,13 @@ queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		OM_SET(&rogue, rogue_caught, text, OM_STR("tcp 1.2.3.4:5 refused"));
 		OM_SET(&rogue, rogue_caught, evidence, ((struct om_pairs){ evidence, 1 }));
 		return om_service_send(sv, OM_EXECUTOR, OM_MSG_ROGUE_CAUGHT, &rogue);
+	case CMD_PAUSE:
+	case CMD_GO_ON:
+		OM_SET(&pause, exec_pause, job, OM_STR(JOB));
+		OM_SET(&pause, exec_pause, on, msg->type == CMD_PAUSE);
+		OM_SET(&pause, exec_pause, text, OM_STR("quiet hours"));
+		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_PAUSE, &pause, NULL, 5000,
+				      on_answer, CMD_PAUSE);
 	case CMD_KILL_EXECUTOR:
 		om_kill(om_service_cx(sv), W->executor_id);
 		book(book_killed, NULL);
@@ -646,6 +733,31 @@ guest_main(void *arg)
 	return NULL;
 }
 
+static void
+hold(enum om_vm_mem_op op)
+{
+	pthread_mutex_lock(&W->lock);
+	W->held.op = op;
+	W->held.armed = true;
+	pthread_mutex_unlock(&W->lock);
+}
+
+static void
+wait_if_held(enum om_vm_mem_op op)
+{
+	bool held;
+
+	pthread_mutex_lock(&W->lock);
+	held = W->held.armed && W->held.op == op;
+	W->held.armed = W->held.armed && !held;
+	pthread_mutex_unlock(&W->lock);
+	if (held) {
+		OM_ASSERT(sem_post(&W->held.begun) == 0);
+		while (sem_wait(&W->held.go) != 0) {
+		}
+	}
+}
+
 /* Qemu would listen on the agent's socket before create() returns. */
 static void
 on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
@@ -653,9 +765,17 @@ on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
 	(void)arg;
-	(void)name;
+	wait_if_held(op);
+	if (op == OM_VM_MEM_KILL) {
+		OM_ASSERT(sem_post(&W->killed_vm) == 0);
+	}
 	if (op != OM_VM_MEM_CREATE) {
 		return;
+	}
+	if (W->earlier_vm && !W->guest_started) {
+		OM_ASSERT(om_vm_mem_add_orphan(W->driver.state, name) == OM_OK);
+		OM_ASSERT(om_vm_mem_end(W->driver.state, name, OM_VM_EVENT_STOPPED, "destroyed") ==
+			  OM_OK);
 	}
 	if (W->guest_started) {
 		return; /* the second try */

@@ -35,6 +35,9 @@ setup(void **state)
 	W = calloc(1, sizeof(*W));
 	W->listen_fd = -1;
 	W->refuse_with = OM_ERR_DISK;
+	(void)sem_init(&W->held.begun, 0, 0);
+	(void)sem_init(&W->held.go, 0, 0);
+	(void)sem_init(&W->killed_vm, 0, 0);
 	pthread_mutex_init(&W->lock, NULL);
 	pthread_cond_init(&W->changed, NULL);
 	(void)snprintf(W->dir, sizeof(W->dir), "/tmp/omerta-exec.XXXXXX");
@@ -81,6 +84,8 @@ teardown(void **state)
 		W->driver.ops->close(W->driver.state);
 	}
 	if (W->guest_started) {
+		/* Nobody may have called it: the job ended before. */
+		(void)shutdown(W->listen_fd, SHUT_RDWR);
 		pthread_join(W->guest, NULL);
 	}
 	if (W->listen_fd >= 0) {
@@ -88,6 +93,10 @@ teardown(void **state)
 	}
 	(void)rmdir(W->dir);
 	assert_int_not_equal(stat(W->dir, &st), 0);
+	assert_int_equal(W->output_misplaced, 0);
+	(void)sem_destroy(&W->killed_vm);
+	(void)sem_destroy(&W->held.go);
+	(void)sem_destroy(&W->held.begun);
 	pthread_cond_destroy(&W->changed);
 	pthread_mutex_destroy(&W->lock);
 	free(W);
@@ -199,6 +208,12 @@ static bool
 is_recorded_cancelled(void)
 {
 	return strstr(W->states, "cancelled ") != NULL;
+}
+
+static bool
+is_recorded_timed_out(void)
+{
+	return strstr(W->states, "timed_out ") != NULL;
 }
 
 /* A libvirt that hangs: the job's end does not wait for it, but its slot does. */
@@ -423,6 +438,208 @@ test_refused_packet_in_the_moment_of_the_exit(void **state)
 	play(PLAY_EXIT_0, "provisioning running rogue_killed ", "rogue_packet");
 }
 
+/* The ledger refused the whole end for half a character, and the job "ran" for ever. */
+static void
+test_reason_is_cut_inside_a_character(void **state)
+{
+	char reason[OM_WHY_MAX + 1] = "aa";
+
+	(void)state;
+	while (strlen(reason) < OM_WHY_MAX) {
+		(void)strcat(reason, "\xc3\xa9");
+	}
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	W->cancel_reason = reason;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+	assert_int_equal(strlen(W->text), OM_WHY_MAX - 1);
+	assert_string_equal(W->text + OM_WHY_MAX - 4, "\xc3\xa9?");
+}
+
+/* Five minutes of grace were five minutes for everyone, an operator's kill included. */
+static void
+test_cancel_without_grace_ends_the_grace(void **state)
+{
+	(void)state;
+	W->play = PLAY_DEAF;
+	W->grace_ms = 300000;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_CANCEL);
+	tell(CMD_CANCEL_NOW);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+}
+
+/* libvirt tells the end of an attempt's VM when the next attempt has begun, under the same name. */
+static void
+test_end_of_an_earlier_vm_is_not_ours(void **state)
+{
+	(void)state;
+	W->earlier_vm = true;
+	om_vm_mem_fail(W->driver.state, OM_VM_MEM_CREATE, OM_ERR_DISK, 0, 1); /* time to hear it */
+	play(PLAY_EXIT_0, "provisioning running completed ", "ok");
+}
+
+static void
+wait_sem(sem_t *sem)
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WAIT_S;
+	assert_int_equal(sem_timedwait(sem, &until), 0);
+}
+
+/* Its walls stand and libvirt does not come back from the resume: no guest may begin to run. */
+static void
+test_cancel_while_its_vm_is_released(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	hold(OM_VM_MEM_RESUME);
+	tell(CMD_START);
+	wait_sem(&W->held.begun);
+	tell(CMD_CANCEL);
+	wait_sem(&W->killed_vm);
+	assert_int_equal(sem_post(&W->held.go), 0);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning cancelled ");
+}
+
+/* --- pause -------------------------------------------------------------------------------------- */
+
+static void
+start_and_pause(void)
+{
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_PAUSE);
+	wait_for(is_paused);
+	assert_false(om_vm_mem_is_running(W->driver.state, OM_VM_PREFIX JOB));
+}
+
+static void
+test_paused_job_goes_on(void **state)
+{
+	(void)state;
+	start_and_pause();
+	tell(CMD_GO_ON);
+	wait_for(is_not_paused);
+	assert_true(om_vm_mem_is_running(W->driver.state, OM_VM_PREFIX JOB));
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+}
+
+/* It is resumed, obeys, and says its last words. */
+static void
+test_cancel_of_a_paused_job(void **state)
+{
+	(void)state;
+	start_and_pause();
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+	assert_int_equal(W->output_bytes, 8);
+	assert_int_equal(om_vm_mem_calls(W->driver.state, OM_VM_MEM_RESUME), 1);
+}
+
+static void
+test_cancel_while_it_is_suspended(void **state)
+{
+	(void)state;
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	tell(CMD_START);
+	wait_for(is_running);
+	hold(OM_VM_MEM_SUSPEND);
+	tell(CMD_PAUSE);
+	wait_sem(&W->held.begun);
+	tell(CMD_CANCEL);
+	wait_for(is_cancel_answered);
+	assert_int_equal(sem_post(&W->held.go), 0);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+	assert_string_equal(W->text, "because");
+	assert_int_equal(om_vm_mem_calls(W->driver.state, OM_VM_MEM_RESUME), 1);
+}
+
+static void
+test_resume_that_fails(void **state)
+{
+	(void)state;
+	start_and_pause();
+	om_vm_mem_fail(W->driver.state, OM_VM_MEM_RESUME, OM_ERR_VM, 0, 1);
+	tell(CMD_GO_ON);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running failed ");
+	assert_string_equal(W->reason, "vm_resume");
+	assert_int_equal(om_vm_mem_count(W->driver.state), 0);
+}
+
+static void
+test_suspend_that_fails_changes_nothing(void **state)
+{
+	(void)state;
+	W->play = PLAY_DEAF;
+	tell(CMD_START);
+	wait_for(is_running);
+	om_vm_mem_fail(W->driver.state, OM_VM_MEM_SUSPEND, OM_ERR_VM, 0, 1);
+	tell(CMD_PAUSE);
+	wait_for(is_done); /* by its time limit */
+	assert_string_equal(W->states, "provisioning running timed_out ");
+	assert_false(W->paused);
+}
+
+/* A cancel waited for the resume, and the resume for a libvirt that hung: for ever. */
+static void
+test_cancel_while_the_resume_hangs(void **state)
+{
+	(void)state;
+	start_and_pause();
+	W->grace_ms = 1;
+	hold(OM_VM_MEM_RESUME);
+	tell(CMD_CANCEL);
+	wait_sem(&W->held.begun);
+	wait_for(is_recorded_cancelled);
+	assert_int_equal(sem_post(&W->held.go), 0);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+}
+
+/* The clock stood still although the guest ran: a libvirt that hung gave it time without end. */
+static void
+test_time_limit_holds_while_the_suspend_hangs(void **state)
+{
+	(void)state;
+	W->play = PLAY_DEAF;
+	tell(CMD_START);
+	wait_for(is_running);
+	hold(OM_VM_MEM_SUSPEND);
+	tell(CMD_PAUSE);
+	wait_sem(&W->held.begun);
+	wait_for(is_recorded_timed_out);
+	assert_int_equal(sem_post(&W->held.go), 0);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running timed_out ");
+}
+
+static void
+test_rogue_kill_of_a_paused_job(void **state)
+{
+	(void)state;
+	start_and_pause();
+	tell(CMD_ROGUE);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running rogue_killed ");
+	assert_string_equal(W->reason, "rogue_packet");
+	assert_int_equal(om_vm_mem_calls(W->driver.state, OM_VM_MEM_RESUME), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -456,6 +673,18 @@ main(void)
 		T(test_second_witness_beside_a_failure),
 		T(test_refused_packet_in_the_moment_of_the_exit),
 		T(test_what_a_failed_executor_left_is_removed),
+		T(test_reason_is_cut_inside_a_character),
+		T(test_cancel_without_grace_ends_the_grace),
+		T(test_end_of_an_earlier_vm_is_not_ours),
+		T(test_cancel_while_its_vm_is_released),
+		T(test_paused_job_goes_on),
+		T(test_cancel_of_a_paused_job),
+		T(test_cancel_while_it_is_suspended),
+		T(test_resume_that_fails),
+		T(test_suspend_that_fails_changes_nothing),
+		T(test_cancel_while_the_resume_hangs),
+		T(test_time_limit_holds_while_the_suspend_hangs),
+		T(test_rogue_kill_of_a_paused_job),
 	};
 
 	return cmocka_run_group_tests_name("executor", tests, NULL, NULL);
