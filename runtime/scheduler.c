@@ -213,7 +213,16 @@ run_first(struct om_ctx *cx, struct om_actor *a)
 	}
 	life = ck_pr_load_64(&a->life);
 	if ((life & OM_LIFE_CTL) != 0 && (order = om_mbox_order(a, life)) != 0) {
-		return run_order(cx, a, order) ? RUN_OVER : RUN_LOOK_AGAIN;
+		/*
+		 * Order: life before a second look at the lane.  Pairs with om_mbox_push_sys and
+		 * om_mbox_control of one sender.  Without it what was sent before a stop, a bell
+		 * say, is dropped.  A kill waits for nothing.
+		 */
+		ck_pr_fence_load();
+		if (order == OM_LIFE_KILL || !run_has_sys(a)) {
+			return run_order(cx, a, order) ? RUN_OVER : RUN_LOOK_AGAIN;
+		}
+		return cx->yield ? RUN_LATER : RUN_LOOK_AGAIN;
 	}
 	if (cx->yield && (run_has_sys(a) || cx->sys->sim)) {
 		return RUN_LATER;

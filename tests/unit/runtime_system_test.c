@@ -397,6 +397,49 @@ test_urgent_again_lets_others_run_and_can_be_killed(void **state)
 	assert_int_equal(sem_destroy(&sent), 0);
 }
 
+enum { URGENT_MANY = 1000 }; /* several turns */
+
+static void
+do_send_urgent_and_stop(struct om_ctx *cx, void *arg)
+{
+	const struct om_actor_id *to = arg;
+
+	for (uint64_t i = 0; i < URGENT_MANY; i++) {
+		struct om_msg *msg = om_msg_new(cx, T_DATA, sizeof(uint64_t));
+
+		assert_non_null(msg);
+		*(uint64_t *)(void *)msg->payload = i;
+		assert_int_equal(om_send_urgent(cx, *to, &msg), OM_OK);
+	}
+	om_stop(cx, *to);
+}
+
+/* The daemon's last entry was lost: its bell lay in the lane behind a timer when the stop came. */
+static void
+test_a_stop_comes_after_the_system_lane(void **state)
+{
+	struct om_system *systems[] = { threads_new(1), sim_new(1) };
+	struct probe_log *log = calloc(1, sizeof(*log));
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(systems); i++) {
+		struct om_actor_id other = spawn_probe(systems[i], &probe_def, NULL);
+		struct om_actor_id to = spawn_probe(systems[i], &probe_def, log);
+
+		memset(log, 0, sizeof(*log));
+		post_call(systems[i], other, do_send_urgent_and_stop, &to);
+		if (i == 0) {
+			assert_int_equal(om_system_wait(systems[i], to, 10000), OM_OK);
+		} else {
+			(void)om_sim_run(systems[i]);
+		}
+		assert_int_equal(log->stops, 1);
+		assert_int_equal(log->count, URGENT_MANY);
+		sys_end(systems[i]);
+	}
+	free(log);
+}
+
 /* --- promise 7 -------------------------------------------------------------------------------------------- */
 
 static sem_t in_handler, leave_handler;
@@ -622,6 +665,7 @@ main(void)
 		cmocka_unit_test(test_offload_runs_beside_the_workers),
 		cmocka_unit_test(test_a_pool_that_hangs_holds_up_nobody),
 		cmocka_unit_test(test_urgent_again_lets_others_run_and_can_be_killed),
+		cmocka_unit_test(test_a_stop_comes_after_the_system_lane),
 		cmocka_unit_test(test_stop_has_a_deadline_and_names_what_is_left),
 		cmocka_unit_test(test_watchdog_reports_a_slow_handler_while_it_runs),
 		cmocka_unit_test(test_own_budget_is_exact),
