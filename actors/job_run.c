@@ -414,6 +414,22 @@ end_correct(struct run *run, const struct om_jr_end *end)
 	run->vm_died = false;
 }
 
+/* One that has failed has a reason already; the audit gets both. */
+static void
+end_detector_failed(struct run *run, const char *what)
+{
+	char text[OM_WHY_MAX];
+
+	if (om_job_is_failure(run->state)) {
+		(void)snprintf(text, sizeof(text), "%.150s; %.100s", run->text, what);
+	} else {
+		(void)snprintf(text, sizeof(text), "%s", what);
+		run->state = OM_JOB_FAILED;
+		(void)snprintf(run->reason, sizeof(run->reason), "detector_failed");
+	}
+	(void)snprintf(run->text, sizeof(run->text), "%s", text);
+}
+
 void
 run_unseen(struct run *run, uint64_t seen, uint64_t unseen)
 {
@@ -421,17 +437,16 @@ run_unseen(struct run *run, uint64_t seen, uint64_t unseen)
 
 	om_error("job.unseen", "%s: %llu refused packets that the detector did not see, %llu seen",
 		 run->job.text, (unsigned long long)unseen, (unsigned long long)seen);
-	if (om_job_is_failure(run->state)) {
-		/* It has a reason already; the audit gets both. */
-		(void)snprintf(text, sizeof(text), "%.180s; %llu refused packets were not seen",
-			       run->text, (unsigned long long)unseen);
-	} else {
-		(void)snprintf(text, sizeof(text), "%llu refused packets were not seen",
-			       (unsigned long long)unseen);
-		run->state = OM_JOB_FAILED;
-		(void)snprintf(run->reason, sizeof(run->reason), "detector_failed");
-	}
-	(void)snprintf(run->text, sizeof(run->text), "%s", text);
+	(void)snprintf(text, sizeof(text), "%llu refused packets were not seen",
+		       (unsigned long long)unseen);
+	end_detector_failed(run, text);
+}
+
+void
+run_unwitnessed(struct run *run, const char *what)
+{
+	om_error("job.unwitnessed", "%s: %s", run->job.text, what);
+	end_detector_failed(run, what);
 }
 
 static enum om_err

@@ -73,6 +73,7 @@ struct run {
 	struct om_vpn_ready *net;
 	uint64_t rx_bytes, tx_bytes;
 	bool has_traffic;
+	bool guest_ran; /* with a network: its watch must end with a word of both witnesses */
 
 	/* The guest. */
 	int channel_fd;
@@ -123,6 +124,8 @@ void run_write_final(struct om_ctx *cx, struct run *run);
 struct om_str run_clean_text(char *text);
 /* Packets that the walls refused and the detector did not see: the end is detector_failed. */
 void run_unseen(struct run *run, uint64_t seen, uint64_t unseen); /* job_run.c */
+/* Nobody can say whether there were any: the end is the same. */
+void run_unwitnessed(struct run *run, const char *what); /* job_run.c */
 void run_retry(struct om_ctx *cx, struct run *run);
 void run_writes_fini(struct run *run);
 void run_final_written(struct om_ctx *cx, struct run *run); /* job_run.c */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* A job_run and its network: vpn_manager makes it and takes it away, the detector's watch ends last. */
+#include <stdio.h>
 #include "actors/job_run_impl.h"
 #include "actors/names.h"
 #include "base/log.h"
@@ -70,26 +71,53 @@ enter_network(struct om_ctx *cx, struct run *run)
 
 /*
  * The detector has read all that the walls refused, and has told of it before this answer.  An end
- * that it could not tell (its packet nobody saw, and the job was over) is in the answer.
+ * that it could not tell (its packet nobody saw, and the job was over) is in the answer.  No answer,
+ * or one of a detector that does not know the job, is not "nothing was refused".
  */
 static void
 on_unwatched(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 {
 	struct om_arena arena = { 0 };
 	struct om_rogue_counted m = { 0 };
-	struct om_why why;
+	struct om_why why = a->why;
+	char text[OM_WHY_MAX];
+	enum om_err err = a->err;
 
-	if (a->err == OM_OK &&
-	    om_body_decode(OM_BODY_rogue_counted, (struct om_bin){ a->body.data, a->body.len }, &m,
-			   &arena, &why) == OM_OK) {
-		if (m.unseen > 0) {
-			run_unseen(run, m.seen, m.unseen);
-		}
-	} else if (run->vm.pid > 0) {
-		om_warn("job.unwatched", "%s: %s", run->job.text, a->why.text);
+	if (err == OM_OK) {
+		err =
+		    om_body_decode(OM_BODY_rogue_counted,
+				   (struct om_bin){ a->body.data, a->body.len }, &m, &arena, &why);
+	}
+	if (err == OM_OK && m.unseen > 0) {
+		run_unseen(run, m.seen, m.unseen);
+	} else if (err != OM_OK && run->guest_ran) {
+		(void)snprintf(text, sizeof(text), "its watch ended without an answer: %.100s",
+			       why.text);
+		run_unwitnessed(run, text);
 	}
 	om_arena_fini(&arena);
 	run_undone(cx, run);
+}
+
+/* stats NULL, or without `refused`: the walls' counters were not read. */
+static void
+end_watch(struct om_ctx *cx, struct run *run, const struct om_vpn_stats *stats)
+{
+	struct om_rogue_unwatch m = { 0 };
+
+	OM_SET(&m, rogue_unwatch, job, om_str_of(run->job.text));
+	if (stats != NULL && OM_HAS(stats, vpn_stats, refused)) {
+		OM_SET(&m, rogue_unwatch, refused, stats->refused);
+	} else if (run->guest_ran) {
+		run_unwitnessed(run, "the walls' counters were not read at the end");
+	}
+	if (run_relay(cx, run, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &m,
+		      RUN_NETWORK_MS, on_unwatched) != OM_OK) {
+		if (run->guest_ran) {
+			run_unwitnessed(run, "its watch was not ended");
+		}
+		run_undone(cx, run);
+	}
 }
 
 static void
@@ -97,25 +125,20 @@ on_network_down(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *
 {
 	struct om_arena arena = { 0 };
 	struct om_vpn_stats stats = { 0 };
-	struct om_rogue_unwatch m = { 0 };
 	struct om_why why;
 
-	OM_SET(&m, rogue_unwatch, job, om_str_of(run->job.text));
 	if (a->err == OM_OK &&
 	    om_body_decode(OM_BODY_vpn_stats, (struct om_bin){ a->body.data, a->body.len }, &stats,
 			   &arena, &why) == OM_OK) {
 		run->rx_bytes = stats.rx_bytes;
 		run->tx_bytes = stats.tx_bytes;
 		run->has_traffic = true;
-		OM_SET(&m, rogue_unwatch, refused, stats.refused);
+		end_watch(cx, run, &stats);
 	} else {
 		om_warn("job.network_left", "%s: %s", run->job.text, a->why.text);
+		end_watch(cx, run, NULL);
 	}
 	om_arena_fini(&arena);
-	if (run_relay(cx, run, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &m,
-		      RUN_NETWORK_MS, on_unwatched) != OM_OK) {
-		run_undone(cx, run);
-	}
 }
 
 void
@@ -131,6 +154,6 @@ undo_network(struct om_ctx *cx, struct run *run)
 	if (run_relay(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_DOWN, &ref, RUN_NETWORK_MS,
 		      on_network_down) != OM_OK) {
 		om_warn("job.network_left", "%s: no answer", run->job.text);
-		run_undone(cx, run);
+		end_watch(cx, run, NULL);
 	}
 }

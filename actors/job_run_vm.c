@@ -420,6 +420,7 @@ on_watched(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 		run_entered(cx, run, a->err, &a->why);
 		return;
 	}
+	run->guest_ran = true; /* perhaps: a resume that fails may have begun */
 	w = work_new(run);
 	if (w == NULL ||
 	    om_offload_to(cx, OM_POOL_VM, work_resume, w, on_resumed, work_free) != OM_OK) {

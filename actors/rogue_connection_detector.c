@@ -348,9 +348,9 @@ rogue_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
 	if (w == NULL) {
 		return in->wants_answer ? OM_ERR_NOT_FOUND : OM_OK;
 	}
-	if (OM_HAS(m, rogue_unwatch, refused)) {
-		OM_SET(&answer, rogue_counted, unseen, watch_compare(sv, w, m->refused));
-	}
+	/* Without the counters too what waits in the socket is read: it may be a rogue packet. */
+	OM_SET(&answer, rogue_counted, unseen,
+	       watch_compare(sv, w, OM_HAS(m, rogue_unwatch, refused) ? m->refused : 0));
 	OM_SET(&answer, rogue_counted, seen, w->rogue_count + w->noise_count);
 	OM_SET(&answer, rogue_counted, inbound, w->inbound_count);
 	watch_free(sv, d, w);

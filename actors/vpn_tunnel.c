@@ -8,7 +8,9 @@
  * 1. `busy` is set while a call is under way, and only then is tunnel->net another thread's.  If
  *    broken: two threads in one network.
  * 2. What is asked meanwhile (attach, down) is remembered and done next; down comes last and always.
- * 3. A failed call is kept in `err` and answered to whoever asks for the next step; vpn.down works
+ * 3. What the walls have refused is told at the end only if it was read at the end.  If broken: the
+ *    second witness says 0, and a packet that nobody saw is no failure.
+ * 4. A failed call is kept in `err` and answered to whoever asks for the next step; vpn.down works
  *    whatever happened before.
  */
 #include <stdlib.h>
@@ -203,7 +205,9 @@ send_stats(struct om_service *sv, const struct om_vpn_tunnel *t, struct om_bus_r
 	OM_SET(&m, vpn_stats, job, om_str_of(t->job.text));
 	OM_SET(&m, vpn_stats, rx_bytes, t->stats.rx_bytes);
 	OM_SET(&m, vpn_stats, tx_bytes, t->stats.tx_bytes);
-	OM_SET(&m, vpn_stats, refused, t->stats.refused);
+	if (t->stats.has_walls) {
+		OM_SET(&m, vpn_stats, refused, t->stats.refused);
+	}
 	if (t->stats.handshake_at.ns > 0) {
 		OM_SET(&m, vpn_stats, handshake_ms,
 		       (uint64_t)(t->stats.handshake_at.ns / OM_NS_PER_MS));
@@ -283,6 +287,20 @@ on_up_done(struct om_service *sv, struct om_vpn_tunnel *t)
 	}
 }
 
+/* What was read, also by a reading that failed half-way.  What WireGuard said last stays. */
+static void
+stats_keep(struct om_vpn_tunnel *t, const struct om_jobnet_stats *read)
+{
+	struct om_jobnet_stats last = t->stats;
+
+	t->stats = *read;
+	if (!read->has_link) {
+		t->stats.rx_bytes = last.rx_bytes;
+		t->stats.tx_bytes = last.tx_bytes;
+		t->stats.handshake_at = last.handshake_at;
+	}
+}
+
 static void
 on_call_done(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tunnel *t,
 	     struct vpn_work *w, enum om_err result)
@@ -314,8 +332,9 @@ on_call_done(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tun
 		break;
 	case CALL_STATS:
 	case CALL_DOWN:
-		if (result == OM_OK) {
-			t->stats = w->stats;
+		stats_keep(t, &w->stats);
+		if (result != OM_OK) {
+			om_warn("vpn.not_read", "%s: %s", t->job.text, w->why.text);
 		}
 		if (w->call == CALL_STATS && result == OM_OK) {
 			send_stats(sv, t, NULL);
@@ -410,6 +429,7 @@ om_vpn_tunnel_next(struct om_service *sv, struct om_vpn_manager *vm, struct om_v
 		}
 		if (t->net != NULL) {
 			tunnel_unwatch(sv, t);
+			t->stats.has_walls = false; /* only the last reading is a witness */
 			tunnel_call(sv, vm, t, CALL_DOWN);
 		}
 		if (!t->busy && t->net == NULL) {

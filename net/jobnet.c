@@ -482,10 +482,12 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 		return err;
 	}
 	stats_sum(out);
+	out->has_walls = true;
 	err = om_wg_get_stats(net->wg, &wg, why);
 	if (err != OM_OK) {
 		return err;
 	}
+	out->has_link = true;
 	out->tx_bytes = wg.tx_bytes;
 	out->rx_bytes = wg.rx_bytes;
 	out->handshake_at = wg.handshake_at;

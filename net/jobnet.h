@@ -93,6 +93,8 @@ struct om_jobnet_counter {
 };
 
 struct om_jobnet_stats {
+	bool has_walls; /* the walls' counters were read */
+	bool has_link; /* and WireGuard's: bytes, handshake */
 	uint64_t tx_bytes; /* WireGuard's own, its headers included: from the job */
 	uint64_t rx_bytes;
 	int64_t handshake_age_ms; /* -1: there was none yet */
@@ -138,7 +140,10 @@ struct om_nflog *om_jobnet_take_nflog(struct om_jobnet *net);
 /* wireguard-go's pidfd: readable when it died, which ends the tunnel.  -1 with the kernel's. */
 int om_jobnet_pidfd(const struct om_jobnet *net);
 
-/* Blocking (about 1 ms).  Also works before the tap is attached. */
+/*
+ * Blocking (about 1 ms).  Also works before the tap is attached.  On failure *out holds what could
+ * be read: the walls are read first, and are a witness without WireGuard.
+ */
 enum om_err om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out,
 			    struct om_why *why) OM_MUST_CHECK;
 

@@ -262,6 +262,8 @@ test_wireguard_go_dies(void **state)
 		    syscall(SYS_pidfd_send_signal, om_jobnet_pidfd(j.net), SIGKILL, NULL, 0), 0);
 		assert_true(rig_wait_readable(om_jobnet_pidfd(j.net), RIG_WAIT_MS));
 		assert_int_equal(om_jobnet_stats(j.net, &st, &why), OM_ERR_NET);
+		assert_true(st.has_walls); /* they say what was refused without it */
+		assert_false(st.has_link);
 	}
 	job_down(&j);
 }

@@ -76,6 +76,8 @@ struct world {
 	bool
 	    tunnel; /* the job has a network, and these are its walls' and its detector's counters */
 	uint64_t refused, unseen;
+	enum om_err down_err, unwatch_err; /* what vpn.down and rogue.unwatch are answered with */
+	bool walls_unread; /* the counters were not read at the end */
 	const char *recorded; /* the state that the ledger has of it; NULL: queued */
 	size_t script_len; /* 0: a short one */
 	sem_t *create_begun, *hold_create; /* the hypervisor does not answer before it is posted */
@@ -479,7 +481,12 @@ vpn_on_down(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_vpn_stats m = { .job = OM_STR(JOB), .rx_bytes = 1, .tx_bytes = 2 };
 
 	(void)state;
-	OM_SET(&m, vpn_stats, refused, W->refused);
+	if (W->down_err != OM_OK) {
+		return W->down_err;
+	}
+	if (!W->walls_unread) {
+		OM_SET(&m, vpn_stats, refused, W->refused);
+	}
 	return om_service_reply(sv, in, OM_MSG_VPN_STATS, &m);
 }
 
@@ -494,7 +501,14 @@ rogue_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
 					 .text = OM_STR("late") };
 
 	(void)state;
-	OM_ASSERT(OM_HAS(m, rogue_unwatch, refused) && m->refused == W->refused);
+	if (W->down_err != OM_OK || W->walls_unread) {
+		OM_ASSERT(!OM_HAS(m, rogue_unwatch, refused));
+	} else {
+		OM_ASSERT(OM_HAS(m, rogue_unwatch, refused) && m->refused == W->refused);
+	}
+	if (W->unwatch_err != OM_OK) {
+		return W->unwatch_err;
+	}
 	if (W->late_rogue) {
 		OM_ASSERT(om_service_send(sv, OM_EXECUTOR, OM_MSG_ROGUE_CAUGHT, &rogue) == OM_OK);
 	}

@@ -427,6 +427,66 @@ test_second_witness_beside_a_failure(void **state)
 	assert_non_null(strstr(W->text, "2 refused packets"));
 }
 
+/* A witness that says nothing is no witness for the guest: each of these had let the job complete. */
+static void
+test_second_witness_was_not_read(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->walls_unread = true;
+	play(PLAY_EXIT_0, "provisioning running failed ", "detector_failed");
+	assert_non_null(strstr(W->text, "were not read"));
+}
+
+static void
+test_second_witness_when_the_network_does_not_go(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->down_err = OM_ERR_TIMEOUT;
+	play(PLAY_EXIT_0, "provisioning running failed ", "detector_failed");
+}
+
+static void
+test_second_witness_when_the_manager_was_restarted(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->down_err = OM_ERR_NOT_FOUND;
+	play(PLAY_EXIT_0, "provisioning running failed ", "detector_failed");
+}
+
+static void
+test_second_witness_when_the_detector_was_restarted(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->unwatch_err = OM_ERR_NOT_FOUND;
+	play(PLAY_EXIT_0, "provisioning running failed ", "detector_failed");
+	assert_non_null(strstr(W->text, "watch"));
+}
+
+static void
+test_second_witness_when_the_detector_fails(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->unwatch_err = OM_ERR_TIMEOUT;
+	play(PLAY_EXIT_0, "provisioning running failed ", "detector_failed");
+}
+
+/* No guest ever ran: there is nothing that they could have seen. */
+static void
+test_no_witness_is_needed_without_a_guest(void **state)
+{
+	(void)state;
+	W->tunnel = true;
+	W->down_err = W->unwatch_err = OM_ERR_NOT_FOUND;
+	om_vm_mem_fail(W->driver.state, OM_VM_MEM_CREATE, OM_ERR_VM, 0, 1);
+	play(PLAY_EXIT_0, "provisioning failed ", om_err_code(OM_ERR_VM));
+	assert_null(strstr(W->text, "were not read"));
+}
+
 /* It sent its packet and exited at once: what the detector finds last is how it ends. */
 static void
 test_refused_packet_in_the_moment_of_the_exit(void **state)
@@ -671,6 +731,12 @@ main(void)
 		T(test_second_witness_agrees),
 		T(test_second_witness_contradicts),
 		T(test_second_witness_beside_a_failure),
+		T(test_second_witness_was_not_read),
+		T(test_second_witness_when_the_network_does_not_go),
+		T(test_second_witness_when_the_manager_was_restarted),
+		T(test_second_witness_when_the_detector_was_restarted),
+		T(test_second_witness_when_the_detector_fails),
+		T(test_no_witness_is_needed_without_a_guest),
 		T(test_refused_packet_in_the_moment_of_the_exit),
 		T(test_what_a_failed_executor_left_is_removed),
 		T(test_reason_is_cut_inside_a_character),

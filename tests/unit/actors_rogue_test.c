@@ -444,6 +444,20 @@ test_second_witness_reads_first(void **state)
 	assert_killed(j.pid);
 }
 
+/* The walls could not be read, but the socket can. */
+static void
+test_last_events_without_the_second_witness(void **state)
+{
+	struct om_rogue_unwatch m = { .job = OM_STR("job1") };
+	struct job j = watched("job1");
+
+	(void)state;
+	log_packet(j.log, "r_outside", "192.0.2.7", true);
+	assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &m), OM_OK);
+	assert_told(0, "rogue_killed", "rogue_packet");
+	assert_killed(j.pid);
+}
+
 /* Nobody could kill it: it is not watched, and so does not run. */
 static void
 test_no_watch_without_a_process(void **state)
@@ -492,6 +506,7 @@ main(void)
 		T(test_second_witness_while_it_runs),
 		T(test_second_witness_at_the_end),
 		T(test_second_witness_reads_first),
+		T(test_last_events_without_the_second_witness),
 		T(test_no_watch_without_a_process),
 		T(test_restart_ends_what_was_watched),
 	};

@@ -19,7 +19,7 @@ struct om_jobnet {
 /* What the fake kernel was asked, under S->lock; the next call of a kind may be made to fail. */
 static struct {
 	unsigned reserved, ups, attached, downs, open;
-	const char *fail; /* "reserve", "up", "attach", "stats" */
+	const char *fail; /* "reserve", "up", "attach", "stats", "link" */
 	struct om_jobnet *nets[NETS];
 	uint64_t refused;
 	bool keys_seen;
@@ -137,8 +137,18 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 
 	(void)net;
 	stage_lock();
-	*out = (struct om_jobnet_stats){ .tx_bytes = 7, .rx_bytes = 8, .refused = kernel.refused };
+	*out = (struct om_jobnet_stats){ 0 };
 	err = kernel_fails("stats", why);
+	if (err == OM_OK) {
+		out->has_walls = true;
+		out->refused = kernel.refused;
+		err = kernel_fails("link", why);
+	}
+	if (err == OM_OK) {
+		out->has_link = true;
+		out->tx_bytes = 7;
+		out->rx_bytes = 8;
+	}
 	stage_unlock();
 	return err;
 }
@@ -437,26 +447,59 @@ test_down_in_the_middle(void **state)
 	assert_int_equal(kernel.open, 0);
 }
 
-static void
-test_last_counters(void **state)
+/* The whole way of a job, whose last reading may fail. */
+static struct om_vpn_stats
+last_counters(const char *fail)
 {
 	struct om_vpn_stats stats = { 0 };
 	struct om_arena arena = { 0 };
 	struct om_why why;
 
-	(void)state;
 	kernel.refused = 3;
 	assert_int_equal(up("job1"), OM_OK);
 	assert_int_equal(attach("job1"), OM_OK);
+	kernel_set(fail);
 	assert_int_equal(down("job1"), OM_OK);
 	assert_int_equal(om_body_decode(OM_BODY_vpn_stats,
 					(struct om_bin){ S->raw.data, S->raw.len }, &stats, &arena,
 					&why),
 			 OM_OK);
+	stats.job = (struct om_str){ 0 };
+	om_arena_fini(&arena);
+	return stats;
+}
+
+static void
+test_last_counters(void **state)
+{
+	struct om_vpn_stats stats = last_counters(NULL);
+
+	(void)state;
 	assert_int_equal(stats.tx_bytes, 7);
 	assert_int_equal(stats.rx_bytes, 8);
+	assert_true(OM_HAS(&stats, vpn_stats, refused));
 	assert_int_equal(stats.refused, 3);
-	om_arena_fini(&arena);
+}
+
+/* It was sent as 0: a second witness that had seen nothing. */
+static void
+test_walls_that_were_not_read_at_the_end(void **state)
+{
+	struct om_vpn_stats stats = last_counters("stats");
+
+	(void)state;
+	assert_false(OM_HAS(&stats, vpn_stats, refused));
+}
+
+/* The same: what the walls had said was thrown away because WireGuard did not answer. */
+static void
+test_wireguard_that_is_silent_at_the_end(void **state)
+{
+	struct om_vpn_stats stats = last_counters("link");
+
+	(void)state;
+	assert_true(OM_HAS(&stats, vpn_stats, refused));
+	assert_int_equal(stats.refused, 3);
 }
 
 static void
@@ -521,6 +564,29 @@ test_readings_go_to_the_detector(void **state)
 	assert_int_equal(down("job1"), OM_OK);
 }
 
+/* A reading of the middle is no last one: packets that came after it would go unseen. */
+static void
+test_earlier_reading_is_not_the_last_one(void **state)
+{
+	struct om_vpn_stats stats = { 0 };
+	struct om_arena arena = { 0 };
+	struct om_why why;
+
+	(void)state;
+	assert_int_equal(up("job1"), OM_OK);
+	assert_int_equal(attach("job1"), OM_OK);
+	stage_wait(has_readings);
+	kernel_set("stats");
+	assert_int_equal(down("job1"), OM_OK);
+	assert_int_equal(om_body_decode(OM_BODY_vpn_stats,
+					(struct om_bin){ S->raw.data, S->raw.len }, &stats, &arena,
+					&why),
+			 OM_OK);
+	assert_false(OM_HAS(&stats, vpn_stats, refused));
+	assert_int_equal(stats.rx_bytes, 8); /* the best that is known */
+	om_arena_fini(&arena);
+}
+
 /* A namespace that cannot be read any more is gone. */
 static void
 test_network_that_vanishes_ends_its_job(void **state)
@@ -578,9 +644,12 @@ main(void)
 		T(test_every_step_may_fail),
 		T(test_down_in_the_middle),
 		T(test_last_counters),
+		T(test_walls_that_were_not_read_at_the_end),
+		T(test_wireguard_that_is_silent_at_the_end),
 		T(test_wireguard_that_dies_ends_its_job),
 		T(test_an_executor_that_failed_leaves_no_network),
 		TS(test_readings_go_to_the_detector),
+		TS(test_earlier_reading_is_not_the_last_one),
 		TS(test_network_that_vanishes_ends_its_job),
 		T(test_restart_ends_the_jobs),
 	};
