@@ -159,10 +159,6 @@ om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct 
 	    (unsigned)add->level >= OM_LEVELS) {
 		return om_why_set(why, OM_ERR_INVALID, "the job's id, group or level is not valid");
 	}
-	if (o->by_id.count >= o->limits.jobs_max) {
-		return om_why_set(why, OM_ERR_FULL, "the queue is full: %llu jobs",
-				  (unsigned long long)o->by_id.count);
-	}
 	err = fits_ever(o, add, why);
 	if (err != OM_OK) {
 		return err;
@@ -546,13 +542,8 @@ om_job_order_set_max_jobs(struct om_job_order *o, uint64_t max_jobs)
 	return OM_OK;
 }
 
-enum om_err
-om_job_order_set_policy(struct om_job_order *o, uint64_t jobs_max, uint64_t age_ms)
+void
+om_job_order_set_age(struct om_job_order *o, uint64_t age_ms)
 {
-	if (jobs_max == 0) {
-		return OM_ERR_INVALID;
-	}
-	o->limits.jobs_max = jobs_max;
 	o->limits.age_ms = age_ms;
-	return OM_OK;
 }

@@ -19,6 +19,9 @@
  * Groups.  Jobs of one group run at most group_limit at a time.  The others of it are parked beside
  * the lines, and come in at their turn, so that nobody has to look past them.
  *
+ * Bound.  None of its own: every job here is durable, and whoever lets new ones in (the provider) has the
+ * limit.  A second one here would end jobs that were acknowledged.
+ *
  * Cost.  Add, pick, end, cancel, hold: O(1); with a not_before O(log n) of those that have one.
  * About 190 bytes a job.  A parked job's turn is found among those at the head of its line.
  *
@@ -37,7 +40,6 @@ struct om_order_limits {
 	uint64_t max_jobs; /* running at one time, at least 1 */
 	uint64_t cores_total; /* 0: not reserved */
 	uint64_t mem_mib_total; /* 0: not reserved */
-	uint64_t jobs_max; /* jobs known at one time, running ones included */
 	uint64_t age_ms; /* 0: no ageing */
 };
 
@@ -74,8 +76,8 @@ enum om_err om_job_order_new(const struct om_order_limits *limits,
 void om_job_order_free(struct om_job_order *o);
 
 /*
- * Adds a job; *ahead is how many start before it as things are.  EXISTS: known already; FULL:
- * jobs_max; LIMIT: it never fits (why says what); NOMEM; INVALID: the id is empty or too long.
+ * Adds a job; *ahead is how many start before it as things are.  EXISTS: known already; LIMIT: it
+ * never fits (why says what); NOMEM; INVALID: the id is empty or too long.
  */
 enum om_err om_job_order_add(struct om_job_order *o, const struct om_order_job *job,
 			     struct om_wall now, uint64_t *ahead, struct om_why *why) OM_MUST_CHECK;
@@ -128,9 +130,8 @@ void om_job_order_quiet(struct om_job_order *o, bool on, struct om_str text);
 /* Lowering stops nothing that runs.  OM_ERR_INVALID: 0. */
 enum om_err om_job_order_set_max_jobs(struct om_job_order *o, uint64_t max_jobs) OM_MUST_CHECK;
 
-/* From now on; jobs that are here stay.  OM_ERR_INVALID: jobs_max is 0. */
-enum om_err om_job_order_set_policy(struct om_job_order *o, uint64_t jobs_max,
-				    uint64_t age_ms) OM_MUST_CHECK;
+/* From now on, also for jobs that are here. */
+void om_job_order_set_age(struct om_job_order *o, uint64_t age_ms);
 
 void om_job_order_stats(const struct om_job_order *o, struct om_order_stats *out);
 const struct om_order_limits *om_job_order_limits(const struct om_job_order *o);

@@ -17,7 +17,6 @@
 #include "base/log.h"
 #include "store/job_state.h"
 
-#define QUEUE_MAX_DEFAULT UINT64_C(1000000)
 #define START_TIMEOUT_MS  10000 /* the executor only takes the job, it does not boot yet */
 #define CANCEL_TIMEOUT_MS 10000
 #define RETRY_MS          1000 /* after the executor refused */
@@ -412,7 +411,6 @@ jobq_start(struct om_service *sv, void *state, const void *arg)
 		.max_jobs = conf->max_jobs != 0 ? conf->max_jobs : 1,
 		.cores_total = conf->cores_total,
 		.mem_mib_total = conf->mem_mib_total,
-		.jobs_max = conf->queue_max != 0 ? conf->queue_max : QUEUE_MAX_DEFAULT,
 		.age_ms = conf->age_ms,
 	};
 
@@ -425,8 +423,7 @@ jobq_start(struct om_service *sv, void *state, const void *arg)
 	if (q->live != NULL && q->live->max_jobs != 0) {
 		limits.max_jobs = q->live->max_jobs;
 	}
-	if (q->live != NULL && q->live->queue_max != 0) {
-		limits.jobs_max = q->live->queue_max;
+	if (q->live != NULL && q->live->has_age) {
 		limits.age_ms = q->live->age_ms;
 	}
 	LIST_INIT(&q->asks);

@@ -18,7 +18,7 @@
 /* What outlives a restart of the actor, which alone uses it.  Zeroed: nothing was changed. */
 struct om_job_queue_live {
 	uint64_t max_jobs; /* from queue.limits */
-	uint64_t queue_max; /* from config.policy, as is age_ms; 0: it has not come */
+	bool has_age; /* from config.policy */
 	uint64_t age_ms;
 };
 
@@ -27,7 +27,6 @@ struct om_job_queue_conf {
 	uint64_t max_jobs; /* running at one time; 0: 1 */
 	uint64_t cores_total; /* to lend; 0: cores are not reserved */
 	uint64_t mem_mib_total; /* to lend; 0: memory is not reserved */
-	uint64_t queue_max; /* jobs in the queue, running ones included; 0: 1,000,000 */
 	uint64_t age_ms; /* a level's first job rises one level after waiting this long; 0: never */
 	bool wait_for_recovery; /* nothing starts before queue.open */
 	struct om_job_queue_live *live; /* NULL: a restart of the actor undoes what was changed */

@@ -228,11 +228,9 @@ jobq_on_policy(struct om_service *sv, void *state, const struct om_in *in)
 	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
-	if (om_job_order_set_policy(q->order, m->queue_max, m->age_after_ms) != OM_OK) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID, "queue_max is at least 1");
-	}
+	om_job_order_set_age(q->order, m->age_after_ms);
 	if (q->live != NULL) {
-		q->live->queue_max = m->queue_max;
+		q->live->has_age = true;
 		q->live->age_ms = m->age_after_ms;
 	}
 	jobq_run(sv, q); /* ageing changes who is next */

@@ -36,6 +36,9 @@ provider_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	case PROVIDER_TIMER_WATCH:
 		provider_on_watch_timer(sv, p);
 		break;
+	case PROVIDER_TIMER_QUEUE:
+		provider_on_queue_timer(sv, p);
+		break;
 	default:
 		provider_recover(sv, p);
 	}
@@ -105,6 +108,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	LIST_INIT(&p->submits);
 	LIST_INIT(&p->spare_submits);
 	LIST_INIT(&p->comebacks);
+	LIST_INIT(&p->looks);
 	TAILQ_INIT(&p->verbs);
 	TAILQ_INIT(&p->tasks);
 	provider_live_init(p);
@@ -120,6 +124,7 @@ provider_stop(struct om_service *sv, void *state, enum om_err why)
 	(void)why;
 	provider_submits_fini(sv, p);
 	provider_recover_fini(p);
+	provider_adopt_fini(p);
 	provider_verbs_fini(sv, p);
 	provider_live_fini(p);
 	om_arena_fini(&p->arena);

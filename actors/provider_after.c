@@ -20,6 +20,7 @@
 #include "base/log.h"
 
 #define WRITE_RETRY_NS (INT64_C(60) * OM_NS_PER_S)
+#define QUEUE_RETRY_MS 1000
 
 struct waiting {
 	LIST_ENTRY(waiting) link; /* in provider.orphans */
@@ -112,11 +113,48 @@ queue_refused(struct om_service *sv, const struct schedule *s, enum om_err err, 
 	provider_move(sv, om_str_of(s->id.text), OM_JOB_REJECTED, om_err_code(err), text);
 }
 
+/* It says nothing of the job. */
+static bool
+may_be_added_later(enum om_err err)
+{
+	return err == OM_ERR_FULL || err == OM_ERR_NOMEM || err == OM_ERR_SHUTDOWN;
+}
+
+/* The job is durable: it is not given up because there was no room for a message. */
+static void
+bring_later(struct om_service *sv, struct provider *p, struct comeback *job)
+{
+	job->refused = true;
+	if (p->queue_timer == 0 && om_timer_start(om_service_cx(sv), QUEUE_RETRY_MS, 0,
+						  PROVIDER_TIMER_QUEUE, &p->queue_timer) != OM_OK) {
+		om_service_fail(sv, OM_ERR_NOMEM); /* the restart brings it */
+	}
+}
+
+void
+provider_on_queue_timer(struct om_service *sv, struct provider *p)
+{
+	struct comeback *job, *next;
+
+	p->queue_timer = 0;
+	for (job = LIST_FIRST(&p->comebacks); job != NULL; job = next) {
+		next = LIST_NEXT(job, link);
+		if (job->refused) {
+			job->refused = false;
+			provider_schedule_comeback(sv, p, job);
+		}
+	}
+}
+
 static void
 on_added(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
 
+	if (may_be_added_later(answer->err)) {
+		bring_later(sv, provider_of(state), job);
+		return;
+	}
 	/* EXISTS: only we were restarted.  GONE, TIMEOUT: with the queue we restart too. */
 	if (answer->err != OM_OK && answer->err != OM_ERR_EXISTS && answer->err != OM_ERR_GONE &&
 	    answer->err != OM_ERR_TIMEOUT) {
@@ -154,7 +192,9 @@ provider_schedule_comeback(struct om_service *sv, struct provider *p, struct com
 			om_debug("provider.queue", "job %s is not first: %s", job->plan.id.text,
 				 om_err_text(err));
 		}
-	} else if (err != OM_OK) {
+	} else if (may_be_added_later(err)) {
+		bring_later(sv, p, job);
+	} else if (err != OM_OK) { /* with the queue we restart too */
 		om_error("provider.queue", "job %s: %s", job->plan.id.text, om_err_text(err));
 		comeback_done(sv, p, job);
 	}

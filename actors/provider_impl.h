@@ -8,8 +8,9 @@
  *   provider_submit.c   submitting; provider_check.c what a submit must be; provider_batch.c many
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
  *   provider_verbs.c    wait, cancel, deny; provider_place.c approve, hold, release, move, retry
- *   provider_bulk.c     cancelling many
+ *   provider_cancel.c   cancelling one job; provider_bulk.c many
  *   provider_after.c    jobs on their way into the queue, and what they wait for first
+ *   provider_adopt.c    rows that were written after we had given up on them
  *   provider_recover.c  at the start: what the ledger has; draining at the end
  */
 #include <sys/queue.h>
@@ -32,7 +33,12 @@
 
 #define PROVIDER_PINGS_MAX 16
 
-enum { PROVIDER_TIMER_EXPIRY = 1, PROVIDER_TIMER_WATCH, PROVIDER_TIMER_RECOVER };
+enum {
+	PROVIDER_TIMER_EXPIRY = 1,
+	PROVIDER_TIMER_WATCH,
+	PROVIDER_TIMER_RECOVER,
+	PROVIDER_TIMER_QUEUE
+};
 
 struct provider_task;
 TAILQ_HEAD(provider_tasks, provider_task);
@@ -40,6 +46,9 @@ struct waiting; /* provider_after.c */
 LIST_HEAD(waitings, waiting);
 struct edge;
 LIST_HEAD(edges, edge);
+struct look; /* provider_adopt.c */
+LIST_HEAD(looks, look);
+struct submit;
 
 /* What few jobs have. */
 struct live_more {
@@ -77,6 +86,7 @@ struct comeback {
 	LIST_ENTRY(comeback) link;
 	struct schedule plan;
 	bool counted; /* in provider.recovering */
+	bool refused; /* the queue could not take it now: once more when queue_timer fires */
 };
 
 /* One request of a verb, over one job or many. */
@@ -115,13 +125,10 @@ struct provider_task {
 	bool over; /* the job ended (or the time did) meanwhile, and so */
 	enum om_err over_err;
 	struct om_why over_text;
-	enum om_job_level level;
-	uint64_t cores, mem_mib;
 	char network[OM_NETWORK_MAX + 1];
 	struct om_account *account; /* a retry counts for its requester until it is live again */
 };
 
-struct submit;
 LIST_HEAD(submits, submit);
 LIST_HEAD(comebacks, comeback);
 
@@ -148,6 +155,8 @@ struct provider {
 	bool ready, draining;
 	bool unheard; /* nobody listens to events */
 	struct comebacks comebacks;
+	uint64_t queue_timer; /* some of them are brought again; 0: none */
+	struct looks looks;
 	struct waitings orphans; /* a question about them is on its way, the job is over */
 	struct schedule *moved; /* recovery: jobs that were moved by hand */
 	size_t moved_count, moved_cap;
@@ -191,6 +200,8 @@ enum om_err provider_live_expires(struct om_service *sv, struct provider *p, str
 /* What few have, made when it is not there.  NULL: no memory. */
 struct live_more *provider_live_more(struct live *live);
 void provider_live_decided(struct om_service *sv, struct provider *p, struct om_str id);
+/* It is held for approval, as far as we know. */
+bool provider_live_held(struct live *live);
 /* The task waits for the end of the job. */
 enum om_err provider_live_watch(struct om_service *sv, struct provider *p, struct live *live,
 				struct provider_task *task);
@@ -241,6 +252,8 @@ bool provider_waits_move(struct live *live, bool first, const enum om_job_level 
 bool provider_waits_stop(struct live *live);
 /* The cancel could not be written: as before. */
 void provider_waits_resume(struct om_service *sv, struct provider *p, struct live *live);
+/* Those that the queue could not take. */
+void provider_on_queue_timer(struct om_service *sv, struct provider *p);
 /* What the ledger could not write or say of a waiting job: once more.  false: it does not wait. */
 bool provider_waits_again(struct om_service *sv, struct live *live);
 /* It has ended so: who waits for it is released or fails. */
@@ -249,6 +262,18 @@ void provider_after_ended(struct om_service *sv, struct provider *p, struct live
 /* The job is gone. */
 void provider_after_forget(struct provider *p, struct live *live);
 void provider_after_fini(struct provider *p);
+
+/* --- provider_adopt.c ------------------------------------------------------------------------- */
+
+/*
+ * The row of a job that is queued or held, and that we do not have as such: now we do.  `but`: the submit
+ * that asks.  false: nothing was to be done.
+ */
+bool provider_adopt(struct om_service *sv, struct provider *p, const struct om_job_info *info,
+		    const struct submit *but);
+/* A write for this job may come late: reads the row and adopts it.  out: the queue does not have it. */
+void provider_look(struct om_service *sv, struct provider *p, struct om_str id, bool out);
+void provider_adopt_fini(struct provider *p);
 
 /* --- provider_submit.c ------------------------------------------------------------------------ */
 
@@ -288,12 +313,21 @@ void provider_task_move(struct om_service *sv, struct provider *p, struct provid
 void provider_task_on_last(struct om_service *sv, void *state, const struct om_bus_answer *answer);
 void provider_task_wrong_state(struct om_service *sv, struct provider *p,
 			       struct provider_task *task, struct om_str state);
+/* It is approved and queued; the rest of what was asked for. */
+void provider_approved(struct om_service *sv, struct provider *p, struct provider_task *task);
 void provider_approve_on_moved(struct om_service *sv, void *state,
 			       const struct om_bus_answer *answer);
 /* hold, release, move: of a queued job */
 void provider_place_got(struct om_service *sv, struct provider *p, struct provider_task *task);
 void provider_retry_got(struct om_service *sv, struct provider *p, struct provider_task *task,
 			const struct om_job_info *info, enum om_job_state now);
+
+/* --- provider_verbs.c for provider_cancel.c, and back ------------------------------------------ */
+
+/* From now on the task hears of the job's end.  false: it could not, and is finished. */
+bool provider_task_watch(struct om_service *sv, struct provider *p, struct provider_task *task);
+void provider_cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+			 enum om_job_state now);
 
 /* --- provider_verbs.c for provider_bulk.c, and back ------------------------------------------- */
 

@@ -165,6 +165,12 @@ provider_live_decided(struct om_service *sv, struct provider *p, struct om_str i
 	}
 }
 
+bool
+provider_live_held(struct live *live)
+{
+	return live->expiry.place != 0 && !provider_waits(live);
+}
+
 static void
 on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {

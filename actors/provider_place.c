@@ -36,6 +36,15 @@ approve_always(struct om_service *sv, const struct provider_task *task)
 }
 
 void
+provider_approved(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	if (task->verb->always) {
+		approve_always(sv, task);
+	}
+	provider_task_finish(sv, p, task, OM_OK, "");
+}
+
+void
 provider_approve_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
@@ -43,16 +52,16 @@ provider_approve_on_moved(struct om_service *sv, void *state, const struct om_bu
 	struct schedule plan;
 
 	if (answer->err != OM_OK) {
+		if (answer->err == OM_ERR_TIMEOUT) { /* it may be approved all the same */
+			provider_look(sv, p, om_str_of(task->id.text), false);
+		}
 		provider_task_finish(sv, p, task, answer->err, answer->text);
 		return;
 	}
 	provider_live_decided(sv, p, om_str_of(task->id.text));
 	provider_schedule_of(answer->body, &plan);
 	provider_schedule(sv, p, &plan);
-	if (task->verb->always) {
-		approve_always(sv, task);
-	}
-	provider_task_finish(sv, p, task, OM_OK, "");
+	provider_approved(sv, p, task);
 }
 
 /* --- hold, release, move ----------------------------------------------------------------------- */

@@ -156,6 +156,7 @@ submit_on_known(struct om_service *sv, void *state, const struct om_bus_answer *
 		submit_fail(sv, p, s, OM_ERR_EXISTS, "the id is taken by another job");
 		return;
 	}
+	(void)provider_adopt(sv, p, info, s);
 	if (om_str_is(info->state, om_job_state_text(OM_JOB_REJECTED))) {
 		reply_rejected(sv, p, s, info->job, info->reason, info->text,
 			       (struct om_str){ NULL, 0 });
@@ -334,6 +335,21 @@ submit_stored(struct om_service *sv, struct provider *p, struct submit *s)
 	submit_accepted(sv, p, s, NULL);
 }
 
+/* It may be stored all the same. */
+static void
+submit_look(struct om_service *sv, struct provider *p, const struct submit *s)
+{
+	struct om_job_id id = s->id;
+
+	for (uint32_t i = 0; i < submit_jobs(s); i++) {
+		if (s->array != NULL) {
+			/* Checked: it fits. */
+			(void)!om_job_array_member(om_str_of(s->id.text), s->array->index[i], &id);
+		}
+		provider_look(sv, p, om_str_of(id.text), false);
+	}
+}
+
 static void
 submit_on_stored(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
@@ -345,6 +361,9 @@ submit_on_stored(struct om_service *sv, void *state, const struct om_bus_answer 
 		s->id = om_job_id_new();
 		submit_store(sv, p, s);
 	} else if (answer->err != OM_OK) {
+		if (answer->err == OM_ERR_TIMEOUT) {
+			submit_look(sv, p, s);
+		}
 		submit_fail(sv, p, s, answer->err, answer->text);
 	} else if (m->duplicate) {
 		submit_ask_known(sv, p, s, submit_on_known);

@@ -5,9 +5,6 @@
  *
  * Every task begins with job.get asked *as the caller*: the ledger resolves the beginning of an id
  * and refuses what is not the caller's, so ownership is decided in one place.
- *
- * A cancel never lies: a running job's is answered when the ledger reports its end, and counts only
- * if that is `cancelled`.  The ledger's messages arrive in order, so no end is missed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,9 +229,8 @@ provider_task_wrong_state(struct om_service *sv, struct provider *p, struct prov
 	provider_task_finish(sv, p, task, OM_ERR_STATE, why.text);
 }
 
-/* From now on the task hears of the job's end.  false: it could not, and is finished. */
-static bool
-task_watch(struct om_service *sv, struct provider *p, struct provider_task *task)
+bool
+provider_task_watch(struct om_service *sv, struct provider *p, struct provider_task *task)
 {
 	struct live *live = provider_live_find(p, om_str_of(task->id.text));
 	enum om_err err = OM_ERR_NOT_FOUND;
@@ -282,84 +278,6 @@ wait_answer(struct om_service *sv, struct provider *p, struct provider_task *tas
 	provider_task_finish(sv, p, task, OM_OK, "");
 }
 
-/* --- cancel ----------------------------------------------------------------------------------- */
-
-/*
- * The job's end and the queue's answer come from two services, in any order: so the task watches
- * before it asks, and an end that comes first is kept until the answer is there.
- */
-static void
-cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = provider_task_of(answer);
-	const struct om_queue_cancelled *m = answer->body;
-
-	task->asking = false;
-	if (task->over) {
-		provider_task_finish(sv, p, task, task->over_err, task->over_text.text);
-	} else if (answer->err == OM_ERR_NOT_FOUND || (answer->err == OM_OK && m->was_running)) {
-		/* NOT_FOUND: it has just ended.  Either way the ledger's word is on its way. */
-		return;
-	} else if (answer->err != OM_OK) {
-		provider_task_finish(sv, p, task, answer->err, answer->text);
-	} else {
-		provider_live_unwatch(sv, p, task);
-		provider_task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
-				   "cancelled while queued", provider_task_on_last);
-	}
-}
-
-/* It waits for others, so the queue does not have it. */
-static void
-cancel_on_waiting_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct provider_task *task = provider_task_of(answer);
-	struct live *live = provider_live_find(p, om_str_of(task->id.text));
-
-	if (answer->err != OM_OK && live != NULL) {
-		provider_waits_resume(sv, p, live);
-	}
-	provider_task_finish(sv, p, task, answer->err, answer->text);
-}
-
-static void
-cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task,
-	   enum om_job_state now)
-{
-	const struct provider_verb *verb = task->verb;
-	struct live *live = provider_live_find(p, om_str_of(task->id.text));
-	struct om_queue_cancel m = { .job = om_str_of(task->id.text) };
-
-	if (now == OM_JOB_PENDING) {
-		provider_task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
-				   "cancelled while it waited for approval", provider_task_on_last);
-		return;
-	}
-	if (om_job_is_final(now)) {
-		provider_task_wrong_state(sv, p, task, om_str_of(om_job_state_text(now)));
-		return;
-	}
-	if (live != NULL && provider_waits_stop(live)) {
-		provider_task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
-				   "cancelled while it waited for others", cancel_on_waiting_moved);
-		return;
-	}
-	if (verb->has_grace) {
-		OM_SET(&m, queue_cancel, grace_ms, verb->grace_ms);
-	}
-	OM_SET(&m, queue_cancel, by, om_str_of(verb->caller.peer));
-	if (verb->reason[0] != '\0') {
-		OM_SET(&m, queue_cancel, reason, om_str_of(verb->reason));
-	}
-	if (task_watch(sv, p, task)) {
-		task->asking = true;
-		provider_task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m,
-				  cancel_on_queue);
-	}
-}
-
 void
 provider_task_ended(struct om_service *sv, struct provider *p, struct provider_task *task,
 		    const struct om_job_event *event)
@@ -390,6 +308,7 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 		  const struct om_job_info *info)
 {
 	enum om_job_state now;
+	bool adopted;
 
 	if (om_str_copy(info->job, task->id.text, sizeof(task->id.text)) != OM_OK ||
 	    om_job_state_parse(info->state.ptr, info->state.len, &now) != OM_OK ||
@@ -397,25 +316,23 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 		provider_task_finish(sv, p, task, OM_ERR_INTERNAL, "the ledger's row is not valid");
 		return;
 	}
-	task->cores = info->cores;
-	task->mem_mib = info->mem_mib;
-	if (om_job_level_parse(info->level, &task->level) != OM_OK) {
-		task->level = OM_LEVEL_EXTERNAL;
-	}
+	adopted = provider_adopt(sv, p, info, NULL);
 	switch ((int)task->verb->type) {
 	case OM_MSG_JOB_WAIT:
 		if (om_job_is_final(now)) {
 			wait_answer(sv, p, task, info);
 		} else {
-			(void)task_watch(sv, p, task);
+			(void)provider_task_watch(sv, p, task);
 		}
 		return;
 	case OM_MSG_JOB_CANCEL:
-		cancel_got(sv, p, task, now);
+		provider_cancel_got(sv, p, task, now);
 		return;
 	case OM_MSG_JOB_APPROVE:
 	case OM_MSG_JOB_DENY:
-		if (now != OM_JOB_PENDING) {
+		if (adopted && now == OM_JOB_QUEUED && task->verb->type == OM_MSG_JOB_APPROVE) {
+			provider_approved(sv, p, task); /* the answer came too late */
+		} else if (now != OM_JOB_PENDING) {
 			provider_task_wrong_state(sv, p, task, info->state);
 		} else if (task->verb->type == OM_MSG_JOB_APPROVE) {
 			provider_task_move(sv, p, task, OM_JOB_QUEUED, "approved",

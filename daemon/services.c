@@ -109,7 +109,6 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 		.max_jobs = s->jobs_max_jobs,
 		.cores_total = sv->cores,
 		.mem_mib_total = sv->mem_mib,
-		.queue_max = s->jobs_queue_max,
 		.age_ms = s->jobs_age_after,
 		.wait_for_recovery = true,
 		.live = &sv->queue_live,

@@ -88,9 +88,7 @@ resident_bytes(void)
 static void
 fill(struct queue *q, uint32_t size)
 {
-	struct om_order_limits limits = {
-		.max_jobs = 1, .cores_total = 4, .mem_mib_total = 4096, .jobs_max = UINT64_MAX
-	};
+	struct om_order_limits limits = { .max_jobs = 1, .cores_total = 4, .mem_mib_total = 4096 };
 	double before = resident_bytes();
 	enum om_err err = om_job_order_new(&limits, &q->order);
 

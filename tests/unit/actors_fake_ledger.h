@@ -56,6 +56,8 @@ struct fake_disk {
 	size_t trail_count;
 	enum om_err fail; /* not OM_OK: every write fails so */
 	int64_t moves;
+	size_t asked; /* questions about one job that were answered */
+	bool late; /* writes, and answers to nobody */
 };
 
 static struct fake_disk disk;
@@ -132,6 +134,17 @@ fake_tell(struct om_service *sv, const struct fake_row *row, const char *from, b
 	assert_true(err == OM_OK || err == OM_ERR_NOT_FOUND || err == OM_ERR_GONE);
 }
 
+/* The answer to a write or a question, unless the ledger is late with it. */
+static enum om_err
+fake_reply(struct om_service *sv, const struct om_in *in, enum om_msg_type type, const void *body)
+{
+	if (disk.late) {
+		(void)om_service_later(sv, in);
+		return OM_OK;
+	}
+	return om_service_reply(sv, in, type, body);
+}
+
 /* What the row needs to know of the body. */
 static void
 fake_spec(struct fake_row *row, struct om_bin spec)
@@ -203,7 +216,7 @@ fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	fake_spec(row, m->spec);
 	stored.state = m->info->state;
-	err = om_service_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
+	err = fake_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
 	fake_tell(sv, row, "received", false);
 	return err;
 }
@@ -269,7 +282,7 @@ fake_on_move(struct om_service *sv, void *state, const struct om_in *in)
 		}
 		fake_tell(sv, row, om_job_state_text(to), false);
 	}
-	return om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+	return fake_reply(sv, in, OM_MSG_JOB_INFO, &info);
 }
 
 static enum om_err
@@ -352,7 +365,8 @@ fake_on_get(struct om_service *sv, void *state, const struct om_in *in)
 
 		if (strncmp(row->id, m->job.ptr, m->job.len) == 0 && fake_may_see(in, row)) {
 			fake_info(row, &info);
-			return om_service_reply(sv, in, OM_MSG_JOB_INFO, &info);
+			disk.asked++;
+			return fake_reply(sv, in, OM_MSG_JOB_INFO, &info);
 		}
 	}
 	return OM_ERR_NOT_FOUND;
