@@ -364,7 +364,7 @@ rogue_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	struct detector *d = state;
 	const struct om_vpn_stats *m = in->body;
 	struct watch *w = watch_find(d, m->job);
-	struct om_health_sample sample = { .tx_bytes = m->tx_bytes,
+	struct om_health_sample sample = { .sent_packets = m->sent_packets,
 					   .rx_bytes = m->rx_bytes,
 					   .handshake_age_ms = -1 };
 	enum om_health_verdict verdict;
@@ -377,9 +377,8 @@ rogue_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	if (OM_HAS(m, vpn_stats, refused)) {
 		(void)watch_compare(sv, w, m->refused);
 	}
-	if (OM_HAS(m, vpn_stats, handshake_ms)) {
-		sample.handshake_age_ms =
-		    om_wall_now().ns / OM_NS_PER_MS - (int64_t)m->handshake_ms;
+	if (OM_HAS(m, vpn_stats, handshake_age_ms)) {
+		sample.handshake_age_ms = (int64_t)m->handshake_age_ms;
 	}
 	verdict = om_health_feed(&w->health, om_now(om_service_cx(sv)), &sample);
 	limit_ms = verdict == OM_HEALTH_NO_REPLY ? w->health.limits.no_reply_ms

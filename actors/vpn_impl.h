@@ -20,6 +20,7 @@ struct om_vpn_tunnel {
 	struct om_bus_request up_rq, attach_rq, down_rq;
 	uint64_t died_watch; /* wireguard-go's pidfd; the cookie is the tunnel */
 	struct om_jobnet_stats stats;
+	struct om_mono handshake_since; /* stats.handshake_at was first seen then */
 };
 
 struct om_vpn_manager {

@@ -25,7 +25,7 @@
 /* Borrowed for the manager's life.  env NULL: no tunnels here, every vpn.up is refused. */
 struct om_vpn_manager_conf {
 	struct om_jobnet_env *env;
-	struct om_health_limits health; /* keepalive_s is each tunnel's own */
+	struct om_health_limits health;
 	uint64_t sample_ms; /* at least 1 */
 };
 

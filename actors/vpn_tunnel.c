@@ -207,10 +207,13 @@ send_stats(struct om_service *sv, const struct om_vpn_tunnel *t, struct om_bus_r
 	OM_SET(&m, vpn_stats, tx_bytes, t->stats.tx_bytes);
 	if (t->stats.has_walls) {
 		OM_SET(&m, vpn_stats, refused, t->stats.refused);
+		OM_SET(&m, vpn_stats, sent_packets, t->stats.sent);
 	}
 	if (t->stats.handshake_at.ns > 0) {
 		OM_SET(&m, vpn_stats, handshake_ms,
 		       (uint64_t)(t->stats.handshake_at.ns / OM_NS_PER_MS));
+		OM_SET(&m, vpn_stats, handshake_age_ms,
+		       (uint64_t)om_mono_ms_between(t->handshake_since, om_now(om_service_cx(sv))));
 	}
 	if (rq != NULL) {
 		om_service_reply_to(sv, rq, OM_MSG_VPN_STATS, &m);
@@ -259,7 +262,6 @@ hand_off(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tunnel 
 	h->log = om_jobnet_take_nflog(t->net);
 	h->noise = vm->conf->env->noise;
 	h->health = vm->conf->health;
-	h->health.keepalive_s = t->wg.keepalive_s;
 	msg = om_msg_new_owner(cx, OM_VPN_HANDOFF, h, om_vpn_handoff_free);
 	if (msg == NULL) {
 		om_vpn_handoff_free(h);
@@ -287,9 +289,13 @@ on_up_done(struct om_service *sv, struct om_vpn_tunnel *t)
 	}
 }
 
-/* What was read, also by a reading that failed half-way.  What WireGuard said last stays. */
+/*
+ * What was read, also by a reading that failed half-way.  What WireGuard said last stays.
+ * WireGuard stamps a handshake with the wall clock, and a job must not die of someone setting that:
+ * an age counts from the reading that first saw the stamp.
+ */
 static void
-stats_keep(struct om_vpn_tunnel *t, const struct om_jobnet_stats *read)
+stats_keep(struct om_vpn_tunnel *t, const struct om_jobnet_stats *read, struct om_mono now)
 {
 	struct om_jobnet_stats last = t->stats;
 
@@ -298,6 +304,9 @@ stats_keep(struct om_vpn_tunnel *t, const struct om_jobnet_stats *read)
 		t->stats.rx_bytes = last.rx_bytes;
 		t->stats.tx_bytes = last.tx_bytes;
 		t->stats.handshake_at = last.handshake_at;
+	}
+	if (t->stats.handshake_at.ns != last.handshake_at.ns) {
+		t->handshake_since = now;
 	}
 }
 
@@ -332,7 +341,7 @@ on_call_done(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tun
 		break;
 	case CALL_STATS:
 	case CALL_DOWN:
-		stats_keep(t, &w->stats);
+		stats_keep(t, &w->stats, om_now(om_service_cx(sv)));
 		if (result != OM_OK) {
 			om_warn("vpn.not_read", "%s: %s", t->job.text, w->why.text);
 		}

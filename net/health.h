@@ -10,12 +10,14 @@
  * say answers with an empty packet after 10 s; who hears nothing for 15 s after sending repeats the
  * handshake for 90 s (whitepaper, section 6).  So silence is health, and only these two are death:
  *
- *   no_reply      bytes went out and for no_reply_ms none came back.  Default 90 s: WireGuard itself
- *                 has given up by then.
- *   no_handshake  bytes went out on a session older than handshake_max_ms (180 s), and for
+ *   no_reply      the job sent something and for no_reply_ms nothing came back.  Default 90 s:
+ *                 WireGuard itself has given up by then.
+ *   no_handshake  the job sent something on a session older than handshake_max_ms (180 s), and for
  *                 handshake_retry_ms there was no new one.  Default 30 s: six attempts.
  *
- * Empty packets (32 bytes) are never answered: what a persistent keepalive sends is no traffic.
+ * What the job sends is what the walls let into the tunnel.  What WireGuard sends is no measure of
+ * it: keepalives are never answered, and with a persistent keepalive a handshake is tried every 5 s
+ * for as long as the other end is away, whether the job has anything to say or not.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,7 +27,6 @@ struct om_health_limits {
 	int64_t no_reply_ms;
 	int64_t handshake_max_ms;
 	int64_t handshake_retry_ms;
-	uint16_t keepalive_s; /* the link's persistent keepalive; 0: none */
 };
 #define OM_HEALTH_LIMITS_DEFAULT                                                              \
 	{                                                                                     \
@@ -34,8 +35,8 @@ struct om_health_limits {
 
 /* One reading of a tunnel's counters. */
 struct om_health_sample {
-	uint64_t tx_bytes;
-	uint64_t rx_bytes;
+	uint64_t sent_packets; /* of the job, into the tunnel */
+	uint64_t rx_bytes; /* WireGuard's: whatever comes, the other end is there */
 	int64_t handshake_age_ms; /* -1: there was none yet */
 };
 
@@ -48,10 +49,9 @@ enum om_health_verdict {
 struct om_health {
 	struct om_health_limits limits;
 	struct om_health_sample last;
-	struct om_mono last_at;
 	bool has_sample;
-	bool waiting; /* bytes went out and none came back since unanswered_from */
-	bool stale; /* bytes went out on a session that is too old since stale_from */
+	bool waiting; /* something went out and nothing came back since unanswered_from */
+	bool stale; /* something went out on a session that is too old since stale_from */
 	struct om_mono unanswered_from;
 	struct om_mono stale_from;
 	enum om_health_verdict verdict; /* the first death is kept */

@@ -459,6 +459,8 @@ stats_sum(struct om_jobnet_stats *out)
 
 		if (om_nft_is_refusal(c->name)) {
 			out->refused += c->packets;
+		} else if (strcmp(c->name, "to_tunnel") == 0) {
+			out->sent = c->packets;
 		} else if (strcmp(c->name, "noise") == 0) {
 			out->noise += c->packets;
 		} else if (strcmp(c->name, "inbound") == 0) {
@@ -475,7 +477,6 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 
 	OM_ASSERT(net->magic == JOBNET_MAGIC);
 	memset(out, 0, sizeof(*out));
-	out->handshake_age_ms = -1;
 	err = om_nft_counters(&net->walls, out->counters, OM_JOBNET_COUNTERS_MAX,
 			      &out->counter_count, why);
 	if (err != OM_OK) {
@@ -491,11 +492,5 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 	out->tx_bytes = wg.tx_bytes;
 	out->rx_bytes = wg.rx_bytes;
 	out->handshake_at = wg.handshake_at;
-	if (wg.handshake_at.ns != 0) {
-		int64_t age = om_wall_now().ns - wg.handshake_at.ns;
-
-		/* A wall clock that was set back must not make an age negative: -1 means none. */
-		out->handshake_age_ms = age > 0 ? age / OM_NS_PER_MS : 0;
-	}
 	return OM_OK;
 }

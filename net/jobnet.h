@@ -97,8 +97,9 @@ struct om_jobnet_stats {
 	bool has_link; /* and WireGuard's: bytes, handshake */
 	uint64_t tx_bytes; /* WireGuard's own, its headers included: from the job */
 	uint64_t rx_bytes;
-	int64_t handshake_age_ms; /* -1: there was none yet */
-	struct om_wall handshake_at; /* 0: none */
+	/* 0: none.  By a clock that may be set: no age can be computed from it. */
+	struct om_wall handshake_at;
+	uint64_t sent; /* packets of the guest that went into the tunnel */
 	uint64_t
 	    refused; /* packets of the guest that the walls refused: each must have been an event */
 	uint64_t noise; /* dropped without an event, by the noise list */

@@ -50,7 +50,8 @@ test_vpn_connectivity_check(void **state)
 	rig_ok(om_jobnet_stats(j.net, &st, &rig_why));
 	assert_true(st.tx_bytes > 200);
 	assert_true(st.rx_bytes > 200);
-	assert_in_range(st.handshake_age_ms, 0, 5000);
+	assert_true(st.handshake_at.ns > 0);
+	assert_true(st.sent > 2);
 	assert_int_equal(st.refused, 0);
 	assert_int_equal(rig_capture_foreign(capture), 0);
 	close(listener);
@@ -214,7 +215,7 @@ test_wrong_key_carries_nothing(void **state)
 	job_up(&j, "10.99.0.0/24", false, 0);
 	assert_int_equal(rig_connect(j.guest.ns, RIG_REQ_TUNNEL, 80, 500, &client), ETIMEDOUT);
 	rig_ok(om_jobnet_stats(j.net, &st, &rig_why));
-	assert_int_equal(st.handshake_age_ms, -1);
+	assert_int_equal(st.handshake_at.ns, 0);
 	assert_int_equal(st.rx_bytes, 0);
 	assert_true(st.tx_bytes > 0);
 	assert_no_event(j.log);

@@ -169,6 +169,7 @@ hand_over(const char *job, struct om_nflog *log)
 	h->noise = OM_NOISE_ND_RS;
 	h->health = (struct om_health_limits)OM_HEALTH_LIMITS_DEFAULT;
 	h->health.no_reply_ms = 1;
+	h->health.handshake_retry_ms = 1;
 	stage_command(STAGE_HAND_OVER, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_OK, h);
 	stage_wait(stage_is_done);
 }
@@ -238,13 +239,25 @@ unwatch(const char *job, uint64_t refused)
 	return got;
 }
 
+/* A reading: so many packets of the job have gone into the tunnel, so many bytes have come out. */
 static void
-stats(const char *job, uint64_t tx, uint64_t rx, uint64_t refused)
+stats(const char *job, uint64_t sent, uint64_t rx, uint64_t refused)
 {
-	struct om_vpn_stats m = { .job = om_str_of(job), .tx_bytes = tx, .rx_bytes = rx };
+	struct om_vpn_stats m = { .job = om_str_of(job), .tx_bytes = sent * 100, .rx_bytes = rx };
 
+	OM_SET(&m, vpn_stats, sent_packets, sent);
 	OM_SET(&m, vpn_stats, refused, refused);
 	stage_send(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_VPN_STATS, &m);
+}
+
+/* The detector has handled what it was sent. */
+static void
+stats_seen(void)
+{
+	struct om_rogue_watch sync = { .job = OM_STR("none"), .netns = OM_STR("x") };
+
+	assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &sync),
+			 OM_ERR_STATE);
 }
 
 static int
@@ -388,22 +401,70 @@ static void
 test_vpn_tunnel_health_check(void **state)
 {
 	struct job j = watched("job1");
-	struct om_rogue_watch sync = { .job = OM_STR("none"), .netns = OM_STR("x") };
 
 	(void)state;
 	stats("job1", 100, 100, 0);
 	stats("job1", 5000, 200, 0); /* answered */
 	stats("job1", 9000, 200, 0); /* not answered from here on */
-	assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &sync),
-			 OM_ERR_STATE);
+	stats_seen();
 	assert_int_equal(S->told_count, 0);
 	while (S->told_count == 0) { /* the limit is 1 ms */
 		stats("job1", 9000, 200, 0);
-		assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_WATCH, &sync),
-				 OM_ERR_STATE);
+		stats_seen();
 	}
 	assert_killed(j.pid);
 	assert_told(0, "failed", "tunnel_lost");
+}
+
+/* Readings for longer than no_reply (1 ms) of a job that says nothing, while WireGuard does. */
+static void
+read_for_a_while(struct om_vpn_stats *m, uint64_t tx_step)
+{
+	struct om_mono from = om_mono_now();
+
+	do {
+		m->tx_bytes += tx_step;
+		stage_send(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_VPN_STATS, m);
+		stats_seen();
+	} while (om_mono_ms_between(from, om_mono_now()) < 10);
+}
+
+/*
+ * With a keepalive WireGuard tries a handshake every 5 s (148 bytes) when the requester is away.  A
+ * job that computes and sends nothing was called dead for it.
+ */
+static void
+test_handshake_attempts_are_no_traffic(void **state)
+{
+	struct om_vpn_stats m = { .job = OM_STR("job1"), .rx_bytes = 100, .tx_bytes = 100 };
+	struct job j = watched("job1");
+
+	(void)state;
+	OM_SET(&m, vpn_stats, sent_packets, 3);
+	read_for_a_while(&m, 2 * 148);
+	assert_int_equal(S->told_count, 0);
+	assert_alive(j.pid);
+}
+
+/* The machine's clock is set while the job runs, an hour forward or back: no handshake grows older. */
+static void
+test_wall_clock_step_is_no_age(void **state)
+{
+	struct om_vpn_stats m = { .job = OM_STR("job1"), .rx_bytes = 100 };
+	struct job j = watched("job1");
+
+	(void)state;
+	OM_SET(&m, vpn_stats, sent_packets, 0);
+	OM_SET(&m, vpn_stats, handshake_ms,
+	       (uint64_t)(om_wall_now().ns / OM_NS_PER_MS) - 3600 * 1000);
+	OM_SET(&m, vpn_stats, handshake_age_ms, 20);
+	for (int i = 0; i < 3; i++) {
+		m.sent_packets++;
+		m.rx_bytes++; /* it answers: only the age could speak against it */
+		read_for_a_while(&m, 100);
+	}
+	assert_int_equal(S->told_count, 0);
+	assert_alive(j.pid);
 }
 
 /* The walls have counted a packet, and no event came: the detector is deaf. */
@@ -503,6 +564,8 @@ main(void)
 		T(test_lost_events_end_the_job),
 		T(test_lost_events_after_a_packet),
 		T(test_vpn_tunnel_health_check),
+		T(test_handshake_attempts_are_no_traffic),
+		T(test_wall_clock_step_is_no_age),
 		T(test_second_witness_while_it_runs),
 		T(test_second_witness_at_the_end),
 		T(test_second_witness_reads_first),

@@ -21,7 +21,8 @@ static struct {
 	unsigned reserved, ups, attached, downs, open;
 	const char *fail; /* "reserve", "up", "attach", "stats", "link" */
 	struct om_jobnet *nets[NETS];
-	uint64_t refused;
+	uint64_t refused, sent;
+	struct om_wall handshake_at;
 	bool keys_seen;
 	bool hold_up; /* om_jobnet_up waits until this is false */
 } kernel;
@@ -142,12 +143,14 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 	if (err == OM_OK) {
 		out->has_walls = true;
 		out->refused = kernel.refused;
+		out->sent = kernel.sent;
 		err = kernel_fails("link", why);
 	}
 	if (err == OM_OK) {
 		out->has_link = true;
 		out->tx_bytes = 7;
 		out->rx_bytes = 8;
+		out->handshake_at = kernel.handshake_at;
 	}
 	stage_unlock();
 	return err;
@@ -481,6 +484,24 @@ test_last_counters(void **state)
 	assert_int_equal(stats.refused, 3);
 }
 
+/* The machine's clock was set an hour forward, or back, since WireGuard stamped its handshake. */
+static void
+test_age_of_a_handshake_when_the_clock_was_set(void **state)
+{
+	static const int64_t step_s[] = { 3600, -3600 };
+	struct om_vpn_stats stats;
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(step_s); i++) {
+		kernel.handshake_at.ns = om_wall_now().ns - step_s[i] * OM_NS_PER_S;
+		kernel.sent = 5;
+		stats = last_counters(NULL);
+		assert_int_equal(stats.handshake_ms, kernel.handshake_at.ns / OM_NS_PER_MS);
+		assert_true(stats.handshake_age_ms < 60000);
+		assert_int_equal(stats.sent_packets, 5);
+	}
+}
+
 /* It was sent as 0: a second witness that had seen nothing. */
 static void
 test_walls_that_were_not_read_at_the_end(void **state)
@@ -644,6 +665,7 @@ main(void)
 		T(test_every_step_may_fail),
 		T(test_down_in_the_middle),
 		T(test_last_counters),
+		T(test_age_of_a_handshake_when_the_clock_was_set),
 		T(test_walls_that_were_not_read_at_the_end),
 		T(test_wireguard_that_is_silent_at_the_end),
 		T(test_wireguard_that_dies_ends_its_job),
