@@ -359,7 +359,8 @@ om_daemon_run(const struct om_config *config, const struct om_conf_sources *sour
 	d->config = config;
 	d->sources = sources;
 	d->s = om_config_settings(config);
-	d->state_lock = d->run_lock = d->mail.fd = d->signals.fd = d->libvirtd.pidfd = -1;
+	d->state_lock = d->run_lock = d->jobs_lock = d->mail.fd = d->signals.fd =
+	    d->libvirtd.pidfd = -1;
 	pthread_mutex_init(&d->mail.lock, NULL);
 	if (bring_up(d, &why) == OM_OK) {
 		ok = run(d, &stop_ms);

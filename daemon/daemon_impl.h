@@ -34,7 +34,7 @@ struct daemon {
 	const struct om_config *config;
 	const struct om_conf_sources *sources;
 	const struct om_settings *s;
-	int state_lock, run_lock;
+	int state_lock, run_lock, jobs_lock;
 	char jobs_dir[OM_VM_PATH_MAX];
 	struct om_check_result checks[OM_DOCTOR_MAX];
 	size_t check_count;

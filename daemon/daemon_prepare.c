@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "actors/executor.h"
 #include "base/log.h"
 #include "daemon/auth.h"
+#include "daemon/lock.h"
 #include "daemon/recover.h"
 
 #define DEFAULT_RUN_DIR  "/run/omerta" /* as in config.tbl: a tmpfs on most machines */
@@ -22,36 +22,6 @@
 #define OS_RELEASE_MAX 8192
 
 /* --- locks ------------------------------------------------------------------------------------ */
-
-/* A locked file with our pid in it.  The lock goes with the process, however it ends. */
-static enum om_err
-lock_file(const char *dir, const char *name, int *out, struct om_why *why)
-{
-	char path[512], pid[16] = "";
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0) {
-		return om_why_errno(why, OM_ERR_IO, "%s", path);
-	}
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		n = pread(fd, pid, sizeof(pid) - 1, 0);
-		pid[n > 0 ? n : 0] = '\0';
-		pid[strcspn(pid, "\n")] = '\0';
-		close(fd);
-		return om_why_set(why, OM_ERR_EXISTS, "another omertad (pid %s) uses %s",
-				  pid[0] != '\0' ? pid : "?", dir);
-	}
-	n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-	if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n) {
-		close(fd);
-		return om_why_errno(why, OM_ERR_IO, "%s", path);
-	}
-	*out = fd;
-	return OM_OK;
-}
 
 enum om_err
 daemon_lock(struct daemon *d, struct om_why *why)
@@ -74,9 +44,12 @@ daemon_lock(struct daemon *d, struct om_why *why)
 	if (mkdir(d->jobs_dir, 0711) != 0 && errno != EEXIST) {
 		return om_why_errno(why, OM_ERR_IO, "%s", d->jobs_dir);
 	}
-	err = lock_file(d->s->daemon_state_dir, "lock", &d->state_lock, why);
+	err = om_lock_file(d->s->daemon_state_dir, "lock", &d->state_lock, why);
 	if (err == OM_OK) {
-		err = lock_file(d->s->daemon_run_dir, "omertad.pid", &d->run_lock, why);
+		err = om_lock_file(d->s->daemon_run_dir, "omertad.pid", &d->run_lock, why);
+	}
+	if (err == OM_OK) {
+		err = om_lock_jobs_dir(d->jobs_dir, &d->jobs_lock, why);
 	}
 	return err;
 }
@@ -86,6 +59,9 @@ daemon_unlock(struct daemon *d)
 {
 	char path[512];
 
+	if (d->jobs_lock >= 0) {
+		close(d->jobs_lock); /* the file stays, as the mark that the directory is ours */
+	}
 	if (d->run_lock >= 0) {
 		snprintf(path, sizeof(path), "%s/omertad.pid", d->s->daemon_run_dir);
 		unlink(path);

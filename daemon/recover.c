@@ -22,6 +22,18 @@ remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
 	return remove(path) == 0 || errno == ENOENT ? 0 : -1;
 }
 
+/* Removed are the directories that carry a job's id, and nothing else that somebody put there. */
+static bool
+is_of_a_job(const char *jobs_dir, const char *name, char *path, size_t size)
+{
+	struct om_job_id id;
+	struct stat st;
+
+	snprintf(path, size, "%s/%s", jobs_dir, name);
+	return om_job_id_parse(name, strlen(name), &id) == OM_OK && lstat(path, &st) == 0 &&
+	       S_ISDIR(st.st_mode);
+}
+
 /* A VM is ours when its job's directory is. */
 static enum om_err
 recover_vms(const struct om_vm_driver *driver, const char *jobs_dir, unsigned *count,
@@ -64,10 +76,9 @@ recover_directories(const char *jobs_dir, unsigned *count, struct om_why *why)
 		return errno == ENOENT ? OM_OK : om_why_errno(why, OM_ERR_IO, "%s", jobs_dir);
 	}
 	while (err == OM_OK && (entry = readdir(dir)) != NULL) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+		if (!is_of_a_job(jobs_dir, entry->d_name, path, sizeof(path))) {
 			continue;
 		}
-		snprintf(path, sizeof(path), "%s/%s", jobs_dir, entry->d_name);
 		/* Neither through links nor into other file systems. */
 		if (nftw(path, remove_one, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0) {
 			err = om_why_errno(why, OM_ERR_IO, "remove %s", path);

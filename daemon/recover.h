@@ -5,7 +5,7 @@
 /*
  * What an earlier life of this daemon may have left behind, removed before anything is accepted:
  * VMs, files of jobs, links, processes and sockets of tunnels.  Only what is surely ours: a VM
- * whose job has a directory below our run directory, a link with our instance's tag.  Several
+ * whose job has a directory in our directory of jobs (daemon/lock.h), a link with our instance's tag.  Several
  * daemons on one machine leave each other alone.
  */
 #include "net/jobnet.h"
@@ -19,7 +19,7 @@ struct om_recovered {
 
 /*
  * Main thread, before the system starts; blocks.  driver or net NULL: not in use.  jobs_dir is
- * where the executor keeps a directory a job.  An error: something is left; why names it.
+ * where the executor keeps a directory a job, and locked.  An error: something is left; why names it.
  */
 enum om_err om_recover(const struct om_vm_driver *driver, const struct om_jobnet_env *net,
 		       const char *jobs_dir, struct om_recovered *out,
