@@ -345,7 +345,8 @@ job_cancel(struct om_service *sv, const struct exec_job *job, const struct om_qu
 		return OM_ERR_NOMEM;
 	}
 	end->state = OM_JOB_CANCELLED;
-	end->grace_ms = (uint32_t)m->grace_ms;
+	end->grace_ms =
+	    OM_HAS(m, queue_cancel, grace_ms) ? (uint32_t)m->grace_ms : OM_EXEC_CANCEL_GRACE_MS;
 	(void)snprintf(end->reason, sizeof(end->reason), "cancelled");
 	(void)snprintf(end->text, sizeof(end->text), "%.*s",
 		       OM_STR_ARG(m->reason.len > 0 ? m->reason : OM_STR("cancelled")));

@@ -17,6 +17,7 @@
 
 #define OM_EXEC_BOOT_TIMEOUT_MS 60000
 #define OM_EXEC_STOP_GRACE_MS   2000 /* a timed-out job gets SIGTERM and this long */
+#define OM_EXEC_CANCEL_GRACE_MS 5000 /* so does one whose cancel does not say how long */
 #define OM_EXEC_JOBS_MAX        4096 /* running at one time */
 
 /* Borrowed for the executor's life. */

@@ -122,6 +122,16 @@ class Jobs(unittest.TestCase):
         self.assertEqual((r.state, r.stdout), ("cancelled", b"started\n"))
         self.assertIn("no longer needed", r.text)
 
+    def test_cancel_without_a_grace_lets_the_job_say_goodbye(self):
+        job = self.provider.submit(script="trap 'echo bye; exit 9' TERM; echo started; "
+                                          "while :; do sleep 0.1; done", lang="sh", network="none")
+        for line in job.lines():
+            self.assertEqual(line.strip(), "started")
+            break
+        job.cancel()
+        r = job.wait(timeout=60)
+        self.assertEqual((r.state, r.stdout, r.exit_code), ("cancelled", b"started\nbye\n", 9))
+
     def test_output_forged_by_the_job_is_only_output(self):
         r = self.result()
         self.assertEqual((r.state, r.exit_code), ("failed", 7))

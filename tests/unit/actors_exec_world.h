@@ -50,6 +50,7 @@ enum cmd {
 	CMD_START = 100,
 	CMD_CANCEL,
 	CMD_CANCEL_NOW, /* no grace */
+	CMD_CANCEL_PLAIN, /* says nothing of a grace */
 	CMD_ROGUE,
 	CMD_DRAIN,
 	CMD_KILL_EXECUTOR,
@@ -85,6 +86,7 @@ struct world {
 	sem_t killed_vm; /* posted by each kill of a VM */
 	bool earlier_vm; /* while it is created, the end of an earlier VM of that name is told */
 	uint64_t grace_ms; /* of CMD_CANCEL; 0: one second */
+	uint64_t stop_grace_ms; /* what the guest was given; the guest's until it is joined */
 	const char *cancel_reason; /* NULL: "because" */
 	bool late_rogue; /* the detector finds a packet in the socket when the job is over */
 	int listen_fd;
@@ -405,11 +407,14 @@ queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 				      on_answer, CMD_START);
 	case CMD_CANCEL:
 	case CMD_CANCEL_NOW:
+	case CMD_CANCEL_PLAIN:
 		OM_SET(&cancel, queue_cancel, job, OM_STR(JOB));
-		OM_SET(&cancel, queue_cancel, grace_ms,
-		       msg->type == CMD_CANCEL_NOW ? 0
-		       : W->grace_ms != 0          ? W->grace_ms
-						   : 1000);
+		if (msg->type != CMD_CANCEL_PLAIN) {
+			OM_SET(&cancel, queue_cancel, grace_ms,
+			       msg->type == CMD_CANCEL_NOW ? 0
+			       : W->grace_ms != 0          ? W->grace_ms
+							   : 1000);
+		}
 		OM_SET(&cancel, queue_cancel, reason,
 		       om_str_of(W->cancel_reason != NULL ? W->cancel_reason : "because"));
 		return om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &cancel, NULL, 5000,
@@ -662,6 +667,9 @@ guest_hear(int fd, unsigned type)
 		om_mp_init(&mp, body, len);
 		if (om_mp_array(&mp, &count) != OM_OK || om_mp_u64(&mp, &got) != OM_OK) {
 			got = 0;
+		}
+		if (got == OM_GUEST_STOP && om_mp_u64(&mp, &W->stop_grace_ms) != OM_OK) {
+			W->stop_grace_ms = UINT64_MAX;
 		}
 		free(body);
 		if (got == type) {

@@ -534,6 +534,21 @@ test_cancel_without_grace_ends_the_grace(void **state)
 	assert_string_equal(W->states, "provisioning running cancelled ");
 }
 
+/* The manual promises 5 s; the VM was killed at once. */
+static void
+test_cancel_that_says_no_grace_gives_five_seconds(void **state)
+{
+	(void)state;
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_CANCEL_PLAIN);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+	assert_int_equal(W->signal, 15); /* SIGTERM reached it */
+	assert_int_equal(W->stop_grace_ms, 5000);
+}
+
 /* libvirt tells the end of an attempt's VM when the next attempt has begun, under the same name. */
 static void
 test_end_of_an_earlier_vm_is_not_ours(void **state)
@@ -741,6 +756,7 @@ main(void)
 		T(test_what_a_failed_executor_left_is_removed),
 		T(test_reason_is_cut_inside_a_character),
 		T(test_cancel_without_grace_ends_the_grace),
+		T(test_cancel_that_says_no_grace_gives_five_seconds),
 		T(test_end_of_an_earlier_vm_is_not_ours),
 		T(test_cancel_while_its_vm_is_released),
 		T(test_paused_job_goes_on),
