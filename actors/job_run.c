@@ -12,6 +12,8 @@
  * The order of the list is the order of the way back: the VM is killed first, then its network is
  * taken away (the last counters come from there), its files are removed, the end is recorded, and
  * only then do we wait for the hypervisor to have tidied up; so a requester does not wait for that.
+ * What ends before "record" is recorded last, from `queued` ("end").  If broken: the row stays queued,
+ * nobody has it, and the next start of the daemon runs it.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,6 +32,7 @@ struct run_step {
 	void (*undo)(struct om_ctx *cx, struct run *run);
 };
 
+static void undo_end(struct om_ctx *cx, struct run *run);
 static void enter_spec(struct om_ctx *cx, struct run *run);
 static void undo_spec(struct om_ctx *cx, struct run *run);
 static void enter_nothing(struct om_ctx *cx, struct run *run);
@@ -38,10 +41,15 @@ static void enter_record(struct om_ctx *cx, struct run *run);
 static void undo_record(struct om_ctx *cx, struct run *run);
 
 static const struct run_step steps[] = {
-	{ "spec", enter_spec, undo_spec },          { "teardown", enter_nothing, undo_teardown },
-	{ "record", enter_record, undo_record },    { "files", enter_files, undo_files },
-	{ "network", enter_network, undo_network }, { "vm", enter_vm, undo_vm },
-	{ "watch", enter_watch, undo_watch },       { "boot", enter_boot, undo_boot },
+	{ "end", enter_nothing, undo_end },
+	{ "spec", enter_spec, undo_spec },
+	{ "teardown", enter_nothing, undo_teardown },
+	{ "record", enter_record, undo_record },
+	{ "files", enter_files, undo_files },
+	{ "network", enter_network, undo_network },
+	{ "vm", enter_vm, undo_vm },
+	{ "watch", enter_watch, undo_watch },
+	{ "boot", enter_boot, undo_boot },
 	{ "run", enter_run, undo_nothing },
 };
 #define STEP_RUN (OM_COUNT(steps) - 1)
@@ -190,7 +198,7 @@ spec_expect_queued(struct run *run, const struct om_ledger_spec *m, struct om_wh
 	if (is == OM_JOB_QUEUED) {
 		return OM_OK;
 	}
-	run->ended = true; /* long ago, and recorded */
+	run->ended = run->recorded = true; /* long ago */
 	run->state = om_job_is_final(is) ? is : OM_JOB_FAILED;
 	om_warn("job.not_queued", "%s: not run: it is %s", run->job.text, om_job_state_text(is));
 	return OM_ERR_STATE;
@@ -215,12 +223,15 @@ spec_take(struct run *run, const struct om_jr_relayed *a, struct om_why *why)
 			     (struct om_bin){ run->spec_raw.data, run->spec_raw.len }, m,
 			     &run->arena, why);
 	if (err == OM_OK) {
+		err = spec_expect_queued(run, m, why);
+	}
+	if (err == OM_OK) {
 		err = om_body_decode(OM_BODY_job_submit, m->spec, run->submit, &run->arena, why);
 	}
 	if (err == OM_OK) {
 		err = om_job_spec_from(run->submit, &run->arena, &run->spec, why);
 	}
-	return err == OM_OK ? spec_expect_queued(run, m, why) : err;
+	return err;
 }
 
 static void
@@ -282,6 +293,16 @@ undo_record(struct om_ctx *cx, struct run *run)
 {
 	run->recorded = true;
 	run_write_final(cx, run);
+}
+
+static void
+undo_end(struct om_ctx *cx, struct run *run)
+{
+	if (run->recorded) {
+		run_undone(cx, run);
+	} else {
+		undo_record(cx, run);
+	}
 }
 
 void
@@ -367,7 +388,7 @@ run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		break;
 	case TIMER_RETRY:
 		run->retry_timer = 0;
-		if (run->done == 0 && run->busy && !run->unwinding) {
+		if (run->busy && !run->unwinding && steps[run->done].enter == enter_spec) {
 			enter_spec(cx, run);
 		} else {
 			run_retry(cx, run);

@@ -80,6 +80,7 @@ struct world {
 	enum om_err down_err, unwatch_err; /* what vpn.down and rogue.unwatch are answered with */
 	bool walls_unread; /* the counters were not read at the end */
 	const char *recorded; /* the state that the ledger has of it; NULL: queued */
+	enum om_err spec_err; /* what the ledger answers who asks for it; under the lock */
 	size_t script_len; /* 0: a short one */
 	sem_t *create_begun, *hold_create; /* the hypervisor does not answer before it is posted */
 	struct held held;
@@ -105,7 +106,7 @@ struct world {
 	uint64_t stored[2], file_stored; /* bytes: stdout, stderr, the file that comes */
 	unsigned output_misplaced; /* pieces that are not where the one before ended */
 	char done_state[32];
-	unsigned dones, drained, disk_errors_left, cancels_answered;
+	unsigned dones, drained, disk_errors_left, cancels_answered, specs_refused;
 	bool running, killed, paused;
 	enum om_err refuse_with; /* while disk_errors_left */
 };
@@ -237,6 +238,25 @@ disk_is_full(void)
 	return full;
 }
 
+static bool
+is_spec_refused(void)
+{
+	return W->specs_refused > 0;
+}
+
+static enum om_err
+spec_error(void)
+{
+	enum om_err err;
+
+	pthread_mutex_lock(&W->lock);
+	err = W->spec_err;
+	W->specs_refused += err != OM_OK;
+	pthread_cond_broadcast(&W->changed);
+	pthread_mutex_unlock(&W->lock);
+	return err;
+}
+
 static enum om_err
 ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -248,9 +268,12 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_job_submit submit = { 0 };
 	struct om_ledger_spec spec = { 0 };
 	struct om_buf raw = { 0 };
-	enum om_err err;
+	enum om_err err = spec_error();
 
 	(void)state;
+	if (err != OM_OK) {
+		return err;
+	}
 	OM_SET(&submit, job_submit, lang, OM_STR("python"));
 	OM_SET(&submit, job_submit, script,
 	       ((struct om_bin){ (const uint8_t *)script,

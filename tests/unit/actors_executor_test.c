@@ -282,6 +282,32 @@ test_an_ended_job_is_not_run_again(void **state)
 	assert_int_equal(om_vm_mem_calls(W->driver.state, OM_VM_MEM_CREATE), 0);
 }
 
+/* It was never recorded: the job stayed queued, and ran after the next restart. */
+static void
+test_cancel_before_its_body_is_read(void **state)
+{
+	(void)state;
+	W->spec_err = OM_ERR_DISK; /* asked again and again */
+	tell(CMD_START);
+	wait_for(is_spec_refused);
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "cancelled ");
+	assert_string_equal(W->text, "because");
+	assert_string_equal(W->done_state, "cancelled");
+}
+
+static void
+test_body_that_cannot_be_read(void **state)
+{
+	(void)state;
+	W->spec_err = OM_ERR_INTERNAL;
+	tell(CMD_START);
+	wait_for(is_done);
+	assert_string_equal(W->states, "failed ");
+	assert_string_equal(W->reason, "internal");
+}
+
 static void
 test_time_limit_kills_what_does_not_obey_and_keeps_its_output(void **state)
 {
@@ -731,6 +757,8 @@ main(void)
 		T(test_cancel_ends_a_running_job),
 		T(test_cancel_while_the_vm_is_created),
 		T(test_an_ended_job_is_not_run_again),
+		T(test_cancel_before_its_body_is_read),
+		T(test_body_that_cannot_be_read),
 		T(test_no_room_for_its_disk_means_wait),
 		T(test_cancel_while_it_waits_for_disk),
 		T(test_a_large_input_has_time),
