@@ -19,8 +19,12 @@ on answering.  A connection that was lost is made again by the next call; wait()
 themselves, and submit() does with ``job=`` an id of your own (then it may be repeated without harm).
 """
 
+import base64
+import difflib
+import ipaddress
 import itertools
 import os
+import re
 import stat
 import time
 
@@ -28,7 +32,7 @@ import msgpack
 import zmq
 
 __all__ = [
-    "connect", "Provider", "Job", "Result", "Record", "Error", "Unreachable", "Disconnected",
+    "connect", "wg_quick", "Provider", "Job", "Result", "Record", "Error", "Unreachable", "Disconnected",
     "Timeout", "Denied", "Unauthorized", "NotFound", "Rejected", "WrongState", "Busy", "Invalid",
     "ProtocolError", "FINAL_STATES", "DEFAULT_ENDPOINT",
 ]
@@ -510,6 +514,234 @@ class _Transport:
             self._answers[request] = (kind, body)
 
 
+# --- the tunnel --------------------------------------------------------------------------------------
+
+_WG_FILE_MAX = 65536
+_WG_HOOK = "commands are not run on the provider"
+# Key: (section, field of vpn_config or None, most of a list or the range of a number, why refused).
+_WG_KEYS = {
+    "PrivateKey": ("Interface", "private_key", None),
+    "Address": ("Interface", "addresses", 2),
+    "DNS": ("Interface", "dns", 4),
+    "MTU": ("Interface", "mtu", (576, 9000)),
+    "PreUp": ("Interface", None, _WG_HOOK),
+    "PostUp": ("Interface", None, _WG_HOOK),
+    "PreDown": ("Interface", None, _WG_HOOK),
+    "PostDown": ("Interface", None, _WG_HOOK),
+    "Table": ("Interface", None, "routes are made from AllowedIPs alone"),
+    "SaveConfig": ("Interface", None, "nothing is saved on the provider"),
+    "ListenPort": ("Interface", None, "the provider chooses its port"),
+    "FwMark": ("Interface", None, "the provider sets no marks"),
+    "PublicKey": ("Peer", "peer_public_key", None),
+    "PresharedKey": ("Peer", "preshared_key", None),
+    "Endpoint": ("Peer", "endpoint", None),
+    "AllowedIPs": ("Peer", "allowed_ips", 64),
+    "PersistentKeepalive": ("Peer", "keepalive", (0, 65535)),
+}
+# What neither a guest nor a resolver may have as its address; the first that fits names it.
+_WG_NO_HOST = [(ipaddress.ip_network(net), kind) for net, kind in (
+    ("0.0.0.0/8", "unspecified"), ("127.0.0.0/8", "loopback"), ("169.254.0.0/16", "link-local"),
+    ("224.0.0.0/4", "multicast"), ("240.0.0.0/4", "reserved"), ("::/128", "unspecified"),
+    ("::1/128", "loopback"), ("::/8", "reserved"), ("64:ff9b::/32", "reserved"),
+    ("2001::/32", "reserved"), ("2002::/16", "reserved"), ("fe80::/10", "link-local"),
+    ("ff00::/8", "multicast"))]
+
+
+def wg_quick(source):
+    """Reads a wg-quick(8) file; gives the dict that ``submit(vpn=...)`` takes.
+
+    source: its path, or its text (which has more than one line).  What only wg-quick would act on is
+    refused by name and line (PreUp, PostUp, PreDown, PostDown, Table, SaveConfig, ListenPort, FwMark),
+    and so is every key that is not known: :class:`Invalid`, whose ``code`` is "denied",
+    "unknown_field", "unsupported", "too_big" or "invalid".  No text of an error holds a key.
+    """
+    if hasattr(source, "read"):
+        text = source.read()
+    elif isinstance(source, os.PathLike) or (isinstance(source, str) and "\n" not in source):
+        with open(source, "rb") as f:
+            text = f.read(_WG_FILE_MAX + 1)
+    else:
+        text = source
+    text = text.encode() if isinstance(text, str) else bytes(text)
+    if len(text) > _WG_FILE_MAX:
+        raise Invalid(f"the file has more than {_WG_FILE_MAX} bytes", "too_big")
+    return _WgQuick().read(text.decode("utf-8", "replace"))
+
+
+def _is_word(text):
+    return re.fullmatch("[A-Za-z]{1,24}", text, re.ASCII) is not None
+
+
+class _WgQuick:
+    """A file so far.  net/wg_quick.c is the same in C; tests/data/wg_quick.txt has what both do."""
+
+    def __init__(self):
+        self.fields = {}
+        self.sections = []
+        self.line = 0
+
+    def refuse(self, code, text):
+        raise Invalid(f"line {self.line}: {text}", code)
+
+    def read(self, text):
+        for line in text.split("\n"):
+            self.line += 1
+            line = line.partition("#")[0].strip(" \t\r\n\v\f")
+            if line.startswith("[") and line.endswith("]"):
+                self.section(line[1:-1])
+            elif line:
+                self.pair(line)
+        try:
+            return _wg_check(self.fields)
+        except ValueError as e:
+            raise Invalid(f"line {self.line} (end): {e}", "invalid") from None
+
+    def section(self, name):
+        known = {"interface": "Interface", "peer": "Peer"}.get(name.lower())
+        if known is None:
+            self.refuse("unknown_field", "the section is not known")
+        if known in self.sections:
+            self.refuse("invalid", f"a second [{known}]; a job has one tunnel")
+        self.sections.append(known)
+
+    def pair(self, line):
+        key, equals, value = (part.strip(" \t\r\n\v\f") for part in line.partition("="))
+        if not equals:
+            self.refuse("invalid", 'no "name = value"')  # not shown: it may be a key
+        if not self.sections:
+            self.refuse("invalid", "before the first section")
+        section = self.sections[-1]
+        for name, (where, field, rule) in _WG_KEYS.items():
+            if where == section and name.lower() == key.lower():
+                if field is None:
+                    self.refuse("denied", f"{name} is refused: {rule}")
+                if not value:
+                    self.refuse("invalid", f"{name} is empty")
+                return self.take(name, field, rule, value)
+        if not _is_word(key):
+            self.refuse("unknown_field", f"the name is not known in [{section}]")
+        near = difflib.get_close_matches(key, _WG_KEYS, 1, 0.75)
+        near = f"; is it {near[0]}?" if near else ""
+        self.refuse("unknown_field", f'"{key}" is not known in [{section}]{near}')
+
+    def take(self, name, field, rule, value):
+        if isinstance(rule, int):
+            items = self.fields.setdefault(field, [])
+            items.extend(v.strip(" \t\r\n\v\f") for v in value.split(","))
+            if len(items) > rule:
+                self.refuse("too_big", f"{name} has more than {rule}")
+        elif isinstance(rule, tuple):
+            least, most = rule
+            value = "0" if field == "keepalive" and value == "off" else value
+            if not re.fullmatch("[0-9]+", value) or not least <= int(value[-20:]) <= most:
+                self.refuse("invalid", f"{name} is not in {least} to {most}")
+            self.fields[field] = int(value)
+        else:
+            # A letter that is no hex digit: a name, not a mistyped address.
+            if field == "endpoint" and _wg_endpoint(value) is None and re.search(
+                    "[g-zG-Z]", value.rpartition(":")[0]):
+                self.refuse("unsupported", "Endpoint has a name; write its address")
+            if field in self.fields:
+                self.refuse("invalid", f"{name} is there twice")
+            self.fields[field] = value
+
+
+def _wg_ip(text):
+    """As inet_pton has it: no zone, no short form.  None: no address."""
+    try:
+        return None if "%" in text else ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _wg_cidr(text):
+    """An interface (an address and its network), or None."""
+    host, slash, prefix = text.partition("/")
+    ip = _wg_ip(host)
+    if ip is None or (slash and not re.fullmatch("[0-9]{1,20}", prefix)):
+        return None
+    length = int(prefix) if slash else ip.max_prefixlen
+    return None if length > ip.max_prefixlen else ipaddress.ip_interface((ip, length))
+
+
+def _wg_endpoint(text):
+    host, _, port = text.rpartition(":")
+    brackets = len(host) >= 2 and host[0] == "[" and host[-1] == "]"
+    ip = _wg_ip(host[1:-1] if brackets else host)
+    if ip is None or brackets != (ip.version == 6) or not re.fullmatch("[0-9]{1,20}", port):
+        return None
+    if not 1 <= int(port) <= 65535:
+        return None
+    return f"[{ip}]:{int(port)}" if brackets else f"{ip}:{int(port)}"
+
+
+def _wg_key(fields, name):
+    text = fields.get(name)
+    if not text:
+        raise ValueError(f"{name}: is missing")
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    # The text is never shown: it may be a key with one wrong byte.
+    if len(key) != 32 or base64.b64encode(key).decode() != text:
+        raise ValueError(f"{name}: is not a key (32 bytes in base64)")
+    if not any(key):
+        raise ValueError(f"{name}: is all zero")
+
+
+def _wg_kind(ip):
+    """Why no host may have this address, or None."""
+    return next((kind for net, kind in _WG_NO_HOST if ip.version == net.version and ip in net), None)
+
+
+def _wg_list(fields, name, parse, what):
+    parsed = []
+    for text in fields.get(name, ()):
+        value = parse(text)
+        if value is None:
+            raise ValueError(f'{name}: "{text}" is no {what}')
+        parsed.append(value)
+    return parsed
+
+
+def _wg_check(fields):
+    """vpn_config of what a file said; ValueError names the field that is wrong."""
+    for name in ("private_key", "peer_public_key"):
+        _wg_key(fields, name)
+    if fields.get("preshared_key"):
+        _wg_key(fields, "preshared_key")
+    addresses = _wg_list(fields, "addresses", _wg_cidr, "address")
+    endpoint = _wg_endpoint(fields.get("endpoint", ""))
+    if endpoint is None:
+        raise ValueError(f'endpoint: "{fields.get("endpoint", "")}" is not ADDRESS:PORT or '
+                         "[ADDRESS]:PORT")
+    allowed = [i.network for i in _wg_list(fields, "allowed_ips", _wg_cidr, "network")]
+    dns = _wg_list(fields, "dns", _wg_ip, "address")
+    if not addresses:
+        raise ValueError("addresses: is empty")
+    for i, address in enumerate(addresses):
+        if _wg_kind(address.ip):
+            raise ValueError(f"addresses: {address.ip} is a {_wg_kind(address.ip)} address")
+        if any(a.version == address.version for a in addresses[:i]):
+            raise ValueError(f"addresses: two of IPv{address.version}")
+    if not allowed:
+        raise ValueError("allowed_ips: is empty")
+    mtu = fields.get("mtu", 1420)
+    least = 1280 if any(a.version == 6 for a in addresses) else 576
+    if mtu < least:
+        raise ValueError(f"mtu: not in {least} to 9000")
+    for ip in dns:
+        # Anywhere else the guest's first look-up would be refused, and end the job.
+        if _wg_kind(ip) or not any(ip in n for n in allowed if n.version == ip.version):
+            raise ValueError(f"dns: {ip} is not inside allowed_ips")
+    return _given(
+        private_key=fields["private_key"], peer_public_key=fields["peer_public_key"],
+        preshared_key=fields.get("preshared_key"), addresses=[str(a) for a in addresses],
+        endpoint=endpoint, allowed_ips=[str(n) for n in allowed],
+        dns=[str(ip) for ip in dns] or None, keepalive=fields.get("keepalive") or None, mtu=mtu)
+
+
 # --- the provider ------------------------------------------------------------------------------------
 
 
@@ -656,8 +888,8 @@ class Provider:
         outputs   names of files to keep from that directory
         timeout   the job's own time limit in seconds; not_before in seconds since 1970
         network   None: no network card; "tunnel" (the default with ``vpn``)
-        vpn       a dict of the fields of vpn_config: private_key, addresses, peer_public_key,
-                  endpoint, allowed_ips ...
+        vpn       a wg-quick file, as its path or its text (:func:`wg_quick`), or a dict of the
+                  fields of vpn_config: private_key, addresses, peer_public_key, endpoint ...
         job       an id of your own: the same id and job again is the same job
         after     jobs (or ids) that must have succeeded first (``after_any``: ended)
         array     many jobs of this body, "0-9", "1,3,5-7" or "0-15:4%2" (two at a time): gives an
@@ -666,8 +898,9 @@ class Provider:
         body = _given(
             lang=lang, script=_bytes(script), cores=cores, mem_mib=memory_mib, disk_mib=disk_mib,
             runtime_s=None if timeout is None else int(-(-timeout // 1)), output_max=output_max,
-            network=network or ("tunnel" if vpn else "none"), vpn=vpn, activity=activity, gpu=gpu,
-            job=job, requeue=requeue, retries=retries,
+            network=network or ("tunnel" if vpn else "none"),
+            vpn=vpn if vpn is None or isinstance(vpn, dict) else wg_quick(vpn),
+            activity=activity, gpu=gpu, job=job, requeue=requeue, retries=retries,
             backoff_s=None if backoff is None else int(-(-backoff // 1)),
             not_before=None if not_before is None else int(not_before), after_any=after_any,
             hold=hold, array=array, bandwidth_kbit=bandwidth_kbit, on_behalf=on_behalf,

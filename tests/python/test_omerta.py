@@ -151,6 +151,64 @@ class Submit(Case):
         self.assertEqual(sorted(fake.seen[0][1]), sorted(fields))
 
 
+class Tunnel(Case):
+    """tests/data/wg_quick.txt has the cases; net_config_test.c runs the same ones."""
+
+    @staticmethod
+    def cases():
+        text = (ROOT / "tests" / "data" / "wg_quick.txt").read_text().rstrip("\n")
+        for case in text.split("\n=== ")[1:]:
+            head, _, rest = case.partition("\n")
+            code, _, says = head.partition(": ")
+            file, _, fields = f"{rest}\n".partition("---\n")
+            yield code, says, file, [f.partition(" ")[::2] for f in fields.splitlines() if f]
+
+    def test_wg_quick_cases(self):
+        count = 0
+        for code, says, file, fields in self.cases():
+            count += 1
+            with self.subTest(code=code, says=says):
+                if code == "ok":
+                    got = omerta.wg_quick(file)
+                    flat = [(k, str(v)) for k in got for v in (
+                        got[k] if isinstance(got[k], list) else [got[k]])]
+                    want = [f for f in fields if f != ("keepalive", "0")]
+                    self.assertEqual(sorted(flat), sorted(want))
+                    continue
+                with self.assertRaises(omerta.Invalid) as caught:
+                    omerta.wg_quick(file)
+                self.assertEqual(caught.exception.code, code)
+                self.assertIn(says, caught.exception.text)
+                self.assertNotIn("AQIDBAUG", caught.exception.text)
+        self.assertGreater(count, 30)
+
+    def test_a_file_is_taken_by_path_or_text(self):
+        file = next(f for code, says, f, _ in self.cases() if code == "ok")
+        fake = self.fake(lambda k, b: ("job.accepted", {"job": "7f", "state": "queued"}))
+        p = self.provider(fake)
+        with tempfile.TemporaryDirectory() as d:
+            path = pathlib.Path(d) / "wg0.conf"
+            path.write_bytes(file.replace("\n", "\r\n").encode())
+            for vpn in (path, str(path), file, file.encode()):
+                p.submit("x", vpn=vpn)
+        for _, body in fake.seen:
+            self.assertEqual(body["network"], "tunnel")
+            self.assertEqual(body["vpn"], omerta.wg_quick(file))
+        self.assertEqual(body["vpn"]["endpoint"], "203.0.113.1:51820")
+
+    def test_a_file_that_is_refused_sends_nothing(self):
+        fake = self.fake(ok)
+        p = self.provider(fake)
+        with self.assertRaisesRegex(omerta.Invalid, "line 2: PostUp is refused"):
+            p.submit("x", vpn="[Interface]\nPostUp = x\n")
+        with self.assertRaises(omerta.Invalid) as caught:
+            omerta.wg_quick("#" * 65536 + "\n")
+        self.assertEqual(caught.exception.code, "too_big")
+        with self.assertRaises(FileNotFoundError):
+            p.submit("x", vpn="/nonexistent/wg0.conf")
+        self.assertEqual(fake.seen, [])
+
+
 class Waiting(Case):
     ROW = {"job": "7f", "state": "failed", "exit_code": 3, "cpu_ms": 1500, "wall_ms": 20}
 
