@@ -12,7 +12,11 @@
  * that nobody learns which ids exist.
  */
 
-#define LIST_SCANS_MAX 5 /* of OM_STORE_SCAN_MAX rows, then a shorter page */
+/*
+ * Rows that one list looks at, a few milliseconds: then its page is shorter, or empty, and has a cursor.
+ * Anybody may ask, and everybody's commits wait for it.
+ */
+#define LIST_LOOKS_MAX 4000
 #define OUTPUT_DEFAULT 262144
 #define OUTPUT_MAX     1048576
 #define CANDIDATES     4
@@ -112,13 +116,13 @@ list_filter(const struct om_in *in, const struct om_job_query *m, struct om_job_
 	return OM_OK;
 }
 
-/* Fills infos with up to limit rows; *next is "" at the end. */
+/* Fills infos with up to limit rows; *next is "" at the end.  filter->looks says when it is enough. */
 static enum om_err
 list_page(struct ledger *l, struct om_job_filter *filter, size_t limit,
 	  struct om_job_info_list *out, struct om_str *next)
 {
 	struct om_job_row rows[16];
-	size_t count, want, i, scans = 0;
+	size_t count, want, i;
 	char cursor[24];
 	enum om_err err;
 
@@ -137,8 +141,7 @@ list_page(struct ledger *l, struct om_job_filter *filter, size_t limit,
 			}
 			out->v[out->n++] = *info;
 		}
-		scans += count < want;
-	} while (err == OM_OK && filter->cursor != 0 && out->n < limit && scans < LIST_SCANS_MAX);
+	} while (err == OM_OK && filter->cursor != 0 && out->n < limit && filter->looks > 0);
 	if (err == OM_OK && filter->cursor != 0) {
 		(void)snprintf(cursor, sizeof(cursor), "%" PRIu64, filter->cursor);
 		*next = ledger_keep(l, cursor);
@@ -159,7 +162,7 @@ ledger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct ledger *l = ledger_of(state);
 	const struct om_job_query *m = in->body;
-	struct om_job_filter filter = { .newest_first = true };
+	struct om_job_filter filter = { .newest_first = true, .looks = LIST_LOOKS_MAX };
 	struct om_job_table *table = om_arena_alloc(&l->arena, sizeof(*table));
 	struct om_str next = { 0 };
 	struct om_job_id array;
@@ -177,6 +180,7 @@ ledger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 						    "there is no array %.*s", OM_STR_ARG(m->array));
 		}
 		filter.array = ledger_keep(l, array.text);
+		filter.looks = OM_STORE_SCAN_MAX; /* its jobs come in one page, and they are few */
 		OM_SET(table, job_table, array, filter.array);
 	}
 	err = list_page(l, &filter, ledger_limit(m->limit), &table->jobs, &next);
@@ -194,7 +198,7 @@ ledger_on_recover(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct ledger *l = ledger_of(state);
 	const struct om_job_query *m = in->body;
-	struct om_job_filter filter = { 0 };
+	struct om_job_filter filter = { .looks = OM_STORE_SCAN_MAX };
 	struct om_ledger_live *live = om_arena_alloc(&l->arena, sizeof(*live));
 	struct om_str next = { 0 };
 	enum om_err err;

@@ -229,28 +229,9 @@ pending_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body
 	om_cli_cell(t, expires > now ? wants : NULL);
 }
 
-static void
-pending_print(struct om_cli *cli, const struct omerta_body *table)
-{
-	struct om_cli_table t = { .headers = { "JOB", "FROM", "NETWORK", "WANTS", "WHY HELD",
-					       "ABOUT", "EXPIRES" },
-				  .columns = 7,
-				  .state = SIZE_MAX };
-	size_t n = omerta_count(table, "jobs");
-
-	for (size_t i = 0; i < n; i++) {
-		pending_row(cli, &t, omerta_body_at(table, "jobs", i));
-	}
-	if (n > 0) {
-		om_cli_table_print(cli, &t);
-	} else if (cli->out_tty) {
-		(void)fputs("no jobs wait for approval\n", cli->out);
-	}
-}
-
 static int
 daemon_list(struct om_cli *cli, const char *const *states, size_t count, uint64_t limit,
-	    struct omerta_body **table)
+	    struct om_cli_rows *rows)
 {
 	struct omerta_body *query = omerta_body_new("job.list");
 	int rc;
@@ -258,8 +239,7 @@ daemon_list(struct om_cli *cli, const char *const *states, size_t count, uint64_
 	for (size_t i = 0; i < count; i++) {
 		omerta_add_str(query, "states", states[i]);
 	}
-	omerta_set_u64(query, "limit", limit);
-	rc = omerta_list(cli->o, query, table);
+	rc = om_cli_list_pages(cli, query, limit, rows);
 	omerta_body_free(query);
 	return rc;
 }
@@ -268,10 +248,16 @@ int
 om_cli_pending(struct om_cli *cli)
 {
 	static const char *const states[] = { "pending_approval" };
-	struct omerta_body *table = NULL;
-	int rc = daemon_list(cli, states, 1, 1000, &table);
+	struct om_cli_table t = { .headers = { "JOB", "FROM", "NETWORK", "WANTS", "WHY HELD",
+					       "ABOUT", "EXPIRES" },
+				  .columns = 7,
+				  .state = SIZE_MAX };
+	struct om_cli_rows rows = { .table = &t,
+				    .row = pending_row,
+				    .json = cli->json ? json_array() : NULL };
+	int rc = daemon_list(cli, states, 1, UINT64_MAX, &rows);
 
-	return om_cli_answer(cli, rc, "job.table", table, pending_print);
+	return om_cli_list_answer(cli, rc, &rows, "no jobs wait for approval");
 }
 
 /* What became of each: "approved 7f3a1c00d00d: queued at level external". */
@@ -386,39 +372,38 @@ top_tunnel(struct om_cli_table *t, const struct omerta_body *job)
 }
 
 static void
-top_jobs(struct om_cli *cli, const struct omerta_body *table)
+top_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *job)
 {
-	struct om_cli_table t = { .headers = { "JOB", "STATE", "LEVEL", "FROM", "CORES", "MIB",
-					       "TIME", "TUNNEL IN/OUT", "ABOUT" },
-				  .columns = 9,
-				  .right = 0x70,
-				  .state = 1 };
-	uint64_t now = daemon_now_ms(), since;
+	uint64_t now = daemon_now_ms(), since = omerta_get_u64(job, "running_ms");
 	char text[OM_CLI_TEXT], id[OMERTA_ID_SIZE];
 
-	for (size_t i = 0; i < omerta_count(table, "jobs"); i++) {
-		const struct omerta_body *job = omerta_body_at(table, "jobs", i);
+	om_cli_cell(t, om_cli_short_id(cli, omerta_get_str(job, "job"), id));
+	om_cli_cell(t, omerta_get_str(job, "state"));
+	om_cli_cell(t, omerta_get_str(job, "level"));
+	om_cli_cell(t, omerta_get_str(job, "peer"));
+	(void)snprintf(text, sizeof(text), "%" PRIu64, omerta_get_u64(job, "cores"));
+	om_cli_cell(t, text);
+	(void)snprintf(text, sizeof(text), "%" PRIu64, omerta_get_u64(job, "mem_mib"));
+	om_cli_cell(t, text);
+	since = since != 0 ? since : omerta_get_u64(job, "started_ms");
+	since = since != 0 ? since : omerta_get_u64(job, "submitted_ms");
+	om_cli_cell(t, om_cli_clock(now > since ? (int64_t)(now - since) : 0, text));
+	top_tunnel(t, job);
+	om_cli_cell(t, omerta_get_str(job, "activity"));
+}
 
-		om_cli_cell(&t, om_cli_short_id(cli, omerta_get_str(job, "job"), id));
-		om_cli_cell(&t, omerta_get_str(job, "state"));
-		om_cli_cell(&t, omerta_get_str(job, "level"));
-		om_cli_cell(&t, omerta_get_str(job, "peer"));
-		(void)snprintf(text, sizeof(text), "%" PRIu64, omerta_get_u64(job, "cores"));
-		om_cli_cell(&t, text);
-		(void)snprintf(text, sizeof(text), "%" PRIu64, omerta_get_u64(job, "mem_mib"));
-		om_cli_cell(&t, text);
-		since = omerta_get_u64(job, "running_ms");
-		since = since != 0 ? since : omerta_get_u64(job, "started_ms");
-		since = since != 0 ? since : omerta_get_u64(job, "submitted_ms");
-		om_cli_cell(&t, om_cli_clock(now > since ? (int64_t)(now - since) : 0, text));
-		top_tunnel(&t, job);
-		om_cli_cell(&t, omerta_get_str(job, "activity"));
+/* Those that run first: however many wait, they are what the machine does. */
+static int
+top_jobs(struct om_cli *cli, struct om_cli_rows *rows)
+{
+	static const char *const running[] = { "running", "provisioning" };
+	static const char *const waiting[] = { "queued" };
+
+	if (daemon_list(cli, running, OM_COUNT(running), TOP_JOBS, rows) != 0) {
+		return -1;
 	}
-	if (t.count > 0) {
-		om_cli_table_print(cli, &t);
-	} else {
-		(void)fputs("no jobs run or wait\n", cli->out);
-	}
+	rows->next[0] = '\0';
+	return rows->count == TOP_JOBS ? 0 : daemon_list(cli, waiting, 1, TOP_JOBS, rows);
 }
 
 /* One member of an object that is then dropped. */
@@ -431,32 +416,51 @@ top_take(json_t *object, const char *key)
 	return value;
 }
 
+static void
+top_print(struct om_cli *cli, const struct omerta_body *status, struct om_cli_table *jobs,
+	  const struct omerta_body *actors)
+{
+	status_line(cli, status);
+	(void)fputc('\n', cli->out);
+	if (jobs->count > 0) {
+		om_cli_table_print(cli, jobs);
+	} else {
+		(void)fputs("no jobs run or wait\n", cli->out);
+	}
+	(void)fputc('\n', cli->out);
+	actors_print(cli, actors);
+}
+
 /* One picture: status, jobs that run or wait, actors. */
 int
 om_cli_top(struct om_cli *cli)
 {
-	static const char *const states[] = { "running", "provisioning", "queued" };
-	struct omerta_body *status = NULL, *jobs = NULL, *actors = NULL;
+	struct om_cli_table t = { .headers = { "JOB", "STATE", "LEVEL", "FROM", "CORES", "MIB",
+					       "TIME", "TUNNEL IN/OUT", "ABOUT" },
+				  .columns = 9,
+				  .right = 0x70,
+				  .state = 1 };
+	struct om_cli_rows rows = { .table = &t,
+				    .row = top_row,
+				    .json = cli->json ? json_array() : NULL };
+	struct omerta_body *status = NULL, *actors = NULL;
 	int result = OM_EXIT_OK;
 
-	if (omerta_status(cli->o, &status) != 0 ||
-	    daemon_list(cli, states, OM_COUNT(states), TOP_JOBS, &jobs) != 0 ||
+	if (omerta_status(cli->o, &status) != 0 || top_jobs(cli, &rows) != 0 ||
 	    omerta_actors(cli->o, &actors) != 0) {
 		result = om_cli_fail(cli);
 	} else if (cli->json) {
 		om_cli_print_json(cli, "top",
-				  json_pack("{s:o, s:o, s:o}", "status", om_cli_json(status),
-					    "jobs", top_take(om_cli_json(jobs), "jobs"), "actors",
+				  json_pack("{s:o, s:O, s:o}", "status", om_cli_json(status),
+					    "jobs", rows.json, "actors",
 					    top_take(om_cli_json(actors), "actors")));
 	} else {
-		status_line(cli, status);
-		(void)fputc('\n', cli->out);
-		top_jobs(cli, jobs);
-		(void)fputc('\n', cli->out);
-		actors_print(cli, actors);
+		top_print(cli, status, &t, actors);
 	}
+	json_decref(rows.json);
+	om_arena_fini(&t.arena);
+	free(t.cells);
 	omerta_body_free(status);
-	omerta_body_free(jobs);
 	omerta_body_free(actors);
 	return result;
 }

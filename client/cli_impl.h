@@ -121,6 +121,22 @@ int om_cli_answer(struct om_cli *cli, int rc, const char *type, struct omerta_bo
 int om_cli_done(struct om_cli *cli, int rc, const char *fmt, ...) OM_PRINTF(3, 4);
 int om_cli_counted(struct om_cli *cli, int rc, uint64_t count, const char *what);
 
+/* --- cli_jobs.c ------------------------------------------------------------------------------------ */
+
+/* Jobs that were listed: into the array when it is there, else into the table by `row`. */
+struct om_cli_rows {
+	struct om_cli_table *table;
+	void (*row)(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *job);
+	json_t *json;
+	uint64_t count;
+	char next[OMERTA_ID_SIZE]; /* the cursor that is left; "": that was all */
+};
+/* All pages of job.list until there are `limit` rows.  0 or -1. */
+int om_cli_list_pages(struct om_cli *cli, struct omerta_body *query, uint64_t limit,
+		      struct om_cli_rows *rows);
+/* Prints them, or the error, and frees what is in rows; gives the exit code.  none: in place of no rows. */
+int om_cli_list_answer(struct om_cli *cli, int rc, struct om_cli_rows *rows, const char *none);
+
 /* --- cli_follow.c ---------------------------------------------------------------------------------- */
 
 struct om_cli_follow {

@@ -40,42 +40,67 @@ list_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *j
 			   : omerta_get_str(job, "text"));
 }
 
-/* All pages up to `limit`: rows into the table or the array.  The cursor that is left goes to next. */
-static int
-list_pages(struct om_cli *cli, struct omerta_body *query, uint64_t limit, struct om_cli_table *t,
-	   json_t *rows, char next[OMERTA_ID_SIZE])
+/* An empty page is not the end: the daemon looks at so many jobs at a time. */
+int
+om_cli_list_pages(struct om_cli *cli, struct omerta_body *query, uint64_t limit,
+		  struct om_cli_rows *rows)
 {
-	uint64_t got = 0;
-
-	next[0] = '\0';
 	do {
 		struct omerta_body *table = NULL;
-		uint64_t page = limit - got < LIST_PAGE ? limit - got : LIST_PAGE;
+		uint64_t page = limit - rows->count < LIST_PAGE ? limit - rows->count : LIST_PAGE;
 		size_t n;
 
 		omerta_set_u64(query, "limit", page);
-		if (next[0] != '\0') {
-			omerta_set_str(query, "cursor", next);
+		if (rows->next[0] != '\0') {
+			omerta_set_str(query, "cursor", rows->next);
 		}
 		if (omerta_list(cli->o, query, &table) != 0) {
 			return -1;
 		}
 		n = omerta_count(table, "jobs");
 		for (size_t i = 0; i < n; i++) {
-			if (t != NULL) {
-				list_row(cli, t, omerta_body_at(table, "jobs", i));
+			const struct omerta_body *job = omerta_body_at(table, "jobs", i);
+
+			if (rows->json != NULL) {
+				(void)json_array_append_new(rows->json, om_cli_json(job));
 			} else {
-				(void)json_array_append_new(
-				    rows, om_cli_json(omerta_body_at(table, "jobs", i)));
+				rows->row(cli, rows->table, job);
 			}
 		}
-		got += n;
-		(void)snprintf(next, OMERTA_ID_SIZE, "%s",
-			       n > 0 && omerta_has(table, "next") ? omerta_get_str(table, "next")
-								  : "");
+		rows->count += n;
+		(void)snprintf(rows->next, sizeof(rows->next), "%s",
+			       omerta_has(table, "next") ? omerta_get_str(table, "next") : "");
 		omerta_body_free(table);
-	} while (next[0] != '\0' && got < limit);
+	} while (rows->next[0] != '\0' && rows->count < limit);
 	return 0;
+}
+
+int
+om_cli_list_answer(struct om_cli *cli, int rc, struct om_cli_rows *rows, const char *none)
+{
+	struct om_cli_table *t = rows->table;
+
+	if (rc != 0) {
+		rc = om_cli_fail(cli);
+	} else if (rows->json != NULL) {
+		json_t *object = json_pack("{s:O}", "jobs", rows->json);
+
+		if (rows->next[0] != '\0') {
+			(void)json_object_set_new(object, "next", json_string(rows->next));
+		}
+		om_cli_print_json(cli, "job.table", object);
+	} else if (t->count > 0) {
+		om_cli_table_print(cli, t);
+		if (rows->next[0] != '\0' && cli->out_tty) {
+			(void)fprintf(cli->out, "there are more; --limit shows them\n");
+		}
+	} else if (cli->out_tty) {
+		(void)fprintf(cli->out, "%s\n", none);
+	}
+	json_decref(rows->json);
+	om_arena_fini(&t->arena);
+	free(t->cells);
+	return rc;
 }
 
 static int
@@ -86,29 +111,12 @@ list_print(struct om_cli *cli, struct omerta_body *query, uint64_t limit)
 				  .columns = 8,
 				  .right = 1u << 5 | 1u << 6,
 				  .state = 1 };
-	json_t *rows = cli->json ? json_array() : NULL;
-	char next[OMERTA_ID_SIZE];
-	int rc = list_pages(cli, query, limit, cli->json ? NULL : &t, rows, next);
+	struct om_cli_rows rows = { .table = &t,
+				    .row = list_row,
+				    .json = cli->json ? json_array() : NULL };
 
-	if (rc == 0 && cli->json) {
-		json_t *object = json_pack("{s:O}", "jobs", rows);
-
-		if (next[0] != '\0') {
-			(void)json_object_set_new(object, "next", json_string(next));
-		}
-		om_cli_print_json(cli, "job.table", object);
-	} else if (rc == 0 && t.count > 0) {
-		om_cli_table_print(cli, &t);
-		if (next[0] != '\0' && cli->out_tty) {
-			(void)fprintf(cli->out, "there are more; --limit shows them\n");
-		}
-	} else if (rc == 0 && cli->out_tty) {
-		(void)fprintf(cli->out, "no jobs\n");
-	}
-	json_decref(rows);
-	om_arena_fini(&t.arena);
-	free(t.cells);
-	return rc == 0 ? OM_EXIT_OK : om_cli_fail(cli);
+	return om_cli_list_answer(cli, om_cli_list_pages(cli, query, limit, &rows), &rows,
+				  "no jobs");
 }
 
 int

@@ -188,7 +188,10 @@ int omerta_job_add_file(struct omerta *o, struct omerta_body *job, const char *n
 			const char *path);
 /* Gives "job.info". */
 int omerta_get(struct omerta *o, const char *id, struct omerta_body **info);
-/* query: a body of "job.list" or NULL.  Gives "job.table"; its `next` goes into `cursor`. */
+/*
+ * query: a body of "job.list" or NULL.  Gives "job.table"; its `next` goes into `cursor`.  A page with
+ * `next` may be short, or empty: the daemon looks at so many jobs at a time.  Without `next` it is the end.
+ */
 int omerta_list(struct omerta *o, const struct omerta_body *query, struct omerta_body **table);
 /* Gives "job.info" when the job has ended; "timeout" when it goes on after timeout_ms. */
 int omerta_wait(struct omerta *o, const char *id, int64_t timeout_ms, struct omerta_body **info);

@@ -191,12 +191,12 @@ list_stmt(struct om_sqlite *sq, const struct om_job_filter *filter, struct list_
 	  enum om_err *err)
 {
 	/* Finished jobs pile up: a list of live ones does not walk through them. */
-	const bool live =
-	    filter->states != 0 && (filter->states & ~OM_JOB_LIVE) == 0 && !filter->newest_first;
-	const enum sq_stmt which = filter->array.ptr != NULL ? SQ_JOB_LIST_ARRAY
-				   : live                    ? SQ_JOB_LIST_LIVE
-				   : filter->newest_first    ? SQ_JOB_LIST_DOWN
-							     : SQ_JOB_LIST_UP;
+	const bool live = filter->states != 0 && (filter->states & ~OM_JOB_LIVE) == 0;
+	const enum sq_stmt which = filter->array.ptr != NULL      ? SQ_JOB_LIST_ARRAY
+				   : live && filter->newest_first ? SQ_JOB_LIST_LIVE_DOWN
+				   : live                         ? SQ_JOB_LIST_LIVE
+				   : filter->newest_first         ? SQ_JOB_LIST_DOWN
+								  : SQ_JOB_LIST_UP;
 	sqlite3_stmt *s = sq_stmt(sq, which, err);
 
 	if (s == NULL) {
@@ -250,10 +250,10 @@ sq_job_list(struct om_store *st, struct om_job_filter *filter, struct om_job_row
 	struct list_range range;
 	sqlite3_stmt *s;
 	bool found = false;
-	int looked;
 
 	OM_ASSERT(cap > 0);
 	*count = 0;
+	filter->looks = filter->looks == 0 ? OM_STORE_SCAN_MAX : filter->looks;
 	err = sq_rows_flush(sq);
 	if (err != OM_OK) {
 		return err;
@@ -262,7 +262,7 @@ sq_job_list(struct om_store *st, struct om_job_filter *filter, struct om_job_row
 	if (s == NULL) {
 		return err;
 	}
-	for (looked = 0; looked < OM_STORE_SCAN_MAX && *count < cap; looked++) {
+	for (; filter->looks > 0 && *count < cap; filter->looks--) {
 		err = sq_step(sq, s, &found, "list jobs");
 		if (err != OM_OK || !found) {
 			filter->cursor = 0;

@@ -39,6 +39,8 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_JOB_LIST_DOWN] = "SELECT " SQ_JOB_COLS " FROM job WHERE seq<?1 ORDER BY seq DESC",
 	[SQ_JOB_LIST_LIVE] = "SELECT " SQ_JOB_COLS " FROM job INDEXED BY job_live"
 			     " WHERE finished IS NULL AND seq>?1 ORDER BY seq",
+	[SQ_JOB_LIST_LIVE_DOWN] = "SELECT " SQ_JOB_COLS " FROM job INDEXED BY job_live"
+				  " WHERE finished IS NULL AND seq<?1 ORDER BY seq DESC",
 	[SQ_JOB_LIST_ARRAY] = "SELECT " SQ_JOB_COLS " FROM job WHERE id>?2 AND id<?3 AND +seq>?1"
 			      " AND array_limit IS NOT NULL ORDER BY +seq",
 	[SQ_JOB_OLDEST] = "SELECT seq, finished, state FROM job INDEXED BY job_finished WHERE "

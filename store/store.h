@@ -186,6 +186,7 @@ struct om_job_filter {
 	bool newest_first;
 	struct om_str array; /* jobs of this array alone, in order; absent: all */
 	uint64_t cursor; /* in: 0 to start; out: 0 at the end, else pass it again */
+	uint32_t looks; /* in: rows to look at, 0: OM_STORE_SCAN_MAX; out: what is left of them */
 };
 
 /* --- output ----------------------------------------------------------------------------------- */

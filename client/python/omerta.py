@@ -941,7 +941,7 @@ class Provider:
             for row in table["jobs"]:
                 yield Record(row)
             left = None if left is None else left - len(table["jobs"])
-            if not table.get("next") or not table["jobs"]:
+            if not table.get("next"):  # a page may be empty and not the last
                 return
             query["cursor"] = table["next"]
 

@@ -383,6 +383,14 @@ class Several(Case):
         self.assertEqual(fake.seen[-1][1], {"states": ["queued"], "limit": 1, "cursor": "1"})
 
 
+    def test_an_empty_page_is_not_the_end_of_a_list(self):
+        pages = {None: {"jobs": [], "next": "90"}, "80": {"jobs": []},
+                 "90": {"jobs": [{"job": "7f", "state": "pending_approval"}], "next": "80"}}
+        p = self.provider(self.fake(lambda k, b: ("job.table", pages[b.get("cursor")])))
+        self.assertEqual([j.job for j in p.list()], ["7f"])
+        self.assertEqual([j.job for j in p.pending()], ["7f"])
+
+
 class Curve(Case):
     def test_keys_are_needed_and_checked(self):
         server, secret = zmq.curve_keypair()

@@ -231,6 +231,70 @@ test_list_in_pages(void **state)
 	ERR(OM_ERR_INVALID, W.answers[0].err);
 }
 
+/* Jobs of one requester that have ended, put in behind the ledger's back. */
+static void
+put_rejected(size_t n)
+{
+	struct om_job_row row;
+	bool existed;
+	char id[16];
+
+	world_stop();
+	fx_open(&W.fx);
+	OK(om_store_begin(W.fx.st));
+	for (size_t i = 0; i < n; i++) {
+		struct om_job_new job;
+
+		(void)snprintf(id, sizeof(id), "r%zu", i);
+		job = fx_job(id, "x");
+		job.requester = OM_STR("crowd");
+		job.state = OM_JOB_REJECTED;
+		OK(om_store_job_put(W.fx.st, &job, &existed, &row));
+	}
+	OK(om_store_commit(W.fx.st));
+	fx_close(&W.fx);
+	world_start();
+}
+
+/* However few of the jobs are the asker's, nobody waits long for one page, and none is passed over. */
+static void
+test_a_list_is_bounded_and_whole(void **state)
+{
+	struct om_job_query query = { 0 };
+	const struct om_job_table *table;
+	char got[64] = "", next[32] = "";
+	size_t pages = 0;
+
+	(void)state;
+	ask_plain("old");
+	go();
+	put_rejected(9000);
+	do {
+		if (next[0] != '\0') {
+			OM_SET(&query, job_query, cursor, om_str_of(next));
+		}
+		ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
+		go();
+		table = body_of(0, OM_MSG_JOB_TABLE);
+		for (size_t i = 0; i < table->jobs.n; i++) {
+			(void)snprintf(got + strlen(got), sizeof(got) - strlen(got), "%.*s ",
+				       OM_STR_ARG(table->jobs.v[i].job));
+		}
+		OK(om_str_copy(table->next, next, sizeof(next)));
+		pages++;
+	} while (next[0] != '\0');
+	assert_string_equal(got, "old ");
+	assert_int_equal(pages, 3);
+	/* What is live is found without passing them. */
+	query = (struct om_job_query){ 0 };
+	OM_SET(&query, job_query, states, ((struct om_strs){ &OM_STR("queued"), 1 }));
+	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
+	go();
+	table = body_of(0, OM_MSG_JOB_TABLE);
+	assert_int_equal(table->jobs.n, 1);
+	assert_int_equal(table->next.len, 0);
+}
+
 /* --- following output --------------------------------------------------------------------------- */
 
 static void
@@ -583,6 +647,7 @@ main(void)
 		T(test_failed_fsync),
 		T(test_a_requester_sees_its_own_jobs_alone),
 		T(test_list_in_pages),
+		T(test_a_list_is_bounded_and_whole),
 		T(test_following_output),
 		T(test_a_follower_is_answered_in_time),
 		T(test_what_a_crash_left_is_lost_or_queued_again),

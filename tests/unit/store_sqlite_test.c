@@ -390,6 +390,44 @@ test_list(void **state)
 	}
 }
 
+/* However many have ended since, those that live are found at once, also newest first. */
+static void
+test_list_of_live_jobs_skips_ended_ones(void **state)
+{
+	struct fx *fx = *state;
+	struct om_job_filter filter = { .states = OM_JOB_BIT(OM_JOB_PENDING),
+					.newest_first = true,
+					.looks = 4 };
+	struct om_job_new job = fx_job("held", "x");
+	struct om_job_row rows[2];
+	size_t count;
+	bool existed;
+	char id[8];
+
+	job.state = OM_JOB_PENDING;
+	OK(om_store_begin(fx->st));
+	OK(om_store_job_put(fx->st, &job, &existed, &rows[0]));
+	for (int i = 0; i < 10; i++) {
+		(void)snprintf(id, sizeof(id), "r%d", i);
+		job = fx_job(id, "x");
+		job.state = OM_JOB_REJECTED;
+		OK(om_store_job_put(fx->st, &job, &existed, &rows[0]));
+	}
+	OK(om_store_commit(fx->st));
+	OK(om_store_job_list(fx->st, &filter, rows, 2, &count));
+	assert_int_equal(count, 1);
+	assert_string_equal(rows[0].id.text, "held");
+	assert_int_equal(filter.cursor, 0);
+	/* And a list that must pass them looks at no more than it may. */
+	filter = (struct om_job_filter){ .requester = OM_STR("nobody"),
+					 .newest_first = true,
+					 .looks = 4 };
+	OK(om_store_job_list(fx->st, &filter, rows, 2, &count));
+	assert_int_equal(count, 0);
+	assert_int_equal(filter.looks, 0);
+	assert_int_not_equal(filter.cursor, 0);
+}
+
 static void
 test_jobs_that_wait_for_others(void **state)
 {
@@ -596,6 +634,7 @@ main(void)
 		T(test_find_by_prefix),
 		T(test_list),
 		T(test_list_of_an_array),
+		T(test_list_of_live_jobs_skips_ended_ones),
 		T(test_jobs_that_wait_for_others),
 		T(test_submit_again_when_its_after_is_gone),
 		T(test_counts),
