@@ -74,12 +74,12 @@ give_busy(struct fake *f, struct fake_request *r)
 	}
 	/* Newest first. */
 	while (queued && table.jobs.n < q.limit && table.jobs.n + 1 < OM_COUNT(infos)) {
-		infos[table.jobs.n++] = (struct om_job_info){ .job = OM_STR("waits"),
-							      .state = OM_STR("queued") };
+		infos[table.jobs.n++] =
+		    (struct om_job_info){ .job = OM_STR("waits"), .state = OM_STR("queued") };
 	}
 	if (running && table.jobs.n < q.limit) {
-		infos[table.jobs.n++] = (struct om_job_info){ .job = OM_STR("runs"),
-							      .state = OM_STR("running") };
+		infos[table.jobs.n++] =
+		    (struct om_job_info){ .job = OM_STR("runs"), .state = OM_STR("running") };
 	}
 	fake_answer(r, OM_MSG_JOB_TABLE, &table);
 }
