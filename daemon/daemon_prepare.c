@@ -301,7 +301,7 @@ open_net(struct daemon *d, struct om_why *why)
 	if (d->s->network_wireguard == OM_CONF_WG_NONE) {
 		return OM_OK;
 	}
-	err = om_jobnet_env_init(&d->net, d->s->daemon_state_dir, why);
+	err = om_jobnet_env_init(&d->net, d->s->daemon_state_dir, om_doctor_wireguard(d->s), why);
 	if (err != OM_OK) {
 		return err;
 	}

@@ -391,6 +391,21 @@ check_nft(struct doctor *d)
 	}
 }
 
+enum om_wg_backend
+om_doctor_wireguard(const struct om_settings *s)
+{
+	switch ((enum om_conf_wireguard)s->network_wireguard) {
+	case OM_CONF_WG_KERNEL:
+		return OM_WG_BACKEND_KERNEL;
+	case OM_CONF_WG_USERSPACE:
+		return OM_WG_BACKEND_USERSPACE;
+	case OM_CONF_WG_AUTO:
+	case OM_CONF_WG_NONE:
+		break;
+	}
+	return OM_WG_BACKEND_NONE;
+}
+
 static void
 check_wireguard(struct doctor *d)
 {
@@ -400,15 +415,22 @@ check_wireguard(struct doctor *d)
 		tell(d, OM_CHECK_SKIP, "WireGuard: jobs have no network here");
 		return;
 	}
-	backend = d->probes->wireguard();
+	backend = d->probes->wireguard(om_doctor_wireguard(d->s));
 	if (strcmp(backend, "kernel") == 0) {
 		tell(d, OM_CHECK_OK, "WireGuard: kernel");
-	} else if (strcmp(backend, "userspace") == 0 &&
-		   d->s->network_wireguard != OM_CONF_WG_KERNEL) {
-		tell(d, OM_CHECK_OK,
-		     "WireGuard: userspace (wireguard-go); kernel module not available");
+	} else if (strcmp(backend, "userspace") == 0) {
+		tell(d, OM_CHECK_OK, "WireGuard: userspace (wireguard-go)%s",
+		     d->s->network_wireguard == OM_CONF_WG_AUTO ? "; kernel module not available"
+								: "");
+	} else if (d->s->network_wireguard == OM_CONF_WG_KERNEL) {
+		tell(d, OM_CHECK_FAIL,
+		     "WireGuard: the kernel has none (network.wireguard = kernel)");
+		hint(d, "load the module wireguard, or set network.wireguard = auto");
 	} else {
-		tell(d, OM_CHECK_FAIL, "WireGuard: neither the kernel's nor wireguard-go is there");
+		tell(d, OM_CHECK_FAIL,
+		     d->s->network_wireguard == OM_CONF_WG_USERSPACE
+			 ? "WireGuard: wireguard-go is not there (network.wireguard = userspace)"
+			 : "WireGuard: neither the kernel's nor wireguard-go is there");
 		hint_install(d, "wireguard-go");
 	}
 }

@@ -9,6 +9,7 @@
  */
 #include "base/buf.h"
 #include "daemon/config.h"
+#include "net/jobnet.h"
 
 #define OM_DOCTOR_TEXT 192
 
@@ -38,8 +39,8 @@ struct om_doctor_probes {
 	enum om_err (*kvm)(const struct om_config *config, bool *works, char *text, size_t size);
 	enum om_err (*image)(const struct om_config *config, char *text, size_t size,
 			     struct om_why *why);
-	/* "kernel", "userspace" or "none". */
-	const char *(*wireguard)(void);
+	/* om_wg_probe's choice: "kernel", "userspace" or "none". */
+	const char *(*wireguard)(enum om_wg_backend want);
 	/* May this process read and write there?  Makes a directory that is missing when make. */
 	enum om_err (*writable)(const char *path, bool make, struct om_why *why);
 	/* MiB; -1 when it cannot be told. */
@@ -51,6 +52,9 @@ struct om_doctor_probes {
 	unsigned cores;
 };
 extern const struct om_doctor_probes om_doctor_system; /* the real ones; os_release is NULL */
+
+/* What network.wireguard asks om_jobnet_env_init for; not for "none". */
+enum om_wg_backend om_doctor_wireguard(const struct om_settings *s);
 
 /*
  * Any thread; blocks for some seconds.  Runs all checks for a configuration that was read.  Gives

@@ -152,13 +152,13 @@ probe_kvm(const struct om_config *config, bool *works, char *text, size_t size)
 }
 
 static const char *
-probe_wireguard(void)
+probe_wireguard(enum om_wg_backend want)
 {
 	enum om_wg_backend backend;
 	struct om_why why = { "" };
 	char path[128];
 
-	if (om_wg_probe(&backend, path, sizeof(path), &why) != OM_OK) {
+	if (om_wg_probe(want, &backend, path, sizeof(path), &why) != OM_OK) {
 		return "none";
 	}
 	return om_wg_backend_name(backend);

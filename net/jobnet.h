@@ -49,12 +49,12 @@ struct om_jobnet_env {
 
 /*
  * One thread at start, blocks: sets the defaults, derives the instance tag from state_dir (stable over
- * restarts), probes the back end and reads the host's own networks.  The caller may then change
+ * restarts), probes the back end (want: om_wg_probe's) and reads the host's own networks.  The caller may then change
  * tap_uid, tap_gid, noise and policy.  With wireguard-go fs.inotify.max_user_instances is raised to
  * 8192 (docs/network.md, limits).  OM_ERR_MISSING names what is not there.
  */
 enum om_err om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir,
-			       struct om_why *why) OM_MUST_CHECK;
+			       enum om_wg_backend want, struct om_why *why) OM_MUST_CHECK;
 /* As above, while nothing else uses env.  Reads the host's own networks again. */
 enum om_err om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why) OM_MUST_CHECK;
 const char *om_wg_backend_name(enum om_wg_backend backend); /* "none" "kernel" "userspace" */

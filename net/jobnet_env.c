@@ -89,7 +89,8 @@ out:
 }
 
 enum om_err
-om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir, struct om_why *why)
+om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir, enum om_wg_backend want,
+		   struct om_why *why)
 {
 	const struct passwd *pw = getpwnam(HYPERVISOR_USER);
 	enum om_err err;
@@ -99,7 +100,7 @@ om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir, struct om_w
 	env->noise = OM_NOISE_DEFAULT;
 	env->tap_uid = pw != NULL ? pw->pw_uid : 0;
 	env->tap_gid = pw != NULL ? pw->pw_gid : 0;
-	err = om_wg_probe(&env->backend, env->wireguard_go, sizeof(env->wireguard_go), why);
+	err = om_wg_probe(want, &env->backend, env->wireguard_go, sizeof(env->wireguard_go), why);
 	if (err == OM_OK && env->backend == OM_WG_BACKEND_USERSPACE) {
 		inotify_make_room();
 	}

@@ -88,28 +88,57 @@ kernel_has_wireguard(void)
 	return yes;
 }
 
-enum om_err
-om_wg_probe(enum om_wg_backend *backend, char *path, size_t path_size, struct om_why *why)
+static bool
+find_program(char *path, size_t path_size)
 {
 	static const char *const places[] = { "/usr/bin/wireguard-go",
 					      "/usr/local/bin/wireguard-go",
 					      "/usr/sbin/wireguard-go" };
 
-	path[0] = '\0';
-	if (kernel_has_wireguard()) {
-		*backend = OM_WG_BACKEND_KERNEL;
-		return OM_OK;
-	}
 	for (size_t i = 0; i < OM_COUNT(places); i++) {
 		if (access(places[i], X_OK) == 0) {
 			(void)snprintf(path, path_size, "%s", places[i]);
-			*backend = OM_WG_BACKEND_USERSPACE;
-			return OM_OK;
+			return true;
 		}
 	}
+	return false;
+}
+
+enum om_err
+om_wg_choose(enum om_wg_backend want, bool has_kernel, bool has_program,
+	     enum om_wg_backend *backend, struct om_why *why)
+{
 	*backend = OM_WG_BACKEND_NONE;
-	return om_why_set(why, OM_ERR_MISSING,
-			  "no WireGuard: the kernel has none and wireguard-go is not installed");
+	if (has_kernel && want != OM_WG_BACKEND_USERSPACE) {
+		*backend = OM_WG_BACKEND_KERNEL;
+	} else if (has_program && want != OM_WG_BACKEND_KERNEL) {
+		*backend = OM_WG_BACKEND_USERSPACE;
+	} else if (want == OM_WG_BACKEND_KERNEL) {
+		return om_why_set(why, OM_ERR_MISSING,
+				  "network.wireguard = kernel: the kernel has no WireGuard");
+	} else if (want == OM_WG_BACKEND_USERSPACE) {
+		return om_why_set(why, OM_ERR_MISSING,
+				  "network.wireguard = userspace: wireguard-go is not installed");
+	} else {
+		return om_why_set(
+		    why, OM_ERR_MISSING,
+		    "no WireGuard: the kernel has none and wireguard-go is not installed");
+	}
+	return OM_OK;
+}
+
+enum om_err
+om_wg_probe(enum om_wg_backend want, enum om_wg_backend *backend, char *path, size_t path_size,
+	    struct om_why *why)
+{
+	bool has_kernel = want != OM_WG_BACKEND_USERSPACE && kernel_has_wireguard();
+	bool has_program = find_program(path, path_size);
+	enum om_err err = om_wg_choose(want, has_kernel, has_program, backend, why);
+
+	if (*backend != OM_WG_BACKEND_USERSPACE) {
+		path[0] = '\0';
+	}
+	return err;
 }
 
 const char *

@@ -22,11 +22,12 @@ struct om_wg_stats {
 struct om_wg; /* opaque */
 
 /*
- * Tries the kernel first, in a namespace made for it, then looks for the program.  path gets the
- * program's path ("" with the kernel's).  OM_ERR_MISSING: neither is there.
+ * Tries the kernel in a namespace made for it, then looks for the program, and takes what is wanted;
+ * OM_WG_BACKEND_NONE: the kernel's, or else the program.  path gets the program's path ("" with the
+ * kernel's).  OM_ERR_MISSING names what is not there.
  */
-enum om_err om_wg_probe(enum om_wg_backend *backend, char *path, size_t path_size,
-			struct om_why *why) OM_MUST_CHECK;
+enum om_err om_wg_probe(enum om_wg_backend want, enum om_wg_backend *backend, char *path,
+			size_t path_size, struct om_why *why) OM_MUST_CHECK;
 
 /*
  * Makes link `name` in the namespace of netns_fd, up, with this MTU; not configured yet.  The caller
@@ -51,6 +52,9 @@ int om_wg_index(const struct om_wg *wg);
 void om_wg_free(struct om_wg **wgp);
 
 /* The plain halves, for tests. */
+
+enum om_err om_wg_choose(enum om_wg_backend want, bool has_kernel, bool has_program,
+			 enum om_wg_backend *backend, struct om_why *why) OM_MUST_CHECK;
 
 #define OM_WG_UAPI_MAX 16384 /* bytes of one request or answer: 64 allowed addresses need 4 KiB */
 /* The "set" request of the UAPI; the caller wipes out.  OM_ERR_TOO_BIG. */

@@ -394,7 +394,7 @@ rig_setup(void **state)
 	rig_req_start();
 	/* An instance of this process's own: two runs at once do not sweep each other's processes. */
 	(void)snprintf(state_dir, sizeof(state_dir), "/var/lib/omertad-test-%d", (int)getpid());
-	rig_ok(om_jobnet_env_init(&rig.env, state_dir, &rig_why));
+	rig_ok(om_jobnet_env_init(&rig.env, state_dir, OM_WG_BACKEND_NONE, &rig_why));
 	rig.env.tap_uid = rig.env.tap_gid = 0;
 	rig.env.policy.allow_count = 0;
 	struct om_cidr net = rig_cidr(RIG_REQ_IP);

@@ -137,7 +137,7 @@ test_sweep_leaves_others_alone(void **state)
 
 	(void)state;
 	/* A network of another daemon on the same machine, and links that nearly look like ours. */
-	rig_ok(om_jobnet_env_init(&other, "/var/lib/another", &rig_why));
+	rig_ok(om_jobnet_env_init(&other, "/var/lib/another", OM_WG_BACKEND_NONE, &rig_why));
 	other.policy = rig.env.policy;
 	assert_string_not_equal(other.instance, rig.env.instance);
 	rig_config(&cfg, "10.99.0.0/24", false);

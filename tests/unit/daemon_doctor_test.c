@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* The checks, with a world made up for each case. */
 #include "daemon/doctor.h"
+#include "net/wireguard.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -64,9 +65,16 @@ fake_image(const struct om_config *config, char *text, size_t size, struct om_wh
 }
 
 static const char *
-fake_wireguard(void)
+fake_wireguard(enum om_wg_backend want)
 {
-	return world.wireguard;
+	bool has_kernel =
+	    strcmp(world.wireguard, "none") != 0 && strcmp(world.wireguard, "userspace") != 0;
+	bool has_program =
+	    strcmp(world.wireguard, "both") == 0 || strcmp(world.wireguard, "userspace") == 0;
+	enum om_wg_backend backend;
+
+	(void)!om_wg_choose(want, has_kernel, has_program, &backend, NULL);
+	return om_wg_backend_name(backend);
 }
 
 static enum om_err
@@ -258,7 +266,15 @@ test_wireguard_backends(void **state)
 	diagnose(NULL, NULL);
 	expect("wireguard", OM_CHECK_OK, "userspace", "");
 	diagnose("network.wireguard", "kernel");
-	expect("wireguard", OM_CHECK_FAIL, "", "install");
+	expect("wireguard", OM_CHECK_FAIL, "the kernel has none", "module wireguard");
+	world.wireguard = "both";
+	diagnose(NULL, NULL);
+	expect("wireguard", OM_CHECK_OK, "kernel", "");
+	diagnose("network.wireguard", "userspace");
+	expect("wireguard", OM_CHECK_OK, "userspace", "");
+	world.wireguard = "kernel";
+	diagnose("network.wireguard", "userspace");
+	expect("wireguard", OM_CHECK_FAIL, "wireguard-go is not there", "apt-get install");
 }
 
 static void

@@ -486,10 +486,43 @@ test_kernel_counters(void **state)
 	assert_true(st.handshake_at.ns == 17 * OM_NS_PER_S + 5);
 }
 
+/* network.wireguard was looked at for "none" alone: who said userspace got the kernel's. */
+static void
+test_back_end_is_the_one_that_is_wanted(void **state)
+{
+	static const struct {
+		enum om_wg_backend want;
+		bool has_kernel, has_program;
+		enum om_wg_backend got;
+		const char *missing;
+	} cases[] = {
+		{ OM_WG_BACKEND_NONE, true, true, OM_WG_BACKEND_KERNEL, NULL },
+		{ OM_WG_BACKEND_NONE, false, true, OM_WG_BACKEND_USERSPACE, NULL },
+		{ OM_WG_BACKEND_NONE, false, false, OM_WG_BACKEND_NONE, "no WireGuard" },
+		{ OM_WG_BACKEND_KERNEL, true, true, OM_WG_BACKEND_KERNEL, NULL },
+		{ OM_WG_BACKEND_KERNEL, false, true, OM_WG_BACKEND_NONE, "= kernel" },
+		{ OM_WG_BACKEND_USERSPACE, true, true, OM_WG_BACKEND_USERSPACE, NULL },
+		{ OM_WG_BACKEND_USERSPACE, true, false, OM_WG_BACKEND_NONE, "= userspace" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(cases); i++) {
+		struct om_why why = { "" };
+		enum om_wg_backend got;
+		enum om_err err = om_wg_choose(cases[i].want, cases[i].has_kernel,
+					       cases[i].has_program, &got, &why);
+
+		assert_int_equal(got, cases[i].got);
+		assert_int_equal(err, cases[i].missing == NULL ? OM_OK : OM_ERR_MISSING);
+		assert_true(cases[i].missing == NULL || strstr(why.text, cases[i].missing) != NULL);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_back_end_is_the_one_that_is_wanted),
 		cmocka_unit_test(test_validate_configuration),
 		cmocka_unit_test(test_invalid_configuration),
 		cmocka_unit_test(test_invalid_addresses),
