@@ -111,7 +111,7 @@ fm_load(struct om_service *sv, struct filter_manager *fm)
 			om_filter_trusted(fm->filter)->table.count,
 			om_filter_blocked(fm->filter)->table.count);
 		om_service_reply_to(sv, &fm->ping, OM_MSG_OK, &ok);
-		filter_quiet_look(sv, fm);
+		filter_quiet_loaded(sv, fm);
 		return;
 	}
 	list = (struct om_ledger_list){ .list = om_str_of(load_lists[fm->load]) };

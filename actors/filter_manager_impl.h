@@ -38,7 +38,7 @@ struct filter_manager {
 	struct om_name_set base_trusted, base_blocked; /* the configuration's own */
 	struct om_name_set base_rules;
 	LIST_HEAD(, change) changes;
-	struct om_bus_request ping; /* answered when loaded */
+	struct om_bus_request ping, quiet_asker; /* answered when loaded */
 	struct om_filter_quiet quiet; /* as the queue was told */
 	uint64_t quiet_timer;
 };
@@ -62,6 +62,8 @@ enum om_err filter_on_rule_ref(struct om_service *sv, void *state, const struct 
 /* filter_quiet.c: looks at the clock and tells the queue what has changed; after every change of rules. */
 void filter_quiet_look(struct om_service *sv, struct filter_manager *fm);
 enum om_err filter_on_quiet(struct om_service *sv, void *state, const struct om_in *in);
+void filter_quiet_loaded(struct om_service *sv,
+			 struct filter_manager *fm); /* answers who asked before */
 /* The service stops. */
 void filter_changes_fini(struct om_service *sv, struct filter_manager *fm);
 

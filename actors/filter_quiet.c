@@ -69,9 +69,23 @@ filter_on_quiet(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_quiet m;
 
 	if (fm->load != LOADED) {
-		return filter_not_loaded(sv, in);
+		/* The queue asks while both start, and holds all jobs until it knows: told to come
+		 * again it would hold them a second longer than need be. */
+		om_service_reply_err_to(sv, &fm->quiet_asker, OM_ERR_STATE, "asked again");
+		fm->quiet_asker = om_service_later(sv, in);
+		return OM_OK;
 	}
 	filter_quiet_look(sv, fm);
 	quiet_tell(fm, &m);
 	return om_service_reply(sv, in, OM_MSG_QUIET_STATE, &m);
+}
+
+void
+filter_quiet_loaded(struct om_service *sv, struct filter_manager *fm)
+{
+	struct om_quiet m;
+
+	filter_quiet_look(sv, fm);
+	quiet_tell(fm, &m);
+	om_service_reply_to(sv, &fm->quiet_asker, OM_MSG_QUIET_STATE, &m);
 }

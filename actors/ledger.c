@@ -19,7 +19,8 @@
 #include "base/log.h"
 
 #define LEDGER_TICK_MS   1000 /* followers' time, events that wait */
-#define LEDGER_PURGE_MS  60000
+#define LEDGER_PURGE_MS  UINT64_C(60000) /* from a write to the look at the limits of retention */
+#define LEDGER_IDLE_MS   UINT64_C(3600000) /* when nothing is written: jobs grow old all the same */
 #define LEDGER_WIPE_MS   1000 /* the keys of all jobs that ended meanwhile go together */
 #define LEDGER_STEP_MS   1 /* between two pieces of a long work */
 #define LEDGER_ARENA_MAX (UINT64_C(512) << 20)
@@ -201,6 +202,35 @@ audit_tell(struct om_service *sv, struct ledger *l)
 	l->audit_behind = l->audit_sent < head.seq;
 }
 
+static bool
+ledger_has_retention(const struct om_ledger_conf *conf)
+{
+	return conf->keep_ms != 0 || conf->keep_bytes != 0 || conf->audit_keep_ms != 0;
+}
+
+/* When the limits are looked at next: soon after a write, seldom in a daemon that is idle. */
+static void
+purge_arm(struct om_service *sv, struct ledger *l, bool soon)
+{
+	const uint64_t audit_ms = l->conf->audit_keep_ms;
+	uint64_t keep_ms = l->conf->keep_ms, wait_ms = LEDGER_PURGE_MS;
+
+	keep_ms = audit_ms != 0 && (keep_ms == 0 || audit_ms < keep_ms) ? audit_ms : keep_ms;
+	om_timer_cancel(om_service_cx(sv), l->purge_timer);
+	l->purge_timer = 0;
+	l->purge_soon = soon;
+	if (!soon && keep_ms == 0) {
+		return; /* only the size counts, and nothing is added */
+	}
+	if (!soon && keep_ms / 24 > wait_ms) {
+		wait_ms = keep_ms / 24 < LEDGER_IDLE_MS ? keep_ms / 24 : LEDGER_IDLE_MS;
+	}
+	if (om_timer_start(om_service_cx(sv), wait_ms, 0, 0, &l->purge_timer) != OM_OK) {
+		l->purge_timer = 0;
+		l->purge_soon = false; /* the next write tries */
+	}
+}
+
 static void
 group_commit(struct om_service *sv, struct ledger *l)
 {
@@ -214,6 +244,9 @@ group_commit(struct om_service *sv, struct ledger *l)
 			om_info("ledger.recovered", "writing works again");
 		}
 		ledger_count_moves(l);
+		if (!l->purge_soon && ledger_has_retention(l->conf)) {
+			purge_arm(sv, l, true);
+		}
 		group_tell(sv, l);
 		ledger_followers_answer(sv, l, false);
 	} else if (!l->degraded) {
@@ -353,12 +386,6 @@ ledger_step_soon(struct om_service *sv, struct ledger *l)
 	}
 }
 
-static bool
-ledger_has_retention(const struct om_ledger_conf *conf)
-{
-	return conf->keep_ms != 0 || conf->keep_bytes != 0 || conf->audit_keep_ms != 0;
-}
-
 static struct om_wall
 ledger_before(const struct ledger *l, uint64_t keep_ms)
 {
@@ -379,7 +406,10 @@ purge_step(struct om_service *sv, struct ledger *l)
 		.bytes_max = l->conf->keep_bytes,
 	};
 
+	bool others = l->in_tx;
+
 	l->purging = false;
+	purge_arm(sv, l, true);
 	if (ledger_begin(l) != OM_OK) {
 		return; /* the disk refuses; the next turn comes */
 	}
@@ -392,6 +422,8 @@ purge_step(struct om_service *sv, struct ledger *l)
 	if (purge.more) {
 		l->purging = true;
 		ledger_step_soon(sv, l);
+	} else if (!others && !l->degraded) {
+		purge_arm(sv, l, false);
 	}
 }
 
@@ -491,8 +523,6 @@ ledger_start(struct om_service *sv, void *state, const void *arg)
 	if (err == OM_OK && ledger_has_retention(conf)) {
 		l->purging = true;
 		ledger_step_soon(sv, l);
-		err = om_timer_start(om_service_cx(sv), LEDGER_PURGE_MS, LEDGER_PURGE_MS, 0,
-				     &l->purge_timer);
 	}
 	if (err != OM_OK) {
 		om_error("ledger.open", "%s", om_store_why(l->store));

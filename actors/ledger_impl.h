@@ -98,7 +98,7 @@ struct ledger {
 
 	struct om_out_info outs[LEDGER_FILES_MAX]; /* scratch of ledger_info_full */
 	uint64_t tick_timer, step_timer, purge_timer, wipe_timer;
-	bool purging;
+	bool purging, purge_soon; /* soon: purge_timer runs because of a write */
 	bool keys_left; /* of a job that ended: in the store's log */
 };
 

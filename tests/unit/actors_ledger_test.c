@@ -610,13 +610,13 @@ test_retention(void **state)
 	go();
 	OK(W.answers[0].err);
 	W.now = fx_at(3700);
-	om_sim_advance(W.sys, 61000);
+	om_sim_advance(W.sys, 151000); /* nothing is written: a look in each 24th of the time */
 	ask_job("", OM_ROLE_OPERATOR, "old");
 	go();
 	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
 	FX_ASK_IS(&W.fx, "SELECT count(*) FROM audit", "5");
 	W.now = fx_at(7300);
-	om_sim_advance(W.sys, 61000);
+	om_sim_advance(W.sys, 151000);
 	FX_ASK_IS(&W.fx, "SELECT group_concat(event) FROM audit", "audit.cut");
 }
 
@@ -633,6 +633,55 @@ test_idle_means_idle(void **state)
 	om_sim_advance(W.sys, 10 * 60 * 1000);
 	om_system_stats(W.sys, &after);
 	assert_int_equal(after.handled, before.handled);
+}
+
+/* BUG: with limits of retention, which a daemon has by default, the ledger looked at them every minute
+ * for ever. */
+static void
+test_idle_with_retention(void **state)
+{
+	struct om_system_stats before, after;
+
+	(void)state;
+	world_stop();
+	W.conf.keep_ms = UINT64_C(90) * 24 * 3600 * 1000;
+	W.conf.keep_bytes = UINT64_C(1) << 34;
+	world_start();
+	ask_plain("a1");
+	go();
+	om_sim_advance(W.sys, 121 * 1000); /* a minute after the write; and the bus, see above */
+	om_system_stats(W.sys, &before);
+	om_sim_advance(W.sys, 50 * 60 * 1000);
+	om_system_stats(W.sys, &after);
+	assert_int_equal(after.handled, before.handled);
+	om_sim_advance(W.sys, 24 * 3600 * 1000);
+	om_system_stats(W.sys, &after);
+	assert_in_range(after.handled - before.handled, 24, 26);
+}
+
+/* A write has the limits looked at within a minute. */
+static void
+test_retention_after_a_write(void **state)
+{
+	const struct om_job_info result = exit_0();
+
+	(void)state;
+	world_stop();
+	W.conf.keep_ms = UINT64_C(90) * 24 * 3600 * 1000;
+	world_start();
+	ask_plain("old");
+	ask_move("old", "provisioning", NULL);
+	ask_move("old", "running", NULL);
+	ask_move("old", "completed", &result);
+	go();
+	om_sim_advance(W.sys, 120 * 1000);
+	W.now = fx_at(91 * 24 * 3600);
+	ask_plain("new");
+	go();
+	om_sim_advance(W.sys, 61 * 1000);
+	ask_job("", OM_ROLE_OPERATOR, "old");
+	go();
+	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
 }
 
 int
@@ -659,6 +708,8 @@ main(void)
 		T(test_no_event_is_lost_when_the_provider_is_behind),
 		T(test_retention),
 		T(test_idle_means_idle),
+		T(test_idle_with_retention),
+		T(test_retention_after_a_write),
 	};
 
 	om_log_init(OM_LOG_ERROR + 1, 0);

@@ -329,6 +329,19 @@ at_most_so_many_at_a_time(void **state)
 	om_arena_fini(&arena);
 }
 
+/* BUG: asked for its quiet hours while it still read its lists the filter refused, and the queue held
+ * all jobs until it asked again, a second later. */
+static void
+jobs_start_as_soon_as_all_is_up(void **state)
+{
+	(void)state;
+	fake.together = true;
+	fake_up();
+	(void)om_sim_run(fake.sys);
+	submit("j", 0, false);
+	state_is("j", OM_JOB_RUNNING);
+}
+
 static void
 pause_and_resume(void **state)
 {
@@ -499,6 +512,7 @@ main(void)
 		T(before_its_lists_are_read_it_fails_closed),
 		T(lists_are_told),
 		T(at_most_so_many_at_a_time),
+		T(jobs_start_as_soon_as_all_is_up),
 		T(pause_and_resume),
 		T(hold_release_and_not_before),
 		T(hold_and_not_before_survive_a_restart),
