@@ -270,6 +270,7 @@ incarnation_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
 	}
 	cx->leaving = false;
 	if (a->ext != NULL) {
+		a->ext->suspending = false;
 		om_ask_end(cx, a);
 		om_timer_end(cx, a);
 		om_io_end(cx, a);
@@ -293,6 +294,7 @@ actor_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
 		if ((a->flags & OM_ACTOR_SUPERVISED) != 0) {
 			(void)child_report(cx, a, OM_CHILD_ENDED, why);
 		}
+		om_mbox_undefer(a);
 	}
 	if (om_unlikely((a->flags & OM_ACTOR_TRACED) != 0)) {
 		om_trace_put(cx->sys, OM_TRACE_END, cx->self_id, NULL, (uint64_t)why);
@@ -355,7 +357,22 @@ om_actor_drains(struct om_ctx *cx, struct om_actor *a)
 		return false;
 	}
 	ext->draining = true;
+	if (ext->suspending) { /* it ends itself anyway, and now for good */
+		return true;
+	}
 	return a->def->drain(cx, a->state) == OM_AGAIN;
+}
+
+bool
+om_actor_suspends(struct om_ctx *cx, struct om_actor *a)
+{
+	struct om_actor_ext *ext = a->ext;
+
+	if (ext->draining) { /* its supervisor will hear of the end instead */
+		return false;
+	}
+	ext->suspending = true;
+	return a->def->drain == NULL || a->def->drain(cx, a->state) != OM_AGAIN;
 }
 
 void

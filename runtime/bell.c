@@ -177,6 +177,12 @@ om_bell_depth(const struct om_bell *bell)
 	return ck_pr_load_32(&bell->reserved);
 }
 
+bool
+om_bell_is_ours(const struct om_ctx *cx, const struct om_node *node)
+{
+	return ck_pr_load_64(&om_container_of(node, struct om_bell, node)->owner) == cx->self_id;
+}
+
 /* Owner thread: the node was taken out of the mailbox.  false: nothing to deliver. */
 bool
 om_bell_take(struct om_ctx *cx, struct om_node *node, struct om_bell_rung *rung)

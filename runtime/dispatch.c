@@ -164,18 +164,40 @@ actor_restart(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 	if (a->phase != OM_PHASE_SUSPENDED) {
 		return;
 	}
+	om_mbox_undefer(a);
 	cx->n.restarted++;
 	a->ext->restarts++;
 	a->state = (void *)(uintptr_t)a->ext->start_arg;
 	a->phase = OM_PHASE_NEW;
 }
 
+/* The sender was told OK: what comes while the actor is suspended waits for the restart. */
+static void
+dispatch_defer(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	a->handled--;
+	cx->n.handled--;
+	om_mbox_defer(a, msg);
+}
+
+static void
+dispatch_bell(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+{
+	struct om_node *node = om_container_of(msg, struct om_node, msg);
+	struct om_bell_rung rung;
+
+	if (a->phase == OM_PHASE_SUSPENDED && om_bell_is_ours(cx, node)) {
+		dispatch_defer(cx, a, msg); /* the rings stay in the bell, further ones join them */
+	} else if (om_bell_take(cx, node, &rung)) {
+		om_actor_deliver(cx, a, OM_SYS_BELL, &rung, sizeof(rung));
+	}
+}
+
 static void
 dispatch_urgent(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 {
-	if (a->phase != OM_PHASE_RUN) {
-		om_actor_discard(cx, msg, OM_DROP_STOP);
-		cx->n.handled--;
+	if (a->phase == OM_PHASE_SUSPENDED) {
+		dispatch_defer(cx, a, msg);
 		return;
 	}
 	if (!om_actor_dispatch(cx, a, msg)) {
@@ -192,8 +214,6 @@ dispatch_urgent(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 void
 om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 {
-	struct om_bell_rung rung;
-
 	if (om_unlikely(om_hdr(msg)->to != cx->self_id)) {
 		cx->n.handled--;
 		om_actor_discard(cx, msg, OM_DROP_STALE);
@@ -228,9 +248,7 @@ om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		om_offload_on_message(cx, a, msg);
 		break;
 	case OM_KIND_BELL:
-		if (om_bell_take(cx, om_container_of(msg, struct om_node, msg), &rung)) {
-			om_actor_deliver(cx, a, OM_SYS_BELL, &rung, sizeof(rung));
-		}
+		dispatch_bell(cx, a, msg);
 		break;
 	case OM_KIND_CHILD:
 		om_supervisor_on_child(cx, a, msg);
@@ -241,7 +259,7 @@ om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		break;
 	case OM_KIND_SUSPEND:
 		om_pool_msg_free(cx, msg);
-		if (a->phase == OM_PHASE_RUN) {
+		if (a->phase == OM_PHASE_RUN && om_actor_suspends(cx, a)) {
 			om_fail(cx, OM_OK);
 		}
 		break;

@@ -326,7 +326,7 @@ om_mbox_sys_len(struct om_system *sys, uint64_t to)
 {
 	const struct om_actor *a = om_actor_at(sys, to);
 
-	return a == NULL ? 0 : sys_len(ck_pr_load_64(&a->sys));
+	return a == NULL ? 0 : sys_len(ck_pr_load_64(&a->sys)) + ck_pr_load_32(&a->sys_left);
 }
 
 uint32_t
@@ -360,8 +360,35 @@ om_mbox_take_sys(struct om_actor *a)
 		msg = older;
 	}
 	a->sys_first = list;
-	ck_pr_store_32(&a->sys_left, n);
+	ck_pr_store_32(&a->sys_left, a->sys_left + n); /* what is deferred counts too */
 	return list != NULL;
+}
+
+void
+om_mbox_defer(struct om_actor *a, struct om_msg *msg)
+{
+	struct om_actor_ext *ext = a->ext;
+
+	msg->next = NULL;
+	if (ext->deferred != NULL) {
+		ext->deferred_last->next = msg;
+	} else {
+		ext->deferred = msg;
+	}
+	ext->deferred_last = msg;
+	ck_pr_store_32(&a->sys_left, a->sys_left + 1);
+}
+
+void
+om_mbox_undefer(struct om_actor *a)
+{
+	struct om_actor_ext *ext = a->ext;
+
+	if (ext->deferred != NULL) {
+		ext->deferred_last->next = a->sys_first;
+		a->sys_first = ext->deferred;
+		ext->deferred = NULL;
+	}
 }
 
 /*

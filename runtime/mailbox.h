@@ -16,7 +16,8 @@
  *
  * A bell is counted by references and outlives its owner: while nobody owns it a reservation is
  * OM_ERR_GONE.  A restarted owner keeps its handle, so the same bell rings again; rings from the
- * time between are delivered after the restart.  A new actor takes it over by om_bell_own.
+ * time between are delivered after the restart.  A new actor takes it over by om_bell_own; what an
+ * owner that waits for its restart has been told of, the new one hears when that restart is over.
  *
  * Example:
  *	extern void queue_put(int item);

@@ -28,6 +28,9 @@ uint64_t om_mbox_life(const struct om_actor *a);
 uint32_t om_mbox_depth(const struct om_actor *a, uint32_t *sys_depth);
 void om_mbox_node_init(struct om_node *node, enum om_kind kind, uint32_t type, uint32_t size);
 bool om_mbox_take_sys(struct om_actor *a);
+/* Owner: a message of the system lane waits for the next incarnation; they are back at its head. */
+void om_mbox_defer(struct om_actor *a, struct om_msg *msg);
+void om_mbox_undefer(struct om_actor *a);
 bool om_mbox_pull_locked(struct om_system *sys, struct om_actor *a);
 bool om_mbox_rest(struct om_actor *a, bool even_if_full);
 uint64_t om_mbox_order(const struct om_actor *a, uint64_t life);
@@ -37,6 +40,7 @@ uint32_t om_mbox_limit(struct om_system *sys, uint64_t to);
 /* --- bell.c --------------------------------------------------------------------------------------- */
 
 bool om_bell_take(struct om_ctx *cx, struct om_node *node, struct om_bell_rung *rung);
+bool om_bell_is_ours(const struct om_ctx *cx, const struct om_node *node);
 void om_bell_discard(struct om_node *node);
 
 /* --- scheduler.c ---------------------------------------------------------------------------------- */
@@ -97,6 +101,8 @@ enum om_err om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, co
 			   const struct om_spawn_how *how, uint64_t *out);
 /* A stop is due; true: the actor goes on and ends itself later (def->drain). */
 bool om_actor_drains(struct om_ctx *cx, struct om_actor *a);
+/* Its supervisor wants it suspended; false: it goes on and leaves by itself later (def->drain). */
+bool om_actor_suspends(struct om_ctx *cx, struct om_actor *a);
 bool om_actor_start(struct om_ctx *cx, struct om_actor *a); /* false: it ended */
 /* The running actor leaves: ends, or is suspended until its supervisor has judged. */
 bool om_actor_leave(struct om_ctx *cx, struct om_actor *a, enum om_err why, bool ordered);

@@ -10,7 +10,8 @@
  *
  *	SUP_START  starts children from `at` upwards, each after the one before has started
  *	SUP_RUN    all is up; restarts of single children (one_for_one) happen here
- *	SUP_DOWN   suspends children from the last down to `low`, then waits, then SUP_START
+ *	SUP_DOWN   suspends children from the last down to `low`, then waits, then SUP_START; a
+ *		   failure of one below `low` meanwhile counts too, and lowers `low` to it
  *	SUP_STOP   ends children from the last to the first, then ends itself with `why`
  *
  * Each step waits for a report of one child; a child that does not report in time is killed, and
@@ -54,6 +55,7 @@ struct supervisor {
 	size_t at; /* SUP_START: child that is starting; SUP_DOWN, SUP_STOP: one past the next */
 	size_t low;
 	uint64_t group_timer;
+	int64_t group_at_ns; /* end of the longest back-off */
 	enum om_err why;
 	struct om_request waiting; /* om_supervisor_start */
 };
@@ -90,6 +92,21 @@ child_timer(struct om_ctx *cx, struct supervisor *sup, size_t i, uint64_t ms)
 	om_timer_cancel(cx, c->timer);
 	c->timer = 0;
 	return om_timer_start(cx, ms, 0, i, &c->timer) == OM_OK;
+}
+
+/* It was told to go.  A supervisor has no deadline of its own: each of its children has one. */
+static void
+child_deadline(struct om_ctx *cx, struct supervisor *sup, size_t i)
+{
+	const struct om_child_spec *spec = spec_of(sup, i);
+	uint32_t ms = spec->stop_timeout_ms != 0 ? spec->stop_timeout_ms : SUP_STOP_MS_DEFAULT;
+
+	if (spec->def == &om_supervisor_def && spec->stop_timeout_ms == 0) {
+		return;
+	}
+	if (!child_timer(cx, sup, i, ms)) {
+		om_kill(cx, om_id_of(sup->children[i].id));
+	}
 }
 
 static enum om_err
@@ -163,6 +180,30 @@ sup_stop(struct om_ctx *cx, struct supervisor *sup, enum om_err why)
 	sup_step(cx, sup);
 }
 
+/* Children from `low` upwards go down and come again; joins what is going down already. */
+static void
+sup_group_down(struct om_ctx *cx, struct supervisor *sup, size_t low, uint64_t backoff_ms)
+{
+	int64_t now = om_now(cx).ns;
+	int64_t at = now + (int64_t)backoff_ms * OM_NS_PER_MS;
+
+	if (sup->state == SUP_DOWN) {
+		low = sup->low < low ? sup->low : low;
+		at = sup->group_at_ns > at ? sup->group_at_ns : at;
+	}
+	sup->low = low;
+	sup->group_at_ns = at;
+	sup->state = SUP_DOWN;
+	sup->at = sup->spec->child_count;
+	om_timer_cancel(cx, sup->group_timer);
+	sup->group_timer = 0;
+	if (om_timer_start(cx, (uint64_t)((at - now) / OM_NS_PER_MS), 0, SUP_TIMER_GROUP,
+			   &sup->group_timer) != OM_OK) {
+		sup->group_timer = 0;
+	}
+	sup_step(cx, sup);
+}
+
 /* A child failed (or ended although it is permanent): what the strategy says. */
 static void
 sup_restart(struct om_ctx *cx, struct supervisor *sup, size_t i)
@@ -192,16 +233,8 @@ sup_restart(struct om_ctx *cx, struct supervisor *sup, size_t i)
 		}
 		return;
 	}
-	sup->low = spec->strategy == OM_ONE_FOR_ALL ? 0 : i;
-	sup->state = SUP_DOWN;
-	sup->at = spec->child_count;
-	om_timer_cancel(cx, sup->group_timer);
-	sup->group_timer = 0;
-	if (om_timer_start(cx, sup_backoff(cx, sup, c->failures), 0, SUP_TIMER_GROUP,
-			   &sup->group_timer) != OM_OK) {
-		sup->group_timer = 0;
-	}
-	sup_step(cx, sup);
+	sup_group_down(cx, sup, spec->strategy == OM_ONE_FOR_ALL ? 0 : i,
+		       sup_backoff(cx, sup, c->failures));
 }
 
 /* --- the machine ---------------------------------------------------------------------------------------- */
@@ -278,11 +311,7 @@ sup_step_down(struct om_ctx *cx, struct supervisor *sup)
 			child_order(cx, c, OM_KIND_SUSPEND);
 		}
 		c->state = CHILD_GOING;
-		if (!child_timer(cx, sup, sup->at - 1,
-				 spec->stop_timeout_ms != 0 ? spec->stop_timeout_ms
-							    : SUP_STOP_MS_DEFAULT)) {
-			om_kill(cx, om_id_of(c->id));
-		}
+		child_deadline(cx, sup, sup->at - 1);
 		return;
 	}
 	if (for_good) {
@@ -305,18 +334,33 @@ sup_step(struct om_ctx *cx, struct supervisor *sup)
 	}
 }
 
-/* A child has ended by itself and waits. */
+static bool
+child_comes_back(const struct supervisor *sup, size_t i, enum om_err why)
+{
+	enum om_restart restart = spec_of(sup, i)->restart;
+
+	return restart == OM_RESTART_ALWAYS || (restart == OM_RESTART_ON_FAILURE && why != OM_OK);
+}
+
+/* It is one of a group that goes down: it will be started with the others. */
+static bool
+child_is_going_down(const struct supervisor *sup, size_t i)
+{
+	return sup->state == SUP_DOWN && i >= sup->low &&
+	       spec_of(sup, i)->restart != OM_RESTART_NEVER;
+}
+
+/* A child has ended by itself, or because we said so, and waits. */
 static void
 sup_on_suspended(struct om_ctx *cx, struct supervisor *sup, size_t i, enum om_err why)
 {
 	struct child *c = &sup->children[i];
-	enum om_restart restart = spec_of(sup, i)->restart;
-	bool was_asked = c->state == CHILD_GOING;
+	bool was_asked = c->state == CHILD_GOING && spec_of(sup, i)->restart != OM_RESTART_NEVER;
 
 	om_timer_cancel(cx, c->timer);
 	c->timer = 0;
 	c->state = CHILD_SUSPENDED;
-	if (was_asked || sup->state == SUP_STOP || sup->state == SUP_DOWN) {
+	if (was_asked || sup->state == SUP_STOP || child_is_going_down(sup, i)) {
 		sup_step(cx, sup);
 		return;
 	}
@@ -324,7 +368,7 @@ sup_on_suspended(struct om_ctx *cx, struct supervisor *sup, size_t i, enum om_er
 		sup_stop(cx, sup, why != OM_OK ? why : OM_ERR_CANCELLED);
 		return;
 	}
-	if (restart == OM_RESTART_ALWAYS || (restart == OM_RESTART_ON_FAILURE && why != OM_OK)) {
+	if (child_comes_back(sup, i, why)) {
 		sup_restart(cx, sup, i);
 		return;
 	}
@@ -332,8 +376,9 @@ sup_on_suspended(struct om_ctx *cx, struct supervisor *sup, size_t i, enum om_er
 	child_order(cx, c, OM_KIND_RELEASE);
 }
 
+/* A child has ended for good: because we said so, or somebody else stopped or killed it. */
 static void
-sup_on_ended(struct om_ctx *cx, struct supervisor *sup, size_t i)
+sup_on_ended(struct om_ctx *cx, struct supervisor *sup, size_t i, enum om_err why)
 {
 	struct child *c = &sup->children[i];
 	bool expected = c->state == CHILD_GOING;
@@ -342,11 +387,15 @@ sup_on_ended(struct om_ctx *cx, struct supervisor *sup, size_t i)
 	c->timer = 0;
 	c->state = CHILD_GONE;
 	c->id = 0;
-	if (!expected && sup->state == SUP_RUN && spec_of(sup, i)->restart == OM_RESTART_ALWAYS) {
-		sup_restart(cx, sup, i); /* somebody else stopped or killed it */
-		return;
+	if (expected || sup->state == SUP_STOP || child_is_going_down(sup, i)) {
+		sup_step(cx, sup);
+	} else if (!sup->started) {
+		sup_stop(cx, sup, why != OM_OK ? why : OM_ERR_CANCELLED);
+	} else if (child_comes_back(sup, i, why)) {
+		sup_restart(cx, sup, i);
+	} else {
+		sup_step(cx, sup);
 	}
-	sup_step(cx, sup);
 }
 
 /* A report of a child, from its last breath or its first. */
@@ -378,7 +427,7 @@ om_supervisor_on_child(struct om_ctx *cx, struct om_actor *a, const struct om_ms
 		sup_on_suspended(cx, sup, i, pay->why);
 		break;
 	case OM_CHILD_ENDED:
-		sup_on_ended(cx, sup, i);
+		sup_on_ended(cx, sup, i, pay->why);
 		break;
 	}
 }

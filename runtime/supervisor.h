@@ -5,7 +5,9 @@
 /*
  * Supervision as in OTP (https://www.erlang.org/doc/design_principles/sup_princ).  A supervisor is
  * an actor.  Children start in order and stop in reverse.  A restarted child keeps its handle and
- * its mailbox; the message that failed is not delivered again.
+ * its mailbox, with what was rung and sent urgently meanwhile; the message that failed is not
+ * delivered again.  A child that somebody else kills has failed (a new actor takes its place); one
+ * that somebody else stops has ended in order.
  *
  * Example:
  *	extern const struct om_actor_def store_def, cache_def;
@@ -44,7 +46,7 @@ struct om_child_spec {
 	const void *arg; /* borrowed for the supervisor's life */
 	const char *name; /* registered under this name; NULL: none */
 	enum om_restart restart;
-	uint32_t stop_timeout_ms; /* then it is killed; 0: 5,000 */
+	uint32_t stop_timeout_ms; /* then it is killed; 0: 5,000, for a supervisor no limit */
 };
 
 struct om_supervisor_spec {

@@ -253,13 +253,15 @@ struct om_actor_ext {
 	struct om_group_entry *groups;
 	uint64_t supervisor;
 	struct om_msg *spare; /* so that a report to the supervisor does not need memory */
+	struct om_msg *deferred, *deferred_last; /* suspended: for the next incarnation */
 	const void *start_arg; /* supervised: for restarts */
 	struct om_detached *detached;
 	const struct om_handler *handlers; /* om_become */
 	size_t handler_count;
 	struct om_hist *hist;
 	uint64_t restarts;
-	bool draining;
+	bool draining; /* told to stop, goes on for a while */
+	bool suspending; /* told to suspend, goes on for a while */
 	enum om_err why; /* of the end that the supervisor is judging */
 };
 

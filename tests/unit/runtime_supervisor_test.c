@@ -28,9 +28,19 @@ do_kill(struct om_ctx *cx, void *arg)
 	om_kill(cx, *(struct om_actor_id *)arg);
 }
 
+static uint32_t rung_total;
+
+static enum om_err
+on_bell(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	rung_total += om_bell_rung_of(msg)->count;
+	return probe_on_any(cx, state, msg);
+}
+
 static const struct om_handler kid_handlers[] = {
 	{ T_CALL, probe_on_call },
 	{ T_POISON, on_poison },
+	{ OM_SYS_BELL, on_bell },
 };
 
 /* Order of starts and stops over all children. */
@@ -310,6 +320,265 @@ test_failed_first_start_leaves_nothing(void **state)
 	sys_end(f.sys);
 }
 
+/* --- what comes while a child waits for its restart ------------------------------------------------ */
+
+struct urgent {
+	struct om_actor_id to;
+	uint64_t value;
+};
+
+static void
+do_send_urgent(struct om_ctx *cx, void *arg)
+{
+	struct urgent *u = arg;
+	struct om_msg *msg = om_msg_new(cx, T_DATA, sizeof(uint64_t));
+
+	assert_non_null(msg);
+	*(uint64_t *)(void *)msg->payload = u->value;
+	assert_int_equal(om_send_urgent(cx, u->to, &msg), OM_OK);
+}
+
+/* The second restart waits for 50 to 100 ms. */
+static void
+family_with_a_suspended_child(struct family *f, uint64_t seed)
+{
+	family_init(f, seed, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+	family_up(f);
+	poison(f, 1);
+	om_sim_advance(f->sys, 1);
+	poison(f, 1);
+	(void)om_sim_run(f->sys);
+	assert_int_equal(f->log[1].stops, 2);
+	assert_int_equal(f->log[1].starts, 2);
+}
+
+static void
+test_urgent_message_waits_for_the_restart(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 30; seed++) {
+		struct family f;
+		struct urgent u = { .value = 1 };
+		struct om_system_stats st;
+
+		family_with_a_suspended_child(&f, seed);
+		u.to = kid(&f, 1);
+		run_in(f.sys, kid(&f, 0), do_send_urgent, &u);
+		u.value = 2;
+		run_in(f.sys, kid(&f, 0), do_send_urgent, &u);
+		assert_int_equal(post_u64(f.sys, u.to, T_DATA, 3), OM_OK);
+		om_system_stats(f.sys, &st);
+		assert_int_equal(st.queued, 3);
+		om_sim_advance(f.sys, 100);
+		assert_int_equal(f.log[1].starts, 3);
+		assert_int_equal(f.log[1].count, 3);
+		for (unsigned i = 0; i < 3; i++) {
+			assert_int_equal(f.log[1].value[i], i + 1);
+		}
+		sys_end(f.sys);
+
+		family_with_a_suspended_child(&f,
+					      seed); /* and is dropped with an actor that ends */
+		u.to = kid(&f, 1);
+		run_in(f.sys, kid(&f, 0), do_send_urgent, &u);
+		run_in(f.sys, kid(&f, 0), do_kill, &u.to);
+		om_system_stats(f.sys, &st);
+		assert_int_equal(st.dropped_stop, 1);
+		sys_end(f.sys);
+	}
+}
+
+static void
+do_own(struct om_ctx *cx, void *arg)
+{
+	om_bell_own(cx, arg, 7);
+}
+
+static void
+ring(struct om_bell *bell)
+{
+	assert_int_equal(om_bell_reserve(bell), OM_OK);
+	om_bell_ring(bell);
+}
+
+static void
+test_rings_while_suspended_come_after_the_restart(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 30; seed++) {
+		struct family f;
+		struct om_bell *bell;
+		struct probe_log *log = &f.log[1];
+
+		family_init(&f, seed, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+		family_up(&f);
+		assert_int_equal(om_bell_new(f.sys, 10, &bell), OM_OK);
+		run_in(f.sys, kid(&f, 1), do_own, bell);
+		poison(&f, 1);
+		(void)om_sim_run(f.sys);
+		assert_int_equal(log->stops, 1);
+		for (unsigned i = 0; i < 3; i++) {
+			ring(bell);
+			(void)om_sim_run(f.sys);
+		}
+		assert_int_equal(om_bell_depth(bell), 3);
+		om_sim_advance(f.sys, 1);
+		assert_int_equal(log->starts, 2);
+		ring(bell);
+		(void)om_sim_run(f.sys);
+		assert_int_equal(om_bell_depth(bell), 0);
+		assert_int_equal(log->count, 2);
+		assert_int_equal(log->type[0], OM_SYS_BELL);
+		assert_int_equal(rung_total, 4);
+		rung_total = 0;
+		sys_end(f.sys);
+		om_bell_unref(bell);
+	}
+}
+
+/* --- trouble while the supervisor is busy with other trouble --------------------------------------- */
+
+static void
+family_is_well(struct family *f)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		size_t before = f->log[i].count;
+
+		assert_int_not_equal(kid(f, i).v, 0);
+		assert_int_equal(post_u64(f->sys, kid(f, i), T_DATA, 1), OM_OK);
+		(void)om_sim_run(f->sys);
+		assert_int_equal(f->log[i].count, before + 1);
+		assert_int_equal(f->log[i].starts, f->log[i].stops + 1);
+	}
+}
+
+/* The second failure of B waits; meanwhile A, which rest_for_one had left alone, fails or is killed. */
+static void
+test_an_elder_child_ends_during_the_back_off(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 60; seed++) {
+		struct family f;
+		struct om_actor_id a, killer;
+
+		family_init(&f, seed, OM_REST_FOR_ONE, OM_RESTART_ALWAYS);
+		family_up(&f);
+		killer = spawn_probe(f.sys, &probe_def, NULL);
+		poison(&f, 1);
+		om_sim_advance(f.sys, 1);
+		poison(&f, 1);
+		om_sim_advance(f.sys, 1);
+		assert_string_equal(events, "ABCbcBCbc");
+		a = kid(&f, 0);
+		if (seed % 2 == 0) {
+			poison(&f, 0);
+		} else {
+			run_in(f.sys, killer, do_kill, &a);
+		}
+		om_sim_advance(f.sys, 900);
+		assert_string_equal(events, "ABCbcBCbcaABC");
+		family_is_well(&f);
+		poison(&f, 1); /* the elder one's end has counted: this is one too many */
+		om_sim_advance(f.sys, 10);
+		assert_int_equal(om_whereis(f.sys, "family").v, 0);
+		sys_end(f.sys);
+	}
+}
+
+/* One child fails, and at any moment after it another is killed. */
+static void
+test_a_child_killed_at_any_moment_comes_back(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 400; seed++) {
+		struct family f;
+		struct om_actor_id id, killer;
+
+		family_init(&f, seed, seed % 2 == 0 ? OM_ONE_FOR_ALL : OM_REST_FOR_ONE,
+			    OM_RESTART_ALWAYS);
+		family_up(&f);
+		killer = spawn_probe(f.sys, &probe_def, NULL);
+		poison(&f, 1);
+		for (uint64_t steps = seed / 2 % 40; steps > 0; steps--) {
+			(void)om_sim_step(f.sys);
+		}
+		id = kid(&f, (unsigned)(seed % 3));
+		post_call(f.sys, killer, do_kill, &id);
+		om_sim_advance(f.sys, 900);
+		family_is_well(&f);
+		sys_end(f.sys);
+	}
+}
+
+/* A temporary child that fails while a group goes down is not started with the others. */
+static void
+test_a_temporary_child_stays_away(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 200; seed++) {
+		struct family f;
+
+		family_init(&f, seed, OM_ONE_FOR_ALL, OM_RESTART_ALWAYS);
+		f.kids[0].restart = OM_RESTART_NEVER;
+		family_up(&f);
+		poison(&f, 1);
+		for (uint64_t steps = seed % 20; steps > 0; steps--) {
+			(void)om_sim_step(f.sys);
+		}
+		if (kid(&f, 0).v != 0) {
+			(void)post_u64(f.sys, kid(&f, 0), T_POISON, 0);
+		}
+		om_sim_advance(f.sys, 900);
+		assert_int_equal(kid(&f, 0).v, 0);
+		assert_int_equal(f.log[0].starts, 1);
+		assert_int_not_equal(kid(&f, 2).v, 0);
+		sys_end(f.sys);
+	}
+}
+
+/* Told to suspend, a supervisor first ends its children in order; what they have is handled. */
+static void
+test_a_supervisor_in_a_group_suspends_in_order(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 100; seed++) {
+		struct family f;
+		struct om_supervisor_spec top;
+		struct om_child_spec children[2];
+		struct om_actor_id id;
+
+		family_init(&f, seed, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
+		f.spec.children = &f.kids[1];
+		f.spec.child_count = 2;
+		children[0] = f.kids[0];
+		children[1] = (struct om_child_spec){ .def = &om_supervisor_def,
+						      .arg = &f.spec,
+						      .restart = OM_RESTART_ALWAYS };
+		top = (struct om_supervisor_spec){ .name = "top",
+						   .strategy = OM_ONE_FOR_ALL,
+						   .max_restarts = 1,
+						   .window_ms = 10000,
+						   .children = children,
+						   .child_count = 2 };
+		assert_int_equal(om_supervisor_start(f.sys, &top, &id), OM_OK);
+		(void)om_sim_run(f.sys);
+		assert_string_equal(events, "ABC");
+		poison(&f, 0);
+		for (unsigned i = 0; i < 3; i++) {
+			assert_int_equal(post_u64(f.sys, kid(&f, 1), T_DATA, 1), OM_OK);
+			assert_int_equal(post_u64(f.sys, kid(&f, 2), T_DATA, 1), OM_OK);
+		}
+		om_sim_advance(f.sys, 10);
+		assert_string_equal(events, "ABCacbABC");
+		assert_int_equal(f.log[1].count, 3);
+		assert_int_equal(f.log[2].count, 3);
+		family_is_well(&f);
+		assert_int_not_equal(om_whereis(f.sys, "top").v, 0);
+		sys_end(f.sys);
+		assert_string_equal(events, "ABCacbABCcba");
+	}
+}
+
 /* A supervisor below a supervisor: what it cannot mend goes one up. */
 static void
 test_escalation(void **state)
@@ -355,6 +624,12 @@ main(void)
 		cmocka_unit_test(test_too_many_restarts_end_the_supervisor),
 		cmocka_unit_test(test_backoff_doubles_with_jitter),
 		cmocka_unit_test(test_failed_first_start_leaves_nothing),
+		cmocka_unit_test(test_urgent_message_waits_for_the_restart),
+		cmocka_unit_test(test_rings_while_suspended_come_after_the_restart),
+		cmocka_unit_test(test_an_elder_child_ends_during_the_back_off),
+		cmocka_unit_test(test_a_child_killed_at_any_moment_comes_back),
+		cmocka_unit_test(test_a_temporary_child_stays_away),
+		cmocka_unit_test(test_a_supervisor_in_a_group_suspends_in_order),
 		cmocka_unit_test(test_escalation),
 	};
 
