@@ -175,7 +175,7 @@ struct om_handler {
 enum om_overload {
 	OM_OVERLOAD_REFUSE, /* the sender gets OM_ERR_FULL and keeps the message */
 	OM_OVERLOAD_DROP_NEW, /* the new message is freed and counted */
-	OM_OVERLOAD_DROP_OLDEST, /* the oldest of the user lane is freed and counted */
+	OM_OVERLOAD_DROP_OLDEST, /* the oldest of the user lane are freed and counted */
 	OM_OVERLOAD_BLOCK, /* a detached actor or a foreign thread waits; others: refuse */
 };
 
@@ -221,8 +221,8 @@ struct om_mono om_now(const struct om_ctx *cx); /* the fake clock in sim mode; c
 uint64_t om_rand(struct om_ctx *cx); /* seeded in sim mode; not for secrets */
 
 /*
- * Takes *msgp.  Errors: FULL, STALE, SHUTDOWN.  Messages from one sender arrive in order (within a
- * lane).
+ * Takes *msgp.  Errors: FULL, TOO_BIG (over mailbox_bytes: it will never fit), STALE, SHUTDOWN.
+ * Messages from one sender arrive in order (within a lane).
  */
 enum om_err om_send(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp) OM_MUST_CHECK;
 enum om_err om_send_u64(struct om_ctx *cx, struct om_actor_id to, uint32_t type,

@@ -63,115 +63,6 @@ om_mbox_depth(const struct om_actor *a, uint32_t *sys_depth)
 	return head_depth(ck_pr_load_64(&a->head), taken);
 }
 
-/* The actor has work: whoever finds it idle schedules it (invariant 1). */
-static void
-mbox_rouse(struct om_ctx *cx, struct om_actor *a)
-{
-	uint64_t head = ck_pr_load_64(&a->head);
-
-	while ((head & MBOX_IDLE) != 0) {
-		if (ck_pr_cas_64_value(&a->head, head, head & ~MBOX_IDLE, &head)) {
-			om_tsan_acquire(&a->head);
-			om_sched_ready(cx, a);
-			return;
-		}
-	}
-}
-
-/*
- * User lane of an actor with drop-oldest or a byte limit: a list under a lock.  Not inline: it would
- * make om_mbox_push save registers that it does not need.
- */
-static __attribute__((noinline)) enum om_err
-mbox_push_locked(struct om_ctx *cx, struct om_actor *a, uint64_t to, struct om_msg *msg)
-{
-	pthread_mutex_t *lock = &cx->sys->lane_lock[om_actor_slot(cx->sys, a) % OM_LANE_LOCKS];
-	uint32_t limit = a->limit & OM_LIMIT_MASK;
-	struct om_msg *oldest = NULL;
-	enum om_err err = OM_OK;
-	struct om_lane *lane;
-	uint64_t head;
-	bool full;
-
-	(void)pthread_mutex_lock(lock);
-	/* The end of an actor takes this lock too, between life and ext: alive means ext is there. */
-	if (!life_is(ck_pr_load_64(&a->life), to)) {
-		err = OM_ERR_STALE;
-		goto out;
-	}
-	lane = &a->ext->lane;
-	full = lane->count >= limit ||
-	       (a->def->mailbox_bytes > 0 && lane->bytes + msg->size > a->def->mailbox_bytes);
-	if (full && (a->def->overload != OM_OVERLOAD_DROP_OLDEST || lane->count == 0)) {
-		err = OM_ERR_FULL;
-		goto out;
-	}
-	msg->next = NULL;
-	if (lane->last != NULL) {
-		lane->last->next = msg;
-	} else {
-		lane->first = msg;
-	}
-	lane->last = msg;
-	lane->count++;
-	lane->bytes += msg->size;
-	if (full) {
-		oldest = lane->first;
-		lane->first = oldest->next;
-		lane->count--;
-		lane->bytes -= oldest->size;
-	} else {
-		do {
-			head = ck_pr_load_64(&a->head);
-		} while (!ck_pr_cas_64(&a->head, head,
-				       head_pack(head_msg(head), head_count(head) + 1) |
-					   (head & MBOX_IDLE)));
-	}
-out:
-	(void)pthread_mutex_unlock(lock);
-	if (err == OM_OK) {
-		mbox_rouse(cx, a);
-	}
-	if (oldest != NULL) {
-		om_actor_discard(cx, oldest, OM_DROP_FULL);
-	}
-	return err;
-}
-
-static struct om_msg *
-mbox_pop_locked(struct om_system *sys, struct om_actor *a)
-{
-	pthread_mutex_t *lock = &sys->lane_lock[om_actor_slot(sys, a) % OM_LANE_LOCKS];
-	struct om_lane *lane = &a->ext->lane;
-	struct om_msg *msg;
-
-	(void)pthread_mutex_lock(lock);
-	msg = lane->first;
-	if (msg != NULL) {
-		uint32_t depth = lane->count;
-
-		lane->first = msg->next;
-		if (lane->first == NULL) {
-			lane->last = NULL;
-		}
-		lane->count--;
-		lane->bytes -= msg->size;
-		msg->next = NULL;
-		if (depth > a->high_water) {
-			a->high_water = depth;
-		}
-	}
-	(void)pthread_mutex_unlock(lock);
-	return msg;
-}
-
-bool
-om_mbox_pull_locked(struct om_system *sys, struct om_actor *a)
-{
-	a->first = mbox_pop_locked(sys, a);
-	return a->first != NULL;
-}
-
 /* The receiver is behind: the sender's turn is over, and its next one is at the receiver's worker. */
 static void
 mbox_overload(struct om_ctx *cx, const struct om_actor *a)
@@ -207,7 +98,7 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 		}
 		limit = ck_pr_load_32(&a->limit);
 		if (om_unlikely((limit & OM_LIMIT_LOCKED) != 0)) {
-			return mbox_push_locked(cx, a, to, msg);
+			return om_lane_push(cx, a, to, msg);
 		}
 		depth = head_depth(head, ck_pr_load_32(&a->taken));
 		if (om_unlikely(depth >= (limit & OM_LIMIT_MASK))) {
@@ -242,11 +133,31 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 		mbox_overload(cx, a);
 	}
 	if ((head & MBOX_IDLE) != 0) {
-		/* What the last runner did to the actor's memory comes before what we do. */
+		/*
+		 * Order: the idle bit that we cleared before what we do to the actor.  Pairs with the
+		 * release fence in om_mbox_rest.  Without it we see what the last runner half wrote.
+		 */
+		ck_pr_fence_acquire();
 		om_tsan_acquire(&a->head);
 		om_sched_ready(cx, a);
 	}
 	return OM_OK;
+}
+
+/* The chain of a system lane, which was taken out, oldest first. */
+static struct om_msg *
+sys_in_order(uint64_t word, uint32_t *count)
+{
+	struct om_msg *msg = sys_msg(word), *list = NULL;
+
+	for (*count = 0; msg != NULL; ++*count) {
+		struct om_msg *older = msg->next;
+
+		msg->next = list;
+		list = msg;
+		msg = older;
+	}
+	return list;
 }
 
 /* The slot was closed while we pushed: takes out what no tenant will look at. */
@@ -254,25 +165,31 @@ static void
 mbox_reap(struct om_ctx *cx, struct om_actor *a)
 {
 	uint64_t word;
-	struct om_msg *msg;
+	struct om_msg *msg, *next;
 	uint32_t n;
 
-	if ((ck_pr_load_64(&a->life) & OM_LIFE_DEAD) == 0) {
-		return; /* a new tenant finds it and sees that it is not addressed to it */
-	}
-	word = ck_pr_fas_64(&a->sys, 0);
+	do {
+		word = ck_pr_load_64(&a->sys);
+		/*
+		 * Order: the lane before life.  Pairs with om_mbox_open: a message of a new tenant
+		 * comes after its life, so it is not in `word` if life is dead now, and the exchange
+		 * fails if it comes later.  Without it we take a message from under a tenant.
+		 */
+		ck_pr_fence_load();
+		if (word == 0 || (ck_pr_load_64(&a->life) & OM_LIFE_DEAD) == 0) {
+			return; /* a new tenant finds it and sees that it is not addressed to it */
+		}
+	} while (!ck_pr_cas_64(&a->sys, word, 0));
+	ck_pr_fence_acquire(); /* pairs with the release fence in om_mbox_push_sys */
 	om_tsan_acquire(&a->sys);
-	msg = sys_msg(word);
-	for (n = sys_len(word); n > 0 && msg != NULL; n--) {
-		struct om_msg *next = msg->next;
-
-		/* A tenant may have come between the two reads: its messages go back in. */
+	for (msg = sys_in_order(word, &n); msg != NULL; msg = next) {
+		next = msg->next;
+		/* The same word again (its memory was used again meanwhile): it goes back. */
 		if (om_mbox_push_sys(cx, om_hdr(msg)->to, msg) != OM_OK) {
 			om_actor_discard(cx, msg, OM_DROP_STALE);
 		} else {
 			cx->n.sent--;
 		}
-		msg = next;
 	}
 }
 
@@ -342,8 +259,7 @@ bool
 om_mbox_take_sys(struct om_actor *a)
 {
 	uint64_t word;
-	struct om_msg *msg, *list = NULL;
-	uint32_t n = 0;
+	uint32_t n;
 
 	if (ck_pr_load_64(&a->sys) == 0) {
 		return false;
@@ -352,16 +268,9 @@ om_mbox_take_sys(struct om_actor *a)
 	/* Pairs with the release fence in om_mbox_push_sys. */
 	ck_pr_fence_acquire();
 	om_tsan_acquire(&a->sys);
-	for (msg = sys_msg(word); msg != NULL; n++) {
-		struct om_msg *older = msg->next;
-
-		msg->next = list;
-		list = msg;
-		msg = older;
-	}
-	a->sys_first = list;
+	a->sys_first = sys_in_order(word, &n);
 	ck_pr_store_32(&a->sys_left, a->sys_left + n); /* what is deferred counts too */
-	return list != NULL;
+	return n > 0;
 }
 
 void
@@ -422,10 +331,15 @@ om_mbox_rest(struct om_actor *a, bool even_if_full)
 	 * came just now wakes nobody (invariant 2).
 	 */
 	ck_pr_fence_atomic_load();
-	if (ck_pr_load_64(&a->sys) != 0 || (ck_pr_load_64(&a->life) & orders) != 0) {
-		return !ck_pr_cas_64(&a->head, head | MBOX_IDLE, head);
+	if (ck_pr_load_64(&a->sys) == 0 && (ck_pr_load_64(&a->life) & orders) == 0) {
+		return true;
 	}
-	return true;
+	if (!ck_pr_cas_64(&a->head, head | MBOX_IDLE, head)) {
+		return true; /* somebody else cleared the bit, and may have run the actor since */
+	}
+	ck_pr_fence_acquire(); /* as in mbox_rouse: others may have run it between our two exchanges */
+	om_tsan_acquire(&a->head);
+	return false;
 }
 
 /* Any thread.  A stop takes effect when all that is in the user lane now has been handled. */
@@ -517,7 +431,7 @@ om_mbox_drop_all(struct om_ctx *cx, struct om_actor *a, enum om_drop why)
 			a->sys_first = msg->next;
 			ck_pr_store_32(&a->sys_left, a->sys_left - 1);
 		} else if (a->first != NULL ||
-			   ((a->limit & OM_LIMIT_LOCKED) != 0 ? om_mbox_pull_locked(cx->sys, a)
+			   ((a->limit & OM_LIMIT_LOCKED) != 0 ? om_lane_pull(cx->sys, a)
 							      : mbox_pull(a))) {
 			msg = a->first;
 			a->first = msg->next;

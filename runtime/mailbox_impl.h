@@ -3,7 +3,7 @@
 #define OM_RUNTIME_MAILBOX_IMPL_H
 
 /*
- * The words of a mailbox.  Included by mailbox.c, scheduler.c and stats.c only.
+ * The words of a mailbox.  Included by mailbox.c, lane.c, scheduler.c and stats.c only.
  *
  *	head: | message address / 32 (43 bits) | pushes, modulo 2^20 | idle |
  *	sys:  | message address / 16 (44 bits)      | length, at most 2^20 - 1 |
@@ -73,6 +73,22 @@ mbox_actor_at(struct om_system *sys, uint64_t id)
 		return NULL;
 	}
 	return &sys->slots[slot];
+}
+
+/* The actor has work: whoever finds it idle schedules it (invariant 1). */
+static inline void
+mbox_rouse(struct om_ctx *cx, struct om_actor *a)
+{
+	uint64_t head = ck_pr_load_64(&a->head);
+
+	while ((head & MBOX_IDLE) != 0) {
+		if (ck_pr_cas_64_value(&a->head, head, head & ~MBOX_IDLE, &head)) {
+			ck_pr_fence_acquire(); /* pairs with the release fence in om_mbox_rest */
+			om_tsan_acquire(&a->head);
+			om_sched_ready(cx, a);
+			return;
+		}
+	}
 }
 
 /*

@@ -31,7 +31,9 @@ bool om_mbox_take_sys(struct om_actor *a);
 /* Owner: a message of the system lane waits for the next incarnation; they are back at its head. */
 void om_mbox_defer(struct om_actor *a, struct om_msg *msg);
 void om_mbox_undefer(struct om_actor *a);
-bool om_mbox_pull_locked(struct om_system *sys, struct om_actor *a);
+/* lane.c: the user lane of an actor with drop-oldest or a byte limit. */
+enum om_err om_lane_push(struct om_ctx *cx, struct om_actor *a, uint64_t to, struct om_msg *msg);
+bool om_lane_pull(struct om_system *sys, struct om_actor *a);
 bool om_mbox_rest(struct om_actor *a, bool even_if_full);
 uint64_t om_mbox_order(const struct om_actor *a, uint64_t life);
 uint32_t om_mbox_sys_len(struct om_system *sys, uint64_t to);

@@ -237,7 +237,7 @@ static inline bool
 run_pull(struct om_ctx *cx, struct om_actor *a)
 {
 	if (om_unlikely((a->limit & OM_LIMIT_LOCKED) != 0)) {
-		return om_mbox_pull_locked(cx->sys, a);
+		return om_lane_pull(cx->sys, a);
 	}
 	return mbox_pull(a);
 }

@@ -156,6 +156,60 @@ test_byte_limit_counts_payload(void **state)
 	sys_end(sys);
 }
 
+static struct om_msg *
+zeroes(struct om_system *sys, size_t size)
+{
+	struct om_msg *msg = om_system_msg_new(sys, T_DATA, size);
+
+	assert_non_null(msg);
+	memset(msg->payload, 0, size);
+	return msg;
+}
+
+/* Drop-oldest drops as many as it takes; nothing ever makes room for what is over the limit. */
+static void
+test_byte_limit_is_kept_by_every_policy(void **state)
+{
+	static const struct om_actor_def oldest = { PROBE_DEF("oldest"), .mailbox_bytes = 1000,
+						    .overload = OM_OVERLOAD_DROP_OLDEST };
+	static const enum om_overload all[] = { OM_OVERLOAD_REFUSE, OM_OVERLOAD_DROP_NEW,
+						OM_OVERLOAD_DROP_OLDEST, OM_OVERLOAD_BLOCK };
+	struct om_system *sys = sim_new(1);
+	struct probe_log log = { 0 };
+	struct om_actor_id to = spawn_probe(sys, &oldest, &log);
+	struct om_system_stats st;
+	struct om_msg *msg;
+
+	(void)state;
+	for (unsigned i = 0; i < 10; i++) {
+		msg = zeroes(sys, 100);
+		assert_int_equal(om_system_send(sys, to, &msg), OM_OK);
+	}
+	msg = zeroes(sys, 850);
+	assert_int_equal(om_system_send(sys, to, &msg), OM_OK);
+	om_system_stats(sys, &st);
+	assert_int_equal(st.dropped_full, 9);
+	assert_int_equal(st.queued, 2);
+	(void)om_sim_run(sys);
+	assert_int_equal(log.count, 2);
+	assert_int_equal(post_u64(sys, to, T_DATA, 7), OM_OK); /* the count in head is right */
+	(void)om_sim_run(sys);
+	assert_int_equal(log.count, 3);
+	for (unsigned i = 0; i < OM_COUNT(all); i++) {
+		const struct om_actor_def def = { PROBE_DEF("any"), .mailbox_bytes = 1000,
+						  .overload = all[i] };
+
+		to = spawn_probe(sys, &def, NULL);
+		msg = zeroes(sys, 1001);
+		assert_int_equal(om_system_send(sys, to, &msg), OM_ERR_TOO_BIG);
+		assert_non_null(msg);
+		om_msg_free(NULL, msg);
+		om_system_stop_actor(sys, to);
+		(void)om_sim_run(sys);
+	}
+	sys_end(sys);
+}
+
 static void
 do_send_urgent(struct om_ctx *cx, void *arg)
 {
@@ -402,6 +456,7 @@ main(void)
 		cmocka_unit_test(test_drop_new_frees_and_counts),
 		cmocka_unit_test(test_drop_oldest_keeps_the_newest),
 		cmocka_unit_test(test_byte_limit_counts_payload),
+		cmocka_unit_test(test_byte_limit_is_kept_by_every_policy),
 		cmocka_unit_test(test_urgent_goes_first_and_is_bounded),
 		cmocka_unit_test(test_dropped_owner_message_is_freed_exactly_once),
 		cmocka_unit_test(test_a_stop_is_due_when_its_mark_is_passed),
