@@ -63,6 +63,11 @@ apply(struct filter_manager *fm, const struct change *c, struct om_why *why)
 	case OM_MSG_CONFIG_UNTRUST:
 		apply_name(om_filter_trusted(f), c->rule.name, c->what == OM_MSG_CONFIG_TRUST);
 		return OM_OK;
+	case OM_MSG_CONFIG_TRUST_PEER:
+	case OM_MSG_CONFIG_UNTRUST_PEER:
+		apply_name(om_filter_trusted_peers(f), c->rule.name,
+			   c->what == OM_MSG_CONFIG_TRUST_PEER);
+		return OM_OK;
 	case OM_MSG_CONFIG_BLOCK:
 	case OM_MSG_CONFIG_UNBLOCK:
 		apply_name(om_filter_blocked(f), c->rule.name, c->what == OM_MSG_CONFIG_BLOCK);
@@ -162,6 +167,15 @@ filter_on_trust(struct om_service *sv, void *state, const struct om_in *in)
 
 	return change_name(sv, fm, in, LIST_TRUSTED, &fm->base_trusted,
 			   in->type == OM_MSG_CONFIG_TRUST);
+}
+
+enum om_err
+filter_on_trust_peer(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct filter_manager *fm = fm_of(state);
+
+	return change_name(sv, fm, in, LIST_TRUSTED_PEERS, &fm->base_trusted_peers,
+			   in->type == OM_MSG_CONFIG_TRUST_PEER);
 }
 
 enum om_err

@@ -3,7 +3,7 @@
  * The actor around filter_rules: decisions out, the operator's lists and rules kept durably.
  *
  * What is stored.  A live change is laid over what the configuration gave, so each list in the
- * ledger holds differences:  trusted, blocked: name -> "+" (added) or "-" (the configuration's was
+ * ledger holds differences:  trusted, trusted_peers, blocked: name -> "+" (added) or "-" (the configuration's was
  * removed); rules: name -> the encoded rule, where the kind "removed" takes the configuration's
  * rule away.
  *
@@ -25,7 +25,8 @@
 
 /* --- loading ---------------------------------------------------------------------------------- */
 
-static const char *const load_lists[] = { LIST_TRUSTED, LIST_BLOCKED, LIST_RULES };
+static const char *const load_lists[] = { LIST_TRUSTED, LIST_TRUSTED_PEERS, LIST_BLOCKED,
+					  LIST_RULES };
 
 static void
 load_name(struct om_name_set *set, const struct om_ledger_item *item)
@@ -87,6 +88,8 @@ fm_on_items(struct om_service *sv, void *state, const struct om_bus_answer *answ
 	for (size_t i = 0; i < m->items.n; i++) {
 		if (fm->load == LOAD_TRUSTED) {
 			load_name(om_filter_trusted(fm->filter), &m->items.v[i]);
+		} else if (fm->load == LOAD_TRUSTED_PEERS) {
+			load_name(om_filter_trusted_peers(fm->filter), &m->items.v[i]);
 		} else if (fm->load == LOAD_BLOCKED) {
 			load_name(om_filter_blocked(fm->filter), &m->items.v[i]);
 		} else {
@@ -106,9 +109,11 @@ fm_load(struct om_service *sv, struct filter_manager *fm)
 	enum om_err err;
 
 	if (fm->load == LOADED) {
-		om_info("filter.ready", "%zu rules, %zu trusted networks, %zu blocked peers",
+		om_info("filter.ready",
+			"%zu rules, %zu trusted networks, %zu trusted and %zu blocked peers",
 			om_filter_rule_count(fm->filter),
 			om_filter_trusted(fm->filter)->table.count,
+			om_filter_trusted_peers(fm->filter)->table.count,
 			om_filter_blocked(fm->filter)->table.count);
 		om_service_reply_to(sv, &fm->ping, OM_MSG_OK, &ok);
 		filter_quiet_loaded(sv, fm);
@@ -283,9 +288,14 @@ fm_on_list(struct om_service *sv, void *state, const struct om_in *in)
 	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
-	return reply_set(sv, in,
-			 in->type == OM_MSG_CONFIG_TRUSTED ? om_filter_trusted(fm->filter)
-							   : om_filter_blocked(fm->filter));
+	switch ((int)in->type) {
+	case OM_MSG_CONFIG_TRUSTED:
+		return reply_set(sv, in, om_filter_trusted(fm->filter));
+	case OM_MSG_CONFIG_TRUSTED_PEERS:
+		return reply_set(sv, in, om_filter_trusted_peers(fm->filter));
+	default:
+		return reply_set(sv, in, om_filter_blocked(fm->filter));
+	}
 }
 
 static enum om_err
@@ -391,6 +401,10 @@ fm_take_conf(struct filter_manager *fm, const struct om_filter_manager_conf *con
 	err = fm_take_names(conf->trusted, conf->trusted_count, &fm->base_trusted,
 			    om_filter_trusted(fm->filter));
 	if (err == OM_OK) {
+		err = fm_take_names(conf->trusted_peers, conf->trusted_peer_count,
+				    &fm->base_trusted_peers, om_filter_trusted_peers(fm->filter));
+	}
+	if (err == OM_OK) {
 		err = fm_take_names(conf->blocked, conf->blocked_count, &fm->base_blocked,
 				    om_filter_blocked(fm->filter));
 	}
@@ -419,6 +433,7 @@ fm_start(struct om_service *sv, void *state, const void *arg)
 	fm->wall = conf->wall != NULL ? conf->wall : om_wall_now;
 	LIST_INIT(&fm->changes);
 	om_name_set_init(&fm->base_trusted);
+	om_name_set_init(&fm->base_trusted_peers);
 	om_name_set_init(&fm->base_blocked);
 	om_name_set_init(&fm->base_rules);
 	if (conf->live != NULL && conf->live->default_action[0] != '\0') {
@@ -446,6 +461,7 @@ fm_stop(struct om_service *sv, void *state, enum om_err why)
 	(void)why;
 	filter_changes_fini(sv, fm);
 	om_name_set_fini(&fm->base_trusted);
+	om_name_set_fini(&fm->base_trusted_peers);
 	om_name_set_fini(&fm->base_blocked);
 	om_name_set_fini(&fm->base_rules);
 	om_filter_free(fm->filter);
@@ -464,6 +480,9 @@ static const struct om_service_handler fm_handlers[] = {
 	{ OM_MSG_CONFIG_TRUST, filter_on_trust },
 	{ OM_MSG_CONFIG_UNTRUST, filter_on_trust },
 	{ OM_MSG_CONFIG_TRUSTED, fm_on_list },
+	{ OM_MSG_CONFIG_TRUST_PEER, filter_on_trust_peer },
+	{ OM_MSG_CONFIG_UNTRUST_PEER, filter_on_trust_peer },
+	{ OM_MSG_CONFIG_TRUSTED_PEERS, fm_on_list },
 	{ OM_MSG_CONFIG_BLOCK, filter_on_block },
 	{ OM_MSG_CONFIG_UNBLOCK, filter_on_block },
 	{ OM_MSG_CONFIG_BLOCKED, fm_on_list },

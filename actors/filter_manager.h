@@ -25,6 +25,8 @@ struct om_filter_manager_conf {
 	    *default_action; /* see om_filter_action_parse; NULL: accept_trusted_hold_others */
 	const char *const *trusted; /* networks */
 	size_t trusted_count;
+	const char *const *trusted_peers;
+	size_t trusted_peer_count;
 	const char *const *blocked; /* peers */
 	size_t blocked_count;
 	const struct om_rule *rules; /* a rule that does not parse ends the start with a log line */

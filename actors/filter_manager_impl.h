@@ -9,16 +9,17 @@
 #include "actors/filter_rules.h"
 #include "base/assert.h"
 
-#define FILTER_MAGIC      0x666c7472u
-#define LEDGER_TIMEOUT_MS 30000
-#define KIND_REMOVED      "removed"
-#define LIST_TRUSTED      "trusted"
-#define LIST_BLOCKED      "blocked"
-#define LIST_RULES        "rules"
+#define FILTER_MAGIC       0x666c7472u
+#define LEDGER_TIMEOUT_MS  30000
+#define KIND_REMOVED       "removed"
+#define LIST_TRUSTED       "trusted"
+#define LIST_TRUSTED_PEERS "trusted_peers"
+#define LIST_BLOCKED       "blocked"
+#define LIST_RULES         "rules"
 
 enum { FILTER_TIMER_LOAD, FILTER_TIMER_QUIET };
 
-enum load_step { LOAD_TRUSTED, LOAD_BLOCKED, LOAD_RULES, LOADED };
+enum load_step { LOAD_TRUSTED, LOAD_TRUSTED_PEERS, LOAD_BLOCKED, LOAD_RULES, LOADED };
 
 /* A change on its way to the ledger. */
 struct change {
@@ -35,7 +36,8 @@ struct filter_manager {
 	struct om_wall (*wall)(void);
 	struct om_filter *filter;
 	enum load_step load;
-	struct om_name_set base_trusted, base_blocked; /* the configuration's own */
+	struct om_name_set base_trusted, base_trusted_peers,
+	    base_blocked; /* the configuration's own */
 	struct om_name_set base_rules;
 	LIST_HEAD(, change) changes;
 	struct om_bus_request ping, quiet_asker; /* answered when loaded */
@@ -53,7 +55,8 @@ fm_of(void *state)
 }
 
 enum om_err filter_not_loaded(struct om_service *sv, const struct om_in *in);
-/* trust and untrust, block and unblock */
+/* trust and untrust, of a network or a peer; block and unblock */
+enum om_err filter_on_trust_peer(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err filter_on_trust(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err filter_on_block(struct om_service *sv, void *state, const struct om_in *in);
 /* add and change; remove, enable and disable */

@@ -19,7 +19,7 @@ struct om_filter {
 	char owner[OM_FILTER_NAME_MAX + 1];
 	size_t owner_len;
 	enum om_filter_action action;
-	struct om_name_set trusted, blocked;
+	struct om_name_set trusted, trusted_peers, blocked;
 	struct om_filter_rule **rules; /* in order of evaluation */
 	size_t rule_count, rule_cap;
 	uint64_t evaluated, accepted, rejected, held;
@@ -100,6 +100,7 @@ om_filter_new(struct om_str owner_peer, enum om_filter_action action, struct om_
 		memcpy(f->owner, owner_peer.ptr, owner_peer.len);
 	}
 	om_name_set_init(&f->trusted);
+	om_name_set_init(&f->trusted_peers);
 	om_name_set_init(&f->blocked);
 	*out = f;
 	return OM_OK;
@@ -116,6 +117,7 @@ om_filter_free(struct om_filter *f)
 	}
 	free(f->rules);
 	om_name_set_fini(&f->trusted);
+	om_name_set_fini(&f->trusted_peers);
 	om_name_set_fini(&f->blocked);
 	free(f);
 }
@@ -130,6 +132,12 @@ struct om_name_set *
 om_filter_trusted(struct om_filter *f)
 {
 	return &f->trusted;
+}
+
+struct om_name_set *
+om_filter_trusted_peers(struct om_filter *f)
+{
+	return &f->trusted_peers;
 }
 
 struct om_name_set *
@@ -159,15 +167,25 @@ settle(struct deciding *d, enum om_filter_verdict verdict, enum om_job_level lev
 	d->out->reason = reason;
 }
 
+static bool
+peer_is_trusted(const struct deciding *d)
+{
+	return om_name_set_has_hashed(&d->f->trusted_peers, d->rq->peer, d->in.peer_hash);
+}
+
+static bool
+network_is_trusted(const struct deciding *d)
+{
+	return d->rq->network_id.len > 0 &&
+	       om_name_set_has_hashed(&d->f->trusted, d->rq->network_id, d->in.network_hash);
+}
+
 /* The level that a requester who is let in gets. */
 static enum om_job_level
 level_of(const struct deciding *d)
 {
-	bool trusted =
-	    d->rq->network_id.len > 0 &&
-	    om_name_set_has_hashed(&d->f->trusted, d->rq->network_id, d->in.network_hash);
-
-	return trusted && !d->low ? OM_LEVEL_NETWORK : OM_LEVEL_EXTERNAL;
+	return (peer_is_trusted(d) || network_is_trusted(d)) && !d->low ? OM_LEVEL_NETWORK
+									: OM_LEVEL_EXTERNAL;
 }
 
 static void
@@ -247,7 +265,7 @@ step_rule(struct deciding *d, struct om_filter_rule *rule)
 }
 
 static void
-default_text(struct deciding *d, bool trusted)
+default_text(struct deciding *d)
 {
 	static const char *const why[] = { "accepted", "held for the operator", "rejected" };
 	struct om_filter_result *out = d->out;
@@ -255,12 +273,16 @@ default_text(struct deciding *d, bool trusted)
 	if (d->f->action == OM_FILTER_HOLD_ALL || d->f->action == OM_FILTER_REJECT_ALL) {
 		(void)snprintf(out->text, sizeof(out->text), "default action %s: %s",
 			       om_filter_action_text(d->f->action), why[out->verdict]);
+	} else if (peer_is_trusted(d)) {
+		(void)snprintf(out->text, sizeof(out->text), "peer %.*s is trusted: %s",
+			       OM_STR_ARG(d->rq->peer), why[out->verdict]);
 	} else if (d->rq->network_id.len == 0) {
 		(void)snprintf(out->text, sizeof(out->text), "the requester is in no network: %s",
 			       why[out->verdict]);
 	} else {
 		(void)snprintf(out->text, sizeof(out->text), "network %.*s is %s: %s",
-			       OM_STR_ARG(d->rq->network_id), trusted ? "trusted" : "not trusted",
+			       OM_STR_ARG(d->rq->network_id),
+			       network_is_trusted(d) ? "trusted" : "not trusted",
 			       why[out->verdict]);
 	}
 }
@@ -268,11 +290,11 @@ default_text(struct deciding *d, bool trusted)
 static void
 step_default(struct deciding *d)
 {
-	bool trusted =
-	    d->rq->network_id.len > 0 &&
-	    om_name_set_has_hashed(&d->f->trusted, d->rq->network_id, d->in.network_hash);
+	const bool peer = peer_is_trusted(d), trusted = peer || network_is_trusted(d);
 	enum om_filter_verdict verdict = OM_FILTER_ACCEPT;
-	const char *reason = trusted ? "network_trusted" : "network_not_trusted";
+	const char *reason = peer      ? "peer_trusted"
+			     : trusted ? "network_trusted"
+				       : "network_not_trusted";
 
 	switch (d->f->action) {
 	case OM_FILTER_ACCEPT_TRUSTED_HOLD:
@@ -294,7 +316,7 @@ step_default(struct deciding *d)
 		break;
 	}
 	settle(d, verdict, level_of(d), reason);
-	default_text(d, trusted);
+	default_text(d);
 	tell(d, "default", "hit", d->out->text);
 }
 

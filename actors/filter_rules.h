@@ -10,7 +10,7 @@
  *   1. the operator's own job, or requester = owner peer  -> accepted at level owner
  *   2. requester in the blocked peers                     -> rejected
  *   3. enabled rules, higher priority first, equal ones by name: the first hit decides
- *   4. the default action
+ *   4. the default action, for which a requester is trusted when it, or its network, is in a list
  *
  * A rule whose action is low_priority does not decide: the job goes on to the next rule and is
  * accepted at level external at best.
@@ -109,7 +109,8 @@ size_t om_filter_rule_count(const struct om_filter *f);
 void om_filter_rule_at(const struct om_filter *f, size_t i, struct om_rule *out);
 
 /* The lists.  Adding what is there and removing what is not are fine. */
-struct om_name_set *om_filter_trusted(struct om_filter *f);
+struct om_name_set *om_filter_trusted(struct om_filter *f); /* networks */
+struct om_name_set *om_filter_trusted_peers(struct om_filter *f);
 struct om_name_set *om_filter_blocked(struct om_filter *f);
 
 /* What quiet hours with `jobs = no_starts` or `pause` ask for now. */

@@ -89,6 +89,9 @@ struct comeback {
 	bool refused; /* the queue could not take it now: once more when queue_timer fires */
 };
 
+/* What is trusted from now on when a job is approved. */
+enum provider_trust { TRUST_NOTHING, TRUST_PEER, TRUST_NETWORK };
+
 /* One request of a verb, over one job or many. */
 struct provider_verb {
 	TAILQ_ENTRY(provider_verb) link;
@@ -97,7 +100,8 @@ struct provider_verb {
 	struct om_caller caller;
 	char reason[257];
 	uint64_t grace_ms;
-	bool has_grace, always;
+	bool has_grace;
+	enum provider_trust trust; /* approve */
 	char to[9], to_level[17]; /* move */
 	struct om_mono until; /* its asker waits so long */
 	size_t pending; /* tasks not finished, and 1 while tasks are being made */
@@ -125,7 +129,7 @@ struct provider_task {
 	bool over; /* the job ended (or the time did) meanwhile, and so */
 	enum om_err over_err;
 	struct om_why over_text;
-	char network[OM_NETWORK_MAX + 1];
+	bool adopted; /* approve: it was approved before, the answer came too late */
 	struct om_account *account; /* a retry counts for its requester until it is live again */
 };
 
@@ -313,10 +317,9 @@ void provider_task_move(struct om_service *sv, struct provider *p, struct provid
 void provider_task_on_last(struct om_service *sv, void *state, const struct om_bus_answer *answer);
 void provider_task_wrong_state(struct om_service *sv, struct provider *p,
 			       struct provider_task *task, struct om_str state);
-/* It is approved and queued; the rest of what was asked for. */
-void provider_approved(struct om_service *sv, struct provider *p, struct provider_task *task);
-void provider_approve_on_moved(struct om_service *sv, void *state,
-			       const struct om_bus_answer *answer);
+/* approve: of a held job, or of one that was adopted as approved */
+void provider_approve_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+			  const struct om_job_info *info);
 /* hold, release, move: of a queued job */
 void provider_place_got(struct om_service *sv, struct provider *p, struct provider_task *task);
 void provider_retry_got(struct om_service *sv, struct provider *p, struct provider_task *task,

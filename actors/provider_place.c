@@ -6,46 +6,10 @@
 #include "actors/provider_impl.h"
 #include "base/log.h"
 
-/* --- approve, deny ------------------------------------------------------------- */
+/* --- approve ------------------------------------------------------------------- */
 
 static void
-trust_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	(void)sv;
-	(void)state;
-	if (answer->err != OM_OK) {
-		om_warn("provider.trust", "approve always: the network is not trusted: %s",
-			answer->text);
-	}
-}
-
-static void
-approve_always(struct om_service *sv, const struct provider_task *task)
-{
-	struct om_list_change m = { .value = om_str_of(task->network) };
-	enum om_err err;
-
-	if (task->network[0] == '\0') {
-		return;
-	}
-	err = om_service_ask(sv, OM_FILTER_MANAGER, OM_MSG_CONFIG_TRUST, &m, &task->verb->caller,
-			     PROVIDER_LEDGER_MS, trust_on_answer, 0);
-	if (err != OM_OK) {
-		om_warn("provider.trust", "approve always: %s", om_err_text(err));
-	}
-}
-
-void
-provider_approved(struct om_service *sv, struct provider *p, struct provider_task *task)
-{
-	if (task->verb->always) {
-		approve_always(sv, task);
-	}
-	provider_task_finish(sv, p, task, OM_OK, "");
-}
-
-void
-provider_approve_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+approve_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
 	struct provider_task *task = provider_task_of(answer);
@@ -61,7 +25,72 @@ provider_approve_on_moved(struct om_service *sv, void *state, const struct om_bu
 	provider_live_decided(sv, p, om_str_of(task->id.text));
 	provider_schedule_of(answer->body, &plan);
 	provider_schedule(sv, p, &plan);
-	provider_approved(sv, p, task);
+	provider_task_finish(sv, p, task, OM_OK, "");
+}
+
+static void
+approve_move(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	if (task->adopted) {
+		provider_task_finish(sv, p, task, OM_OK, "");
+		return;
+	}
+	provider_task_move(sv, p, task, OM_JOB_QUEUED, "approved", "approved by the operator",
+			   approve_on_moved);
+}
+
+static void
+trust_failed(struct om_service *sv, struct provider *p, struct provider_task *task, enum om_err err,
+	     const char *text)
+{
+	struct om_why why;
+
+	(void)om_why_set(&why, err, "job %s is not approved: %s", task->id.text, text);
+	provider_task_finish(sv, p, task, err, why.text);
+}
+
+static void
+approve_on_trusted(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct provider_task *task = provider_task_of(answer);
+
+	if (answer->err != OM_OK) {
+		trust_failed(sv, p, task, answer->err, answer->text);
+		return;
+	}
+	approve_move(sv, p, task);
+}
+
+/*
+ * Trust comes first: whoever is told that it failed has approved nothing, and can say again what is
+ * meant.
+ */
+void
+provider_approve_got(struct om_service *sv, struct provider *p, struct provider_task *task,
+		     const struct om_job_info *info)
+{
+	const enum provider_trust trust = task->verb->trust;
+	struct om_list_change m = { .value = trust == TRUST_PEER ? info->peer : info->network_id };
+	enum om_err err;
+
+	if (trust == TRUST_NOTHING) {
+		approve_move(sv, p, task);
+		return;
+	}
+	if (m.value.len == 0) {
+		trust_failed(
+		    sv, p, task, OM_ERR_INVALID,
+		    "its requester is in no network that could be trusted, trust the peer");
+		return;
+	}
+	err = om_service_ask(sv, OM_FILTER_MANAGER,
+			     trust == TRUST_PEER ? OM_MSG_CONFIG_TRUST_PEER : OM_MSG_CONFIG_TRUST,
+			     &m, &task->verb->caller, PROVIDER_LEDGER_MS, approve_on_trusted,
+			     (uintptr_t)task);
+	if (err != OM_OK) {
+		trust_failed(sv, p, task, err, om_err_text(err));
+	}
 }
 
 /* --- hold, release, move ----------------------------------------------------------------------- */

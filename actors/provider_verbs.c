@@ -308,15 +308,13 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 		  const struct om_job_info *info)
 {
 	enum om_job_state now;
-	bool adopted;
 
 	if (om_str_copy(info->job, task->id.text, sizeof(task->id.text)) != OM_OK ||
-	    om_job_state_parse(info->state.ptr, info->state.len, &now) != OM_OK ||
-	    om_str_copy(info->network_id, task->network, sizeof(task->network)) != OM_OK) {
+	    om_job_state_parse(info->state.ptr, info->state.len, &now) != OM_OK) {
 		provider_task_finish(sv, p, task, OM_ERR_INTERNAL, "the ledger's row is not valid");
 		return;
 	}
-	adopted = provider_adopt(sv, p, info, NULL);
+	task->adopted = provider_adopt(sv, p, info, NULL) && now == OM_JOB_QUEUED;
 	switch ((int)task->verb->type) {
 	case OM_MSG_JOB_WAIT:
 		if (om_job_is_final(now)) {
@@ -330,13 +328,11 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 		return;
 	case OM_MSG_JOB_APPROVE:
 	case OM_MSG_JOB_DENY:
-		if (adopted && now == OM_JOB_QUEUED && task->verb->type == OM_MSG_JOB_APPROVE) {
-			provider_approved(sv, p, task); /* the answer came too late */
+		if (task->verb->type == OM_MSG_JOB_APPROVE &&
+		    (now == OM_JOB_PENDING || task->adopted)) {
+			provider_approve_got(sv, p, task, info);
 		} else if (now != OM_JOB_PENDING) {
 			provider_task_wrong_state(sv, p, task, info->state);
-		} else if (task->verb->type == OM_MSG_JOB_APPROVE) {
-			provider_task_move(sv, p, task, OM_JOB_QUEUED, "approved",
-					   "approved by the operator", provider_approve_on_moved);
 		} else {
 			provider_task_move(sv, p, task, OM_JOB_DENIED, "denied",
 					   "denied by the operator", provider_task_on_last);
@@ -454,11 +450,20 @@ provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct provider *p = provider_of(state);
 	const struct om_job_refs *m = in->body;
+	enum provider_trust trust = m->always ? TRUST_NETWORK : TRUST_NOTHING;
 	struct provider_verb *verb = NULL;
-	enum om_err err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
+	enum om_err err;
 
+	if (OM_HAS(m, job_refs, trust)) {
+		if (!om_str_is(m->trust, "peer") && !om_str_is(m->trust, "network")) {
+			return om_service_reply_err(sv, in, OM_ERR_INVALID,
+						    "trust: peer or network");
+		}
+		trust = om_str_is(m->trust, "peer") ? TRUST_PEER : TRUST_NETWORK;
+	}
+	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
 	if (err == OM_OK) {
-		verb->always = m->always;
+		verb->trust = trust;
 		refs_run(sv, p, in, &m->jobs, verb);
 	}
 	return err;

@@ -288,10 +288,15 @@ decided_tell(struct om_cli *cli, int rc, uint64_t count, const char *what)
 int
 om_cli_approve(struct om_cli *cli)
 {
+	const char *trust = om_cli_opt(cli, "always");
 	uint64_t n = 0;
-	int rc = omerta_approve(cli->o, (const char *const *)cli->operands, cli->operand_count,
-				om_cli_opt(cli, "always") != NULL, &n);
+	int rc;
 
+	if (trust != NULL && strcmp(trust, "peer") != 0 && strcmp(trust, "network") != 0) {
+		return om_cli_usage(cli, "--always=peer or --always=network, not \"%s\"", trust);
+	}
+	rc = omerta_approve(cli->o, (const char *const *)cli->operands, cli->operand_count, trust,
+			    &n);
 	return decided_tell(cli, rc, n, "approved");
 }
 

@@ -494,6 +494,20 @@ om_cli_untrust(struct om_cli *cli)
 }
 
 int
+om_cli_trust_peer(struct om_cli *cli)
+{
+	return om_cli_done(cli, omerta_trust_peer(cli->o, cli->operands[0]),
+			   "peer %s is trusted, in force and kept", cli->operands[0]);
+}
+
+int
+om_cli_untrust_peer(struct om_cli *cli)
+{
+	return om_cli_done(cli, omerta_untrust_peer(cli->o, cli->operands[0]),
+			   "peer %s is trusted no more, in force and kept", cli->operands[0]);
+}
+
+int
 om_cli_block(struct om_cli *cli)
 {
 	return om_cli_done(cli, omerta_block(cli->o, cli->operands[0]),
@@ -521,6 +535,15 @@ om_cli_trusted(struct om_cli *cli)
 {
 	struct omerta_body *list = NULL;
 	int rc = omerta_trusted(cli->o, &list);
+
+	return om_cli_answer(cli, rc, "string.list", list, strings_print);
+}
+
+int
+om_cli_trusted_peers(struct om_cli *cli)
+{
+	struct omerta_body *list = NULL;
+	int rc = omerta_trusted_peers(cli->o, &list);
 
 	return om_cli_answer(cli, rc, "string.list", list, strings_print);
 }

@@ -38,7 +38,7 @@ verb_counted(struct omerta *o, const char *type, const struct omerta_body *body,
 
 static int
 verb_refs(struct omerta *o, const char *type, const char *const *ids, size_t n, const char *reason,
-	  bool always, uint64_t *count)
+	  const char *trust, uint64_t *count)
 {
 	struct omerta_body *body = omerta_body_new(type);
 	int rc;
@@ -49,8 +49,8 @@ verb_refs(struct omerta *o, const char *type, const char *const *ids, size_t n, 
 	if (reason != NULL) {
 		omerta_set_str(body, "reason", reason);
 	}
-	if (always) {
-		omerta_set_bool(body, "always", true);
+	if (trust != NULL) {
+		omerta_set_str(body, "trust", trust);
 	}
 	rc = verb_counted(o, type, body, count);
 	omerta_body_free(body);
@@ -99,31 +99,32 @@ omerta_cancel_many(struct omerta *o, const struct omerta_body *query, uint64_t *
 int
 omerta_hold(struct omerta *o, const char *const *ids, size_t n, uint64_t *count)
 {
-	return verb_refs(o, "job.hold", ids, n, NULL, false, count);
+	return verb_refs(o, "job.hold", ids, n, NULL, NULL, count);
 }
 
 int
 omerta_release(struct omerta *o, const char *const *ids, size_t n, uint64_t *count)
 {
-	return verb_refs(o, "job.release", ids, n, NULL, false, count);
+	return verb_refs(o, "job.release", ids, n, NULL, NULL, count);
 }
 
 int
-omerta_approve(struct omerta *o, const char *const *ids, size_t n, bool always, uint64_t *count)
+omerta_approve(struct omerta *o, const char *const *ids, size_t n, const char *trust,
+	       uint64_t *count)
 {
-	return verb_refs(o, "job.approve", ids, n, NULL, always, count);
+	return verb_refs(o, "job.approve", ids, n, NULL, trust, count);
 }
 
 int
 omerta_deny(struct omerta *o, const char *const *ids, size_t n, const char *reason, uint64_t *count)
 {
-	return verb_refs(o, "job.deny", ids, n, reason, false, count);
+	return verb_refs(o, "job.deny", ids, n, reason, NULL, count);
 }
 
 int
 omerta_retry(struct omerta *o, const char *const *ids, size_t n, uint64_t *count)
 {
-	return verb_refs(o, "job.retry", ids, n, NULL, false, count);
+	return verb_refs(o, "job.retry", ids, n, NULL, NULL, count);
 }
 
 int
@@ -254,6 +255,24 @@ int
 omerta_trusted(struct omerta *o, struct omerta_body **list)
 {
 	return omerta_call(o, "config.trusted", NULL, list);
+}
+
+int
+omerta_trust_peer(struct omerta *o, const char *peer)
+{
+	return verb_str(o, "config.trust_peer", "value", peer, NULL);
+}
+
+int
+omerta_untrust_peer(struct omerta *o, const char *peer)
+{
+	return verb_str(o, "config.untrust_peer", "value", peer, NULL);
+}
+
+int
+omerta_trusted_peers(struct omerta *o, struct omerta_body **list)
+{
+	return omerta_call(o, "config.trusted_peers", NULL, list);
 }
 
 int

@@ -244,7 +244,8 @@ int omerta_queue_stats(struct omerta *o, struct omerta_body **stats);
 int omerta_status(struct omerta *o, struct omerta_body **status);
 
 /* Operator.  Strings may be NULL where they are a reason. */
-int omerta_approve(struct omerta *o, const char *const *ids, size_t n, bool always,
+/* trust: NULL; or "peer" or "network", who is trusted from now on. */
+int omerta_approve(struct omerta *o, const char *const *ids, size_t n, const char *trust,
 		   uint64_t *count);
 int omerta_deny(struct omerta *o, const char *const *ids, size_t n, const char *reason,
 		uint64_t *count);
@@ -263,6 +264,9 @@ int omerta_config_reload(struct omerta *o);
 int omerta_trust(struct omerta *o, const char *network);
 int omerta_untrust(struct omerta *o, const char *network);
 int omerta_trusted(struct omerta *o, struct omerta_body **list);
+int omerta_trust_peer(struct omerta *o, const char *peer);
+int omerta_untrust_peer(struct omerta *o, const char *peer);
+int omerta_trusted_peers(struct omerta *o, struct omerta_body **list);
 int omerta_block(struct omerta *o, const char *peer);
 int omerta_unblock(struct omerta *o, const char *peer);
 int omerta_blocked(struct omerta *o, struct omerta_body **list);

@@ -79,7 +79,7 @@ static const struct om_verb_opt status_opts[] = {
 	{ "detailed", 'd', NULL, "the queue and the filter too" },
 };
 static const struct om_verb_opt approve_opts[] = {
-	{ "always", 0, NULL, "and trust the jobs' networks from now on" },
+	{ "always", 0, "peer|network", "and trust their requesters, or networks, from now on" },
 };
 static const struct om_verb_opt move_opts[] = {
 	{ "to", 0, "PLACE", "front or back of its level" },
@@ -210,6 +210,12 @@ const struct om_verb om_verbs[] = {
 	  NULL, 0, false, false },
 	{ "config trusted", OM_VERB_OPERATOR, "", "trusted networks", om_cli_trusted, 0, 0, NULL, 0,
 	  false, false },
+	{ "config trust-peer", OM_VERB_OPERATOR, "PEER", "trust a peer, whatever its network",
+	  om_cli_trust_peer, 1, 1, NULL, 0, false, false },
+	{ "config untrust-peer", OM_VERB_OPERATOR, "PEER", "trust it no more", om_cli_untrust_peer,
+	  1, 1, NULL, 0, false, false },
+	{ "config trusted-peers", OM_VERB_OPERATOR, "", "trusted peers", om_cli_trusted_peers, 0, 0,
+	  NULL, 0, false, false },
 	{ "config block", OM_VERB_OPERATOR, "PEER", "block a peer", om_cli_block, 1, 1, NULL, 0,
 	  false, false },
 	{ "config unblock", OM_VERB_OPERATOR, "PEER", "unblock a peer", om_cli_unblock, 1, 1, NULL,

@@ -23,7 +23,7 @@
 struct om_services {
 	uint64_t cores, mem_mib;
 	char ledger_path[512], details[DETAILS_MAX], default_action[64];
-	const char **trusted, **blocked;
+	const char **trusted, **trusted_peers, **blocked;
 	struct om_ledger_conf ledger;
 	struct om_filter_manager_conf filter;
 	struct om_activity_logger_conf logger;
@@ -81,6 +81,9 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 	enum om_err err = services_list(&s->jobs_trusted_networks, &sv->trusted);
 
 	if (err == OM_OK) {
+		err = services_list(&s->jobs_trusted_peers, &sv->trusted_peers);
+	}
+	if (err == OM_OK) {
 		err = services_list(&s->jobs_blocked_peers, &sv->blocked);
 	}
 	sv->filter = (struct om_filter_manager_conf){
@@ -89,6 +92,8 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 						   sv->default_action, sizeof(sv->default_action)),
 		.trusted = sv->trusted,
 		.trusted_count = s->jobs_trusted_networks.n,
+		.trusted_peers = sv->trusted_peers,
+		.trusted_peer_count = s->jobs_trusted_peers.n,
 		.blocked = sv->blocked,
 		.blocked_count = s->jobs_blocked_peers.n,
 		.live = &sv->filter_live,
@@ -235,6 +240,7 @@ om_services_free(struct om_services *services)
 {
 	if (services != NULL) {
 		free(services->trusted);
+		free(services->trusted_peers);
 		free(services->blocked);
 		free(services);
 	}

@@ -39,6 +39,7 @@ _omertad()
 	config)
 		if [ "$COMP_CWORD" -eq 2 ]; then
 			COMPREPLY=($(compgen -W 'show check generate set reload trust untrust trusted
+				trust-peer untrust-peer trusted-peers
 				block unblock blocked' -- "$cur"))
 		elif [ "$sub" = set ] && [ "$COMP_CWORD" -eq 3 ]; then
 			COMPREPLY=($(compgen -W "$(omertad config generate 2>/dev/null | awk '

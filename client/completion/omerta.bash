@@ -22,7 +22,8 @@ _omerta_verb()
 				queue_pause | queue_resume | queue_limit | rules_add | rules_change | \
 				rules_remove | rules_enable | rules_disable | rules_test | filter_reset | \
 				audit_verify | config_show | config_set | config_reload | config_trust | \
-				config_untrust | config_trusted | config_block | config_unblock | \
+				config_untrust | config_trusted | config_trust-peer | config_untrust-peer | \
+				config_trusted-peers | config_block | config_unblock | \
 				config_blocked) echo "${first}_$word" ;;
 				*) echo "$first" ;;
 				esac
@@ -53,6 +54,7 @@ _omerta()
 			quota" -- "$cur"))
 		return
 		;;
+	--always) COMPREPLY=($(compgen -W "peer network" -- "$cur")); return ;;
 	--after | --job) _omerta_jobs; return ;;
 	--wg | --stdin | --key | --to) COMPREPLY=($(compgen -f -- "$cur")); return ;;
 	esac
@@ -103,7 +105,8 @@ _omerta()
 	filter) COMPREPLY=($(compgen -W "reset" -- "$cur")) ;;
 	audit) COMPREPLY=($(compgen -W "verify" -- "$cur")) ;;
 	config)
-		COMPREPLY=($(compgen -W "show set reload trust untrust trusted block unblock blocked" -- "$cur"))
+		COMPREPLY=($(compgen -W "show set reload trust untrust trusted trust-peer untrust-peer
+			trusted-peers block unblock blocked" -- "$cur"))
 		;;
 	help) COMPREPLY=($(compgen -W "submit list show output wait cancel" -- "$cur")) ;;
 	submit | rules_test | keygen) COMPREPLY=($(compgen -f -- "$cur")) ;;

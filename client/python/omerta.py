@@ -1010,9 +1010,10 @@ class Provider:
         """Jobs that wait for approval."""
         return list(self.list(states=["pending_approval"]))
 
-    def approve(self, *jobs, always=False):
-        """Lets held jobs into the queue; ``always``: and trusts their networks from now on."""
-        return self.call("job.approve", _given(jobs=_ids(jobs), always=always or None))["count"]
+    def approve(self, *jobs, always=None):
+        """Lets held jobs into the queue; ``always``: trusts who asked ("peer") or their networks
+        ("network") from now on; whom it cannot trust it does not approve."""
+        return self.call("job.approve", _given(jobs=_ids(jobs), trust=always))["count"]
 
     def deny(self, *jobs, reason=None):
         """Refuses held jobs; gives how many."""
@@ -1119,6 +1120,16 @@ class Provider:
     def trusted(self):
         """Trusted networks."""
         return self.call("config.trusted")["values"]
+
+    def trust_peer(self, peer):
+        self.call("config.trust_peer", {"value": peer})
+
+    def untrust_peer(self, peer):
+        self.call("config.untrust_peer", {"value": peer})
+
+    def trusted_peers(self):
+        """Trusted peers."""
+        return self.call("config.trusted_peers")["values"]
 
     def block(self, peer):
         self.call("config.block", {"value": peer})

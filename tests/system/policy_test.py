@@ -261,7 +261,7 @@ class Policy(Base):
         self.assertEqual({r.job for r in self.p.pending()}, {"h0", "h1", "h2"})
         self.assertEqual(self.p.deny("h1", reason="not today"), 1)
         self.assertEqual(self.p.get("h1").text, "not today")
-        self.assertEqual(self.p.approve("h0", always=True), 1)
+        self.assertEqual(self.p.approve("h0", always="network"), 1)
         self.assertEqual(self.p.wait("h0", timeout=30).state, "completed")
         self.assertEqual(self.submit("h3", **EVE).wait(timeout=30).state, "completed")
 

@@ -749,6 +749,35 @@ test_tells_and_counts_nothing(void **state)
 	om_filter_free(f);
 }
 
+/* Trust answers the default action alone. */
+static void
+trusted_peers_pass_no_block_and_no_rule(void **state)
+{
+	struct om_filter *f = filter_new("", OM_FILTER_ACCEPT_TRUSTED_HOLD);
+	struct om_pair pair = { OM_STR("block"), OM_STR("lab") };
+	struct om_rule rule = { .name = OM_STR("nets"), .kind = OM_STR("networks") };
+	struct om_filter_result r;
+	struct om_why why;
+
+	(void)state;
+	assert_int_equal(om_name_set_add(om_filter_trusted_peers(f), OM_STR("zoe")), OM_OK);
+	r = decide(f, request("zoe", ""));
+	assert_int_equal(r.verdict, OM_FILTER_ACCEPT);
+	assert_int_equal(r.level, OM_LEVEL_NETWORK);
+	assert_string_equal(r.reason, "peer_trusted");
+	assert_string_equal(r.text, "peer zoe is trusted: accepted");
+	assert_int_equal(decide(f, request("bob", "")).verdict, OM_FILTER_HOLD);
+	OM_SET(&rule, rule, settings, ((struct om_pairs){ &pair, 1 }));
+	assert_int_equal(om_filter_rule_put(f, &rule, false, &why), OM_OK);
+	assert_string_equal(decide(f, request("zoe", "lab")).reason, "network_blocked");
+	om_filter_set_action(f, OM_FILTER_HOLD_ALL);
+	assert_int_equal(decide(f, request("zoe", "")).verdict, OM_FILTER_HOLD);
+	om_filter_set_action(f, OM_FILTER_ACCEPT_EVERYONE);
+	block(f, "zoe");
+	assert_string_equal(decide(f, request("zoe", "")).reason, "peer_blocked");
+	om_filter_free(f);
+}
+
 #define REFERENCE(test, fn)                                       \
 	{                                                         \
 		"FilterManagerTests." #test, fn, NULL, NULL, NULL \
@@ -769,6 +798,7 @@ main(void)
 		REFERENCE(testAddAndRemoveTrustedNetwork, add_and_remove_trusted_network),
 		REFERENCE(testBlockAndUnblockPeer, block_and_unblock_peer),
 		cmocka_unit_test(quiet_hours_for_jobs),
+		cmocka_unit_test(trusted_peers_pass_no_block_and_no_rule),
 		cmocka_unit_test(default_actions),
 		cmocka_unit_test(owner_goes_before_blocks_and_rules),
 		cmocka_unit_test(no_owner_is_nobody),

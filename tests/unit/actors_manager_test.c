@@ -113,6 +113,39 @@ live_changes_survive_a_restart(void **state)
 }
 
 static void
+a_trusted_peer_is_let_in(void **state)
+{
+	static const char *const peers[] = { "ann" };
+	struct om_string_list got = { 0 };
+	struct om_empty nothing = { 0 };
+	struct om_arena arena = { 0 };
+
+	for (int life = 0; life < 2; life++) {
+		fake.filter.trusted_peers = peers;
+		fake.filter.trusted_peer_count = 1;
+		fake_up();
+		if (life == 0) {
+			verdict("ann", "lab", "accepted", "peer_trusted");
+			verdict("eve", "", "pending_approval", "network_not_trusted");
+			ok(change_list(OM_MSG_CONFIG_TRUST_PEER, "eve"));
+			ok(change_list(OM_MSG_CONFIG_UNTRUST_PEER, "ann"));
+		}
+		verdict("eve", "", "accepted", "peer_trusted");
+		verdict("ann", "lab", "pending_approval", "network_not_trusted");
+		fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_CONFIG_TRUSTED_PEERS, &nothing),
+			  OM_MSG_STRING_LIST, &got, &arena);
+		assert_int_equal(got.values.n, 1);
+		assert_true(om_str_is(got.values.v[0], "eve"));
+		if (life == 0) {
+			restart(state);
+		}
+	}
+	ok(change_list(OM_MSG_CONFIG_UNTRUST_PEER, "eve"));
+	verdict("eve", "", "pending_approval", "network_not_trusted");
+	om_arena_fini(&arena);
+}
+
+static void
 a_change_is_durable_before_it_is_in_force(void **state)
 {
 	(void)state;
@@ -207,7 +240,7 @@ static void
 only_the_operator_changes_the_policy(void **state)
 {
 	static const enum om_msg_type types[] = { OM_MSG_CONFIG_TRUST, OM_MSG_CONFIG_BLOCK,
-						  OM_MSG_CONFIG_UNBLOCK };
+						  OM_MSG_CONFIG_TRUST_PEER, OM_MSG_CONFIG_UNBLOCK };
 	struct om_list_change m = { .value = OM_STR("cafe") };
 	struct om_empty nothing = { 0 };
 	struct om_caller bob = BOB;
@@ -505,6 +538,7 @@ main(void)
 #define T(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
 		T(live_changes_survive_a_restart),
+		T(a_trusted_peer_is_let_in),
 		T(a_change_is_durable_before_it_is_in_force),
 		T(rules_live),
 		T(rules_test_tells_and_decides_nothing),

@@ -186,6 +186,33 @@ bug_03_a_held_job_waits_for_approval(void **state)
 	state_is("j4", OM_JOB_QUEUED);
 }
 
+/* It trusted the network alone, and said `done` where there was none or the disk was full. */
+static void
+approve_always_trusts_a_peer(void **state)
+{
+	const struct om_caller zoe = fake_caller(OM_ROLE_REQUESTER, "zoe", "");
+
+	(void)state;
+	fake.queue.max_jobs = 4;
+	fake_up();
+	accepted(submit_id(zoe, "z1"), "pending_approval", "external");
+	accepted(submit_id(EVE, "e1"), "pending_approval", "external");
+	refused(approve_always("z1", "network"), OM_ERR_INVALID, "no network");
+	refused(refs(OPERATOR, OM_MSG_JOB_APPROVE, "z1", true), OM_ERR_INVALID, "no network");
+	refused(approve_always("z1", "world"), OM_ERR_INVALID, "peer or network");
+	disk.fail = OM_ERR_DISK;
+	refused(approve_always("z1", "peer"), OM_ERR_DISK, "z1 is not approved");
+	disk.fail = OM_OK;
+	state_is("z1", OM_JOB_PENDING);
+	accepted(submit_id(zoe, "z2"), "pending_approval", "external");
+	counted(approve_always("z1", "peer"), 1);
+	state_is("z1", OM_JOB_RUNNING);
+	accepted(submit_id(zoe, "z3"), "queued", "network");
+	counted(approve_always("e1", "network"), 1);
+	accepted(submit_id(fake_caller(OM_ROLE_REQUESTER, "max", "cafe"), "m1"), "queued",
+		 "network");
+}
+
 static void
 an_expiry_that_cannot_be_written_is_tried_again(void **state)
 {
@@ -630,6 +657,7 @@ main(void)
 		T(bug_01_identity_is_not_in_the_body),
 		T(bug_02_only_the_owner_of_a_job_may_touch_it),
 		T(bug_03_a_held_job_waits_for_approval),
+		T(approve_always_trusts_a_peer),
 		T(an_expiry_that_cannot_be_written_is_tried_again),
 		T(bug_07_a_cancel_is_true),
 		T(cancel_in_bulk),

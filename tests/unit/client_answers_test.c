@@ -371,7 +371,7 @@ test_helpers_send_their_message(void **state)
 	assert_int_equal(omerta_hold(o, ids, 2, &n), 0);
 	assert_int_equal(n, 3);
 	assert_int_equal(omerta_release(o, ids, 2, NULL), 0);
-	assert_int_equal(omerta_approve(o, ids, 2, true, &n), 0);
+	assert_int_equal(omerta_approve(o, ids, 2, "peer", &n), 0);
 	assert_int_equal(omerta_deny(o, ids, 1, "no", &n), 0);
 	assert_int_equal(omerta_cancel(o, "a", "why"), 0);
 	assert_int_equal(omerta_queue_pause(o, NULL), 0);
@@ -382,6 +382,8 @@ test_helpers_send_their_message(void **state)
 	assert_int_equal(omerta_config_reload(o), 0);
 	assert_int_equal(omerta_trust(o, "home"), 0);
 	assert_int_equal(omerta_untrust(o, "home"), 0);
+	assert_int_equal(omerta_trust_peer(o, "bob"), 0);
+	assert_int_equal(omerta_untrust_peer(o, "bob"), 0);
 	assert_int_equal(omerta_block(o, "bob"), 0);
 	assert_int_equal(omerta_unblock(o, "bob"), 0);
 	assert_int_equal(omerta_rule_remove(o, "r"), 0);
@@ -396,6 +398,8 @@ test_helpers_send_their_message(void **state)
 	assert_string_equal(omerta_error_text(o), "daemon.actors");
 	assert_int_equal(omerta_trusted(o, &answer), -1);
 	assert_string_equal(omerta_error_text(o), "config.trusted");
+	assert_int_equal(omerta_trusted_peers(o, &answer), -1);
+	assert_string_equal(omerta_error_text(o), "config.trusted_peers");
 	omerta_free(o);
 	fake_free(&f);
 }

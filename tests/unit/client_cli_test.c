@@ -361,7 +361,7 @@ give_policy(struct fake *f, struct fake_request *r)
 		break;
 	case OM_MSG_JOB_APPROVE:
 		fake_body(r, &refs);
-		OM_ASSERT(refs.jobs.n == 2 && refs.always);
+		OM_ASSERT(refs.jobs.n == 2 && om_str_is(refs.trust, "peer"));
 		fake_answer(r, OM_MSG_COUNTED, &one);
 		break;
 	default:
@@ -384,11 +384,11 @@ test_policy_verbs(void **state)
 	assert_string_equal(r.out, "owner\t-\tno\t-\nresources\t50\thit\ttoo much\n"
 				   "=> rejected: memory 32768 MiB is too much\n");
 	ran_free(&r);
-	r = run(&f, "approve a b --always");
+	r = run(&f, "approve a b --always=peer");
 	assert_string_equal(r.out, "approved 7f3a: queued at level external\n"
 				   "approved 7f3a: queued at level external\n");
 	ran_free(&r);
-	r = run(&f, "approve a b --always -j");
+	r = run(&f, "approve a b --always peer -j");
 	assert_string_equal(r.out, "{\"version\":1,\"type\":\"count\",\"count\":1}\n");
 	ran_free(&r);
 	r = run(&f, "audit verify");
