@@ -250,20 +250,26 @@ static struct om_actor_id w5_all[W5_ACTORS];
 static uint64_t w5_ended;
 
 struct w5 {
+	uint64_t self; /* its place in w5_all */
 	uint64_t left;
 };
 
+/* To anybody but itself. */
 static enum om_err
 w5_ping(struct om_ctx *cx, struct w5 *w)
 {
+	uint64_t to;
+
 	if (w->left-- == 0) {
 		if (__atomic_add_fetch(&w5_ended, 1, __ATOMIC_RELAXED) == W5_ACTORS) {
 			bench_done();
 		}
 		return OM_OK;
 	}
-	/* A random number below W5_ACTORS without a division (Lemire, 2019). */
-	return om_send_u64(cx, w5_all[(om_rand(cx) >> 32) * W5_ACTORS >> 32], T_PING, w->left);
+	/* A random number below W5_ACTORS - 1 without a division (Lemire, 2019). */
+	to = (om_rand(cx) >> 32) * (W5_ACTORS - 1) >> 32;
+	to += to >= w->self;
+	return om_send_u64(cx, w5_all[to], T_PING, w->left);
 }
 
 static enum om_err
@@ -287,7 +293,8 @@ w5_on_start(struct om_ctx *cx, void *state, const struct om_msg *msg)
 {
 	struct w5 *w = state;
 
-	w->left = om_msg_u64(msg);
+	w->self = om_msg_u64(msg);
+	w->left = W5_PINGS;
 	return w5_ping(cx, w);
 }
 
@@ -310,7 +317,7 @@ w5_on_main(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		OM_ASSERT(om_spawn(cx, &w5_def, NULL, &w5_all[i]) == OM_OK);
 	}
 	for (unsigned i = 0; i < W5_ACTORS; i++) {
-		OM_ASSERT(om_send_u64(cx, w5_all[i], T_START, W5_PINGS) == OM_OK);
+		OM_ASSERT(om_send_u64(cx, w5_all[i], T_START, i) == OM_OK);
 	}
 	return OM_OK;
 }

@@ -83,20 +83,30 @@ ring(Next, Me) ->
         V -> Next ! V - 1, ring(Next, Me)
     end.
 
-%% Spawn 1,000,000 actors, one message each, then they end.
+%% Spawn 1,000,000 actors, one message each, then they end.  Who ends counts itself, and only the
+%% last one says so.
 w4(Name, Yield) ->
     N = 1000000, Me = self(),
+    Ended = atomics:new(1, [{signed, false}]),
     T = now_s(),
-    spawn(fun() -> spawner(N, Me, Yield) end),
-    V = count(N, 0),
-    report(Name, rate(N, now_s() - T), "M spawns/s", V, N).
+    spawn(fun() -> spawner(N, N, Ended, Me, Yield) end),
+    receive {done, V} -> report(Name, rate(N, now_s() - T), "M spawns/s", V, N) end.
 
-spawner(0, _, _) -> ok;
-spawner(N, Me, Y) ->
-    P = spawn(fun() -> receive X -> Me ! X end end),
+spawner(0, _, _, _, _) -> ok;
+spawner(Left, N, Ended, Me, Y) ->
+    P = spawn(fun() -> short(N, Ended, Me) end),
     P ! 1,
-    case Y > 0 andalso N rem Y =:= 0 of true -> erlang:yield(); false -> ok end,
-    spawner(N - 1, Me, Y).
+    case Y > 0 andalso Left rem Y =:= 0 of true -> erlang:yield(); false -> ok end,
+    spawner(Left - 1, N, Ended, Me, Y).
+
+short(N, Ended, Me) ->
+    receive
+        X ->
+            case atomics:add_get(Ended, 1, X) of
+                N -> Me ! {done, N};
+                _ -> ok
+            end
+    end.
 
 %% Big, 200 actors x 5,000 pings to random others, one outstanding.
 w5() ->
