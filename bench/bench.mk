@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 # Included by the Makefile.  `make bench` runs the runtime beside the peers that are
-# installed, and the bus.
+# installed, the bus, and the control endpoint beside bare ZeroMQ.
 
 BENCH_RUNTIME	  := $(BUILD)/bench/runtime_bench
 BENCH_RUNTIME_OBJ := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard bench/runtime/*.c))
@@ -9,9 +9,10 @@ $(BENCH_RUNTIME): $(BENCH_RUNTIME_OBJ) $(call LIBS,runtime)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-bench: $(BENCH_RUNTIME) $(BUILD)/bench/hop_bench
+BENCH_RUN := $(BENCH_RUNTIME) $(BUILD)/bench/hop_bench $(BUILD)/bench/control_echo $(BUILD)/omertad
+bench: $(BENCH_RUN)
 	BUILD=$(BUILD) bench/run.py
-bench-quick: $(BENCH_RUNTIME) $(BUILD)/bench/hop_bench
+bench-quick: $(BENCH_RUN)
 	BUILD=$(BUILD) bench/run.py --quick
 
 .PHONY: bench-runtime

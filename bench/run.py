@@ -7,11 +7,12 @@
 Each program is started as `PROGRAM WORKLOAD WORKERS` and prints one JSON object: name, value, unit,
 perhaps p99 and rss_mib.  One round runs every program once, so that all sides share the machine's
 moods; the cost of a cache line crossing between two cores is measured with each round, because it
-moves everything that shares lines.  The figure is the median over the rounds.  Raw results and
-latest.json go to bench/results/.  A peer that is not installed, or that does not finish within its
-limit, is named and skipped.
+moves everything that shares lines.  The figure is the median over the rounds, of which every row
+has as many as the table's head says.  Raw results and latest.json go to bench/results/.  A peer that
+is not installed, or that does not finish within its limit, is named and skipped.
 
---workers 1 measures only what depends on the number of workers.  --svg writes the plot there too.
+--workers 1 leaves out what does not depend on the number of workers, unless --only names it.
+--svg writes the plot there too.
 """
 import argparse
 import json
@@ -22,46 +23,59 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import namedtuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, os.environ.get("BUILD", os.path.join("build", "gcc")))
 PEERS = os.path.join(ROOT, "build", "peers")
-LIMIT_S = 15  # the slowest peer that finishes at all needs 4 s
-ROW_S = 100  # a row that takes longer has fewer rounds
+LIMIT_S = 20  # the slowest peer that finishes at all needs 12 s
+
+# `target` is for any number of workers; a text such as "60 %" is a share of the best peer's figure.
+# `also`: further rows from figures of the same run, whose `key` is the name in the JSON object.
+Row = namedtuple("Row", "name better target what also key unit", defaults=((), "value", None))
 
 # The runtime beside its peers:
-#            workload  better    target with two workers, what it is
 WORKLOADS = [
-    ("W1", "higher", 50, "ping-pong, 2 actors"),
-    ("W2", "higher", 45, "counting, 4 producers, 1 consumer"),
-    ("W2c", "higher", 55, "counting, producers yield every 1,000"),
-    ("W3", "higher", 45, "thread ring, 1,000 actors"),
-    ("W4", "higher", 12, "spawn 1,000,000"),
-    ("W4c", "higher", 40, "spawn 1,000,000, yielding every 100"),
-    ("W5", "higher", 50, "big, 200 actors, random pings"),
-    ("W6", "lower", 0.08, "skynet, 1,000,000 leaves"),
-    ("W7", "lower", 192, "bytes per idle actor, 1,000,000 live"),
-    ("W8", "lower", 1.2, "request and reply from a foreign thread, p50"),
+    Row("W1", "higher", 50, "ping-pong, 2 actors"),
+    Row("W2", "higher", 45, "counting, 4 producers, 1 consumer",
+        (Row("W2rss", "lower", 20, "its peak of resident memory", (), "rss_mib", "MiB"),)),
+    Row("W2c", "higher", 55, "counting, producers yield every 1,000"),
+    Row("W3", "higher", 45, "thread ring, 1,000 actors"),
+    Row("W4", "higher", 12, "spawn 1,000,000"),
+    Row("W4c", "higher", 40, "spawn 1,000,000, yielding every 100"),
+    Row("W5", "higher", 50, "big, 200 actors, random pings"),
+    Row("W6", "lower", 0.08, "skynet, 1,000,000 leaves"),
+    Row("W7", "lower", 192, "bytes per idle actor, 1,000,000 live"),
+    Row("W8", "lower", 1.2, "request and reply from a foreign thread, p50",
+        (Row("W8p99", "lower", 2, "the same, p99", (), "p99", "us"),)),
 ]
 # Ours alone:
 ALONE = [
-    ("W8i", "lower", 61, "the same after 1 ms without work, p50"),
-    ("c1k", "lower", None, "a hop in a ring of 1,000 actors"),
-    ("c100k", "lower", None, "a hop in a ring of 100,000"),
-    ("c1m", "lower", None, "a hop in a ring of 1,000,000"),
-    ("c1ms", "lower", None, "the same, actors in random order"),
-    ("d64", "lower", None, "a message with 64 in the queue"),
-    ("d4k", "lower", None, "a message with 4,096 in the queue"),
-    ("d256k", "lower", None, "a message with 262,144 in the queue"),
-    ("idle", "lower", 0, "wake-ups a second, nothing to do for 10 s"),
+    Row("W8i", "lower", 61, "the same after 1 ms without work, p50"),
+    Row("c1k", "lower", None, "a hop in a ring of 1,000 actors"),
+    Row("c100k", "lower", None, "a hop in a ring of 100,000"),
+    Row("c1m", "lower", None, "a hop in a ring of 1,000,000"),
+    Row("c1ms", "lower", None, "the same, actors in random order"),
+    Row("d64", "lower", None, "a message with 64 in the queue"),
+    Row("d4k", "lower", None, "a message with 4,096 in the queue"),
+    Row("d256k", "lower", None, "a message with 262,144 in the queue"),
+    Row("t1k", "lower", None, "timer: start and cancel, 1,000 armed"),
+    Row("t1m", "lower", None, "timer: start and cancel, 1,000,000 armed"),
+    Row("idle", "lower", 0, "wake-ups a second, nothing to do for 10 s"),
 ]
 BUS = [
-    ("B1", "lower", 0.5, "a hop between two services, p50"),
-    ("B2", "higher", 3, "streaming, one pair"),
-    ("B3", "lower", None, "ask and answer on the bus, p50"),
+    Row("B1", "lower", 0.5, "a hop between two services, p50"),
+    Row("B2", "higher", 3, "streaming, one pair"),
+    Row("B3", "lower", None, "ask and answer on the bus, p50"),
+    Row("B4", "lower", None, "a hop, two services write to one, p50"),
 ]
-ROUNDS = {"idle": 1, "W7": 3}  # hardly moves from run to run
-NOT_PER_WORKER = {"W7", "W8i", "c100k", "c1m", "c1ms", "d64", "d4k", "d256k", "idle"}
+# Beside bare ZeroMQ:
+CONTROL = [
+    Row("E1", "higher", "60 %", "control endpoint, 16 clients, 100 in flight"),
+    Row("E2", "higher", "60 %", "the same with CURVE"),
+]
+NOT_PER_WORKER = {"c100k", "c1m", "c1ms", "d64", "d4k", "d256k", "t1k", "t1m", "idle"}
+NOT_QUICK = {"c1m", "c1ms", "idle"}  # most of the time of all
 
 
 def run(cmd, limit=LIMIT_S):
@@ -120,6 +134,10 @@ def machine():
             "load": os.getloadavg()[0]}
 
 
+def show(target):
+    return "-" if target is None else target
+
+
 class Bench:
     """The rows of one invocation."""
 
@@ -127,63 +145,76 @@ class Bench:
         self.runs, self.peers = runs, peers
         self.ours = os.path.join(BUILD, "bench", "runtime_bench")
         self.bus = os.path.join(BUILD, "bench", "hop_bench")
+        self.control = os.path.join(BUILD, "bench", "control_echo")
+        self.columns = ["omerta"] + list(peers) + ["ZeroMQ"]
         self.raw, self.results, self.missed = [], [], {}
         self.start = time.monotonic()
 
+    def groups(self):
+        """What is measured: rows, name -> function(workload, workers) giving a command, prefix."""
+        ours = {"omerta": lambda w, n: [self.ours, w, str(n)]}
+        bus = {"omerta": lambda w, n: [self.bus, w, str(n)]}
+        control = {"omerta": lambda w, n: [self.control, w, str(n)],
+                   "ZeroMQ": lambda w, n: [self.control, w + "raw", str(n)]}
+        return [(WORKLOADS, dict(ours, **self.peers), "runtime"), (ALONE, ours, "runtime"),
+                (BUS, bus, "bus"), (CONTROL, control, "bus")]
+
     def head(self, workers):
-        names = "".join(f"{n:>11}" for n in ["omerta"] + list(self.peers))
+        names = "".join(f"{n:>11}" for n in self.columns)
         print(f"\n{workers} worker{'s' if workers > 1 else ''}, median of {self.runs}")
         print(f"{'':5} {'':11}{names}{'target':>8} {'to best':>8} {'probe':>6}  at second", flush=True)
 
-    def row(self, workload, workers, better, target, what, programs, prefix):
-        values, extra, probes, unit = {n: [] for n in programs}, {}, [], ""
-        began = time.monotonic()
-        for turn in range(min(self.runs, ROUNDS.get(workload, self.runs))):
-            probe, _ = run([self.ours, "probe", "2"], 10)
-            probes += [probe["value"]] if probe else []
-            for name, command in programs.items():
-                if (name, workload) in self.missed:
-                    continue
-                result, why = run(command(workload, workers))
-                if result is None:
-                    self.missed[(name, workload)] = why
-                    continue
-                result.update(program=name, workers=workers, turn=turn,
-                              cross_core_ns=probes[-1] if probes else None)
-                self.raw.append(result)
-                values[name].append(result["value"])
-                unit = result["unit"]
-                if "p99" in result:
-                    extra.setdefault(name, []).append(result["p99"])
-            if time.monotonic() - began > ROW_S:
-                break
-        medians = {n: statistics.median(v) for n, v in values.items() if v}
-        if "omerta" not in medians:
-            print(f"{workload:5} no result of ours: {self.missed.get(('omerta', workload))}")
-            return
-        peers = {n: v for n, v in medians.items() if n != "omerta"}
-        mine, ratio = medians["omerta"], None
-        if peers:
-            best = max(peers.values()) if better == "higher" else min(peers.values())
-            ratio = mine / best if better == "higher" else best / mine
-        self.print_row(workload, unit, medians, extra, target, ratio, probes, what)
-        self.results.append({
-            "name": f"{prefix}/{workload}/{workers}w", "unit": unit, "better": better, "ours": mine,
-            "target": target if workers == 2 or prefix == "bus" else None, "peers": peers,
-            "ratio_to_best": ratio, "low": min(values["omerta"]), "high": max(values["omerta"]),
-            "cross_core_ns": statistics.median(probes) if probes else None, "what": what})
+    def turn(self, row, workers, programs, number):
+        """Every program once.  name -> its result."""
+        probe, _ = run([self.ours, "probe", "2"], 10)
+        probe = probe["value"] if probe else None
+        results = {}
+        for name, command in programs.items():
+            if (name, row.name, workers) in self.missed:
+                continue
+            result, why = run(command(row.name, workers))
+            if result is None:
+                self.missed[(name, row.name, workers)] = why
+                continue
+            result.update(program=name, workers=workers, turn=number, cross_core_ns=probe)
+            self.raw.append(result)
+            results[name] = result
+        return results
 
-    def print_row(self, workload, unit, medians, extra, target, ratio, probes, what):
-        names = ["omerta"] + list(self.peers)
-        cells = "".join(f"{medians[n]:11.3g}" if n in medians else f"{'-':>11}" for n in names)
-        print(f"{workload:5} {unit:11}{cells}{'-' if target is None else target:>8} "
+    def row(self, row, workers, programs, prefix):
+        turns = [self.turn(row, workers, programs, i) for i in range(self.runs)]
+        probes = [r["cross_core_ns"] for t in turns for r in list(t.values())[:1]
+                  if r["cross_core_ns"]]
+        for one in (row,) + row.also:
+            # A program that missed a turn has no figure: a median of fewer would claim too much.
+            medians = {n: statistics.median(t[n][one.key] for t in turns) for n in programs
+                       if all(one.key in t.get(n, {}) for t in turns)}
+            if "omerta" not in medians:
+                print(f"{one.name:5} no result of ours: "
+                      f"{self.missed.get(('omerta', row.name, workers), 'no such figure')}")
+                continue
+            mine = [t["omerta"][one.key] for t in turns]
+            self.result(one, workers, one.unit or turns[0]["omerta"]["unit"], medians,
+                        (min(mine), max(mine)), probes, prefix)
+
+    def result(self, row, workers, unit, medians, span, probes, prefix):
+        peers = {n: v for n, v in medians.items() if n != "omerta"}
+        mine, ratio, target, best = medians["omerta"], None, row.target, None
+        if peers:
+            best = max(peers.values()) if row.better == "higher" else min(peers.values())
+            ratio = mine / best if row.better == "higher" else best / mine
+        if isinstance(target, str):
+            target = best and float(f"{best * float(target.split()[0]) / 100:.3g}")
+        cells = "".join(f"{medians[n]:11.3g}" if n in medians else f"{'-':>11}" for n in self.columns)
+        print(f"{row.name:5} {unit:11}{cells}{show(target):>8} "
               + (f"{ratio:7.2f}x" if ratio else f"{'':8}")
               + (f" {statistics.median(probes):4.0f}ns" if probes else f"{'':7}")
-              + f" {time.monotonic() - self.start:5.0f}  {what}")
-        if extra.get("omerta"):
-            print(f"{'':5} {'p99':11}" + "".join(
-                f"{statistics.median(extra[n]):11.3g}" if n in extra else f"{'-':>11}" for n in names))
-        sys.stdout.flush()
+              + f" {time.monotonic() - self.start:5.0f}  {row.what}", flush=True)
+        self.results.append({
+            "name": f"{prefix}/{row.name}/{workers}w", "unit": unit, "better": row.better,
+            "ours": mine, "target": target, "peers": peers, "ratio_to_best": ratio,
+            "low": span[0], "high": span[1], "rounds": self.runs,
+            "cross_core_ns": statistics.median(probes) if probes else None, "what": row.what})
 
 
 def merge(path, results):
@@ -201,7 +232,7 @@ def merge(path, results):
 
 def plot(svg, results, header, runs):
     """How many times as fast as each peer, two workers."""
-    order = [f"runtime/{w[0]}/2w" for w in WORKLOADS]
+    order = [f"runtime/{w.name}/2w" for w in WORKLOADS]
     rows = sorted((r for r in results if r["peers"] and r["name"] in order),
                   key=lambda r: order.index(r["name"]))
     names = sorted({n for r in rows for n in r["peers"]}, reverse=True)
@@ -256,20 +287,16 @@ def main():
     print("machine: " + ", ".join(f"{k} {v}" for k, v in header.items()), flush=True)
     bench = Bench(args.runs, {} if args.quick else build_peers())
     only = [w for w in args.only.split(",") if w]
-    ours = {"omerta": lambda w, n: [bench.ours, w, str(n)]}
-    bus = {"omerta": lambda w, n: [bench.bus, w, str(n)]}
-    groups = [(WORKLOADS, dict(ours, **bench.peers), "runtime"), (ALONE, ours, "runtime"),
-              (BUS, bus, "bus")]
     for workers in args.workers:
         bench.head(workers)
-        for rows, programs, prefix in groups:
-            for workload, better, target, what in rows:
-                if only and workload not in only or workers == 1 and workload in NOT_PER_WORKER \
-                        and not only or args.quick and workload == "idle":
-                    continue
-                bench.row(workload, workers, better, target, what, programs, prefix)
-    for (name, workload), why in bench.missed.items():
-        print(f"note: {name} {workload}: {why}")
+        for rows, programs, prefix in bench.groups():
+            for row in rows:
+                if row.name in only or not only and not (
+                        workers == 1 and row.name in NOT_PER_WORKER
+                        or args.quick and row.name in NOT_QUICK):
+                    bench.row(row, workers, programs, prefix)
+    for (name, workload, workers), why in bench.missed.items():
+        print(f"note: {name} {workload}, {workers} workers: {why}")
 
     os.makedirs(args.out, exist_ok=True)
     stamp = header["when"].replace(":", "")

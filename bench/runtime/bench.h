@@ -54,6 +54,8 @@ struct bench_result bench_c1ms_run(unsigned workers);
 struct bench_result bench_d64_run(unsigned workers);
 struct bench_result bench_d4k_run(unsigned workers);
 struct bench_result bench_d256k_run(unsigned workers);
+struct bench_result bench_t1k_run(unsigned workers);
+struct bench_result bench_t1m_run(unsigned workers);
 struct bench_result bench_idle_run(unsigned workers);
 
 extern const struct bench_workload bench_workloads[];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Does a message cost more when there are more actors, or more messages before it?  And what does a
- * system do that has nothing to do?
+ * Does a message cost more when there are more actors, or more messages before it; a timer, when more
+ * are armed?  And what does a system do that has nothing to do?
  *
  * The cost of an actor that is not in any cache is a fact of the machine: a ring visits its actors
  * in order, so the rows show what is left when the next actor can be foreseen, and the shuffled ring
@@ -18,6 +18,9 @@
 
 #define RING_HOPS   4000000
 #define DEPTH_ALL   4194304 /* messages, whatever the depth: a power of two */
+#define TIMER_ALL   1000000 /* starts and cancels, however many others are armed */
+#define TIMER_TURN  1000
+#define TIMER_FAR   3600000 /* ms: in an hour or two, so that none fires */
 #define IDLE_S      10
 #define IDLE_ACTORS 1000
 
@@ -209,6 +212,91 @@ struct bench_result
 bench_d256k_run(unsigned workers)
 {
 	return depth_run(workers, 262144);
+}
+
+/* --- n timers ------------------------------------------------------------------------------------------- */
+
+/* An actor with n timers armed, somewhere in an hour to come, that starts and cancels one more. */
+struct timers {
+	uint64_t left;
+	double start;
+};
+static double timers_took;
+
+static uint64_t
+timer_one(struct om_ctx *cx)
+{
+	uint64_t delay = TIMER_FAR + om_rand(cx) % TIMER_FAR, timer;
+
+	OM_ASSERT(om_timer_start(cx, delay, 0, 0, &timer) == OM_OK);
+	return timer;
+}
+
+static enum om_err
+timers_on_arm(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct timers *t = state;
+
+	if (t->left == 0) {
+		t->left = om_msg_u64(msg);
+	}
+	for (unsigned i = 0; i < TIMER_TURN && t->left > 0; i++, t->left--) {
+		(void)timer_one(cx);
+	}
+	return t->left > 0 ? OM_AGAIN : OM_OK;
+}
+
+static enum om_err
+timers_on_start(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	struct timers *t = state;
+
+	(void)msg;
+	if (t->left == 0) {
+		t->left = TIMER_ALL;
+		t->start = bench_now();
+	}
+	for (unsigned i = 0; i < TIMER_TURN; i++, t->left--) {
+		om_timer_cancel(cx, timer_one(cx));
+	}
+	if (t->left > 0) {
+		return OM_AGAIN;
+	}
+	timers_took = bench_now() - t->start;
+	bench_done();
+	return OM_OK;
+}
+
+static const struct om_handler timers_handlers[] = { { T_NUM, timers_on_arm },
+						     { T_START, timers_on_start } };
+static const struct om_actor_def timers_def = { .name = "timers",
+						.state_size = sizeof(struct timers),
+						.handlers = timers_handlers,
+						.handler_count = OM_COUNT(timers_handlers) };
+
+static struct bench_result
+timers_run(unsigned workers, uint64_t n)
+{
+	struct om_system *sys = bench_system(workers);
+	struct om_actor_id who = bench_spawn(sys, &timers_def, NULL);
+
+	bench_post(sys, who, T_NUM, n);
+	bench_post(sys, who, T_START, 0);
+	bench_wait();
+	bench_system_end(sys);
+	return (struct bench_result){ timers_took / TIMER_ALL * 1e9, 0 };
+}
+
+struct bench_result
+bench_t1k_run(unsigned workers)
+{
+	return timers_run(workers, 1000);
+}
+
+struct bench_result
+bench_t1m_run(unsigned workers)
+{
+	return timers_run(workers, 1000000);
 }
 
 /* --- nothing to do ---------------------------------------------------------------------------------------- */

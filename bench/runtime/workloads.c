@@ -428,6 +428,9 @@ const struct bench_workload bench_workloads[] = {
 	{ "d4k", "a message, 4,096 queued", "ns", false, BENCH_NO_TARGET, NULL, bench_d4k_run },
 	{ "d256k", "a message, 262,144 queued", "ns", false, BENCH_NO_TARGET, NULL,
 	  bench_d256k_run },
+	{ "t1k", "start, cancel, 1,000 armed", "ns", false, BENCH_NO_TARGET, NULL, bench_t1k_run },
+	{ "t1m", "start, cancel, 1,000,000 armed", "ns", false, BENCH_NO_TARGET, NULL,
+	  bench_t1m_run },
 	{ "idle", "wake-ups, idle for 10 s", "1/s", false, 0, NULL, bench_idle_run },
 };
 const unsigned bench_workload_count = OM_COUNT(bench_workloads);
