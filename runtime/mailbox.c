@@ -466,6 +466,12 @@ om_mbox_close(struct om_ctx *cx, struct om_actor *a)
 		lock = &cx->sys->lane_lock[om_actor_slot(cx->sys, a) % OM_LANE_LOCKS];
 		(void)pthread_mutex_lock(lock);
 	}
+	/*
+	 * Order: all that the actor did before its life is dead.  Pairs with the acquire fence in
+	 * om_sched_wait_ended.  Without it who has waited for an end reads what comes before it.
+	 */
+	ck_pr_fence_release();
+	om_tsan_release(&a->life);
 	/* A plain store: om_mbox_control compares the whole word, so it comes before this or fails. */
 	ck_pr_store_64(&a->life, gen << OM_SLOT_BITS | OM_LIFE_DEAD);
 	if (lock != NULL) {

@@ -99,6 +99,7 @@ om_sched_wait_ended(struct om_system *sys, uint64_t id, int64_t deadline_ns)
 	struct om_sched *sched = sys->sched;
 	struct timespec deadline = { .tv_sec = (time_t)(deadline_ns / OM_NS_PER_S),
 				     .tv_nsec = (long)(deadline_ns % OM_NS_PER_S) };
+	const struct om_actor *a;
 	bool ended;
 	uint32_t mark;
 
@@ -111,7 +112,13 @@ om_sched_wait_ended(struct om_system *sys, uint64_t id, int64_t deadline_ns)
 		}
 	}
 	ck_pr_dec_32(&sched->end_waiters);
-	return ended || !om_actor_is(sys, id);
+	ended = ended || !om_actor_is(sys, id);
+	a = om_actor_at(sys, id);
+	if (ended && a != NULL) {
+		ck_pr_fence_acquire(); /* pairs with om_mbox_close: the end, then what came before it */
+		om_tsan_acquire(&a->life);
+	}
+	return ended;
 }
 
 uint32_t
