@@ -16,6 +16,7 @@ struct om_vpn_tunnel {
 	struct om_why why;
 	bool busy;
 	bool is_up, is_attached, going_down;
+	bool told; /* the executor has heard that the job must end */
 	bool is_orphan; /* its executor has ended: nobody else ends its watch */
 	struct om_bus_request up_rq, attach_rq, down_rq;
 	uint64_t died_watch; /* wireguard-go's pidfd; the cookie is the tunnel */
@@ -44,7 +45,7 @@ void om_vpn_tunnel_next(struct om_service *sv, struct om_vpn_manager *vm, struct
 void om_vpn_tunnel_sample(struct om_service *sv, struct om_vpn_manager *vm,
 			  struct om_vpn_tunnel *t);
 /* Tells the executor that the job must end; it comes back with vpn.down. */
-void om_vpn_tunnel_lost(struct om_service *sv, const struct om_vpn_tunnel *t, const char *text);
+void om_vpn_tunnel_lost(struct om_service *sv, struct om_vpn_tunnel *t, const char *text);
 /* Answers sweep_rq when the last tunnel has gone. */
 void om_vpn_swept(struct om_service *sv, struct om_vpn_manager *vm);
 /* Its network is taken down at once, here or by the call under way; then it is freed. */

@@ -86,7 +86,7 @@ vpn_on_up(struct om_service *sv, void *state, const struct om_in *in)
 		err = config_of(m->vpn, &t->wg, &why);
 	}
 	if (err == OM_OK) {
-		err = om_endpoint_check(&vm->conf->env->policy, &t->wg.endpoint, &why);
+		err = om_jobnet_endpoint_check(vm->conf->env, &t->wg.endpoint, &why);
 	}
 	if (err == OM_OK) {
 		err = om_name_table_add(&vm->tunnels, &t->node);

@@ -12,8 +12,9 @@
  *				 of an executor that has failed, and their watches
  *	         --vpn.stats-->  rogue_connection_detector, for each tunnel, every few seconds
  *
- * A WireGuard process that dies ends its job (rogue.caught with reason tunnel_lost); so does the
- * manager's own end, by failure or by a stop: every network goes with it.
+ * A tunnel whose other end has moved to where the operator's policy lets none be ends its job
+ * (rogue.caught with reason endpoint_denied).  So does a WireGuard process that dies (tunnel_lost) and
+ * the manager's own end, by failure or by a stop: every network goes with it.
  */
 #include "msg/bus.h"
 #include "net/health.h"

@@ -33,6 +33,7 @@ struct vpn_work {
 	uint64_t rate_kbit;
 	struct om_jobnet *net;
 	struct om_jobnet_stats stats;
+	enum om_err endpoint_err; /* CALL_STATS: may WireGuard's packets go where they go now? */
 	int64_t took_ns;
 	struct om_why why;
 };
@@ -70,6 +71,21 @@ tunnel_forget(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tu
 
 /* --- calls on the offload pool ------------------------------------------------------------------- */
 
+/*
+ * WireGuard follows a peer that moves, so who has the peer's key chooses where our packets go: what
+ * the policy forbids at the start it forbids on the way.
+ */
+static enum om_err
+work_stats(struct vpn_work *w)
+{
+	enum om_err err = om_jobnet_stats(w->net, &w->stats, &w->why);
+
+	if (err == OM_OK && w->stats.endpoint.ip.family != 0) {
+		w->endpoint_err = om_jobnet_endpoint_check(w->env, &w->stats.endpoint, &w->why);
+	}
+	return err;
+}
+
 static enum om_err
 work_do(struct vpn_work *w)
 {
@@ -86,7 +102,7 @@ work_do(struct vpn_work *w)
 	case CALL_ATTACH:
 		return om_jobnet_attach_tap(w->net, &w->why);
 	case CALL_STATS:
-		return om_jobnet_stats(w->net, &w->stats, &w->why);
+		return work_stats(w);
 	case CALL_DOWN: {
 		enum om_err err = om_jobnet_stats(w->net, &w->stats, &w->why);
 
@@ -134,19 +150,29 @@ tunnel_failed(struct om_vpn_tunnel *t, enum om_err err, const struct om_why *why
 	}
 }
 
-void
-om_vpn_tunnel_lost(struct om_service *sv, const struct om_vpn_tunnel *t, const char *text)
+static void
+tunnel_end(struct om_service *sv, struct om_vpn_tunnel *t, const char *reason, const char *text)
 {
 	struct om_rogue_caught m = { 0 };
 
+	if (t->told) {
+		return;
+	}
 	OM_SET(&m, rogue_caught, job, om_str_of(t->job.text));
 	OM_SET(&m, rogue_caught, state, OM_STR("failed"));
-	OM_SET(&m, rogue_caught, reason, OM_STR("tunnel_lost"));
+	OM_SET(&m, rogue_caught, reason, om_str_of(reason));
 	OM_SET(&m, rogue_caught, text, om_str_of(text));
-	if (om_service_send(sv, OM_EXECUTOR, OM_MSG_ROGUE_CAUGHT, &m) != OM_OK) {
-		om_error("vpn.unheard", "%s: %s, and the executor does not listen", t->job.text,
-			 text);
+	if (om_service_send(sv, OM_EXECUTOR, OM_MSG_ROGUE_CAUGHT, &m) == OM_OK) {
+		t->told = true;
+		return;
 	}
+	om_error("vpn.unheard", "%s: %s, and the executor does not listen", t->job.text, text);
+}
+
+void
+om_vpn_tunnel_lost(struct om_service *sv, struct om_vpn_tunnel *t, const char *text)
+{
+	tunnel_end(sv, t, "tunnel_lost", text);
 }
 
 static size_t
@@ -198,7 +224,7 @@ answer_up(struct om_service *sv, struct om_vpn_tunnel *t)
 }
 
 static void
-send_stats(struct om_service *sv, const struct om_vpn_tunnel *t, struct om_bus_request *rq)
+send_stats(struct om_service *sv, struct om_vpn_tunnel *t, struct om_bus_request *rq)
 {
 	struct om_vpn_stats m = { 0 };
 
@@ -349,6 +375,9 @@ on_call_done(struct om_service *sv, struct om_vpn_manager *vm, struct om_vpn_tun
 			send_stats(sv, t, NULL);
 		} else if (w->call == CALL_STATS) {
 			om_vpn_tunnel_lost(sv, t, w->why.text);
+		}
+		if (w->endpoint_err != OM_OK) {
+			tunnel_end(sv, t, "endpoint_denied", w->why.text);
 		}
 		break;
 	}

@@ -383,8 +383,8 @@ om_jobnet_reserve(const struct om_jobnet_env *env, struct om_jobnet **out, struc
 }
 
 enum om_err
-om_jobnet_up(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
-	     struct om_jobnet **out, struct om_why *why)
+om_jobnet_up(struct om_jobnet_env *env, const struct om_jobnet_spec *spec, struct om_jobnet **out,
+	     struct om_why *why)
 {
 	struct jobnet_up up = { env, spec, why };
 	struct om_jobnet *net = spec->reserved;
@@ -393,7 +393,10 @@ om_jobnet_up(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
 	*out = NULL;
 	err = om_wg_config_check(spec->wg, why);
 	if (err == OM_OK) {
-		err = om_endpoint_check(&env->policy, &spec->wg->endpoint, why);
+		err = om_jobnet_env_refresh(env, why);
+	}
+	if (err == OM_OK) {
+		err = om_jobnet_endpoint_check(env, &spec->wg->endpoint, why);
 	}
 	if (err == OM_OK && net != NULL && net->is_up) {
 		err = om_why_set(why, OM_ERR_STATE, "%s is another job's", net->info.link);
@@ -492,5 +495,6 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 	out->tx_bytes = wg.tx_bytes;
 	out->rx_bytes = wg.rx_bytes;
 	out->handshake_at = wg.handshake_at;
+	out->endpoint = wg.endpoint;
 	return OM_OK;
 }

@@ -36,7 +36,10 @@ enum om_wg_backend {
 	OM_WG_BACKEND_USERSPACE,
 };
 
-/* What all jobs of one daemon share.  Filled once by om_jobnet_env_init, then read only. */
+/*
+ * What all jobs of one daemon share.  Filled once by om_jobnet_env_init, then read only but for
+ * policy.own, which only the functions below look at.
+ */
 struct om_jobnet_env {
 	char instance[OM_INSTANCE_LEN + 1]; /* tells this daemon's links from another's */
 	enum om_wg_backend backend;
@@ -45,6 +48,7 @@ struct om_jobnet_env {
 	uint32_t tap_gid;
 	uint32_t noise; /* mask of enum om_noise */
 	struct om_endpoint_policy policy; /* own[] is filled from the host's interfaces */
+	struct om_mono own_at; /* when it was */
 };
 
 /*
@@ -55,8 +59,14 @@ struct om_jobnet_env {
  */
 enum om_err om_jobnet_env_init(struct om_jobnet_env *env, const char *state_dir,
 			       enum om_wg_backend want, struct om_why *why) OM_MUST_CHECK;
-/* As above, while nothing else uses env.  Reads the host's own networks again. */
+/* Any thread.  Reads the host's own networks again (50 us): interfaces come and go. */
 enum om_err om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why) OM_MUST_CHECK;
+/*
+ * Any thread.  May WireGuard's packets go there?  The host's own networks are read again when that
+ * was more than a second ago.  OM_ERR_DENIED with the rule in words; OM_ERR_NET: they cannot be read.
+ */
+enum om_err om_jobnet_endpoint_check(struct om_jobnet_env *env, const struct om_endpoint *ep,
+				     struct om_why *why) OM_MUST_CHECK;
 const char *om_wg_backend_name(enum om_wg_backend backend); /* "none" "kernel" "userspace" */
 
 struct om_jobnet; /* opaque; one thread at a time */
@@ -99,6 +109,7 @@ struct om_jobnet_stats {
 	uint64_t rx_bytes;
 	/* 0: none.  By a clock that may be set: no age can be computed from it. */
 	struct om_wall handshake_at;
+	struct om_endpoint endpoint; /* where WireGuard's packets go now; family 0: nowhere yet */
 	uint64_t sent; /* packets of the guest that went into the tunnel */
 	uint64_t
 	    refused; /* packets of the guest that the walls refused: each must have been an event */
@@ -119,7 +130,7 @@ enum om_err om_jobnet_reserve(const struct om_jobnet_env *env, struct om_jobnet 
  * Blocking (about 5 ms, and what om_jobnet_reserve needs).  Gives *out.  On failure everything is
  * undone, the reserved network too, and *out is NULL.  OM_ERR_DENIED: the endpoint is against policy.
  */
-enum om_err om_jobnet_up(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
+enum om_err om_jobnet_up(struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
 			 struct om_jobnet **out, struct om_why *why) OM_MUST_CHECK;
 
 /*

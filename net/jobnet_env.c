@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <poll.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -27,6 +28,7 @@
 #define INOTIFY_LIMIT   "/proc/sys/fs/inotify/max_user_instances"
 #define INOTIFY_WANTED  8192
 #define KILL_WAIT_MS    5000
+#define OWN_FRESH_MS    1000
 
 /* FNV-1a, folded to 16 bits: enough to keep the daemons of one machine apart. */
 static void
@@ -40,10 +42,14 @@ instance_of(const char *state_dir, char out[OM_INSTANCE_LEN + 1])
 	(void)snprintf(out, OM_INSTANCE_LEN + 1, "%04x", (unsigned)((h >> 16 ^ h) & 0xffff));
 }
 
-enum om_err
-om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why)
+/* Guards policy.own, own_count and own_at of every environment: it is held for microseconds. */
+static pthread_mutex_t own_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static enum om_err
+own_read(struct om_jobnet_env *env, struct om_why *why)
 {
 	struct om_nl nl = { .sock = NULL };
+	struct om_mono now = om_mono_now();
 	enum om_err err;
 
 	err = om_nl_open(&nl, NETLINK_ROUTE, why);
@@ -52,6 +58,36 @@ om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why)
 				       &env->policy.own_count, why);
 	}
 	om_nl_close(&nl);
+	/* A reading that failed half-way is no list: the next one to ask reads again. */
+	env->own_at = err == OM_OK ? now : (struct om_mono){ 0 };
+	return err;
+}
+
+enum om_err
+om_jobnet_env_refresh(struct om_jobnet_env *env, struct om_why *why)
+{
+	enum om_err err;
+
+	(void)pthread_mutex_lock(&own_lock);
+	err = own_read(env, why);
+	(void)pthread_mutex_unlock(&own_lock);
+	return err;
+}
+
+enum om_err
+om_jobnet_endpoint_check(struct om_jobnet_env *env, const struct om_endpoint *ep,
+			 struct om_why *why)
+{
+	enum om_err err = OM_OK;
+
+	(void)pthread_mutex_lock(&own_lock);
+	if (env->own_at.ns == 0 || om_mono_ms_between(env->own_at, om_mono_now()) > OWN_FRESH_MS) {
+		err = own_read(env, why);
+	}
+	if (err == OM_OK) {
+		err = om_endpoint_check(&env->policy, ep, why);
+	}
+	(void)pthread_mutex_unlock(&own_lock);
 	return err;
 }
 

@@ -404,12 +404,17 @@ addr_list_add(struct addr_list *list, const struct om_cidr *addr)
 	return OM_OK;
 }
 
+/*
+ * IFA_ADDRESS with the prefix is the network of a broadcast link and the peer's of a point-to-point
+ * one; there the host's own address is IFA_LOCAL alone.
+ */
 static enum om_err
 addr_on_dump(const struct nlmsghdr *nlh, void *arg)
 {
 	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(nlh);
-	struct om_cidr cidr = { .prefix = ifa->ifa_prefixlen };
+	struct om_cidr address = { .prefix = ifa->ifa_prefixlen }, local = { .prefix = 0 };
 	const struct nlattr *attr;
+	enum om_err err = OM_OK;
 
 	if (nlh->nlmsg_type != RTM_NEWADDR) {
 		return OM_OK;
@@ -417,14 +422,23 @@ addr_on_dump(const struct nlmsghdr *nlh, void *arg)
 	OM_NL_EACH(attr, nlh, sizeof(*ifa))
 	{
 		size_t len = mnl_attr_get_payload_len(attr);
+		uint16_t type = mnl_attr_get_type(attr);
 
-		if (mnl_attr_get_type(attr) == IFA_ADDRESS && (len == 4 || len == 16)) {
-			cidr.ip.family = len == 4 ? 4 : 6;
-			memcpy(cidr.ip.bytes, mnl_attr_get_payload(attr), len);
-			return addr_list_add(arg, &cidr);
+		if ((type == IFA_ADDRESS || type == IFA_LOCAL) && (len == 4 || len == 16)) {
+			struct om_cidr *to = type == IFA_LOCAL ? &local : &address;
+
+			to->ip.family = len == 4 ? 4 : 6;
+			memcpy(to->ip.bytes, mnl_attr_get_payload(attr), len);
 		}
 	}
-	return OM_OK;
+	if (address.ip.family != 0) {
+		err = addr_list_add(arg, &address);
+	}
+	if (err == OM_OK && local.ip.family != 0 && !om_ip_eq(&local.ip, &address.ip)) {
+		local.prefix = local.ip.family == 4 ? 32 : 128;
+		err = addr_list_add(arg, &local);
+	}
+	return err;
 }
 
 enum om_err

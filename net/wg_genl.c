@@ -121,6 +121,29 @@ om_wg_genl_set(struct om_nl *nl, uint16_t family, const char *name, const struct
 }
 
 static void
+get_endpoint(const struct nlattr *attr, struct om_endpoint *ep)
+{
+	size_t len = mnl_attr_get_payload_len(attr);
+	struct sockaddr_in6 sin6;
+	struct sockaddr_in sin;
+	sa_family_t family;
+
+	if (len < sizeof(family)) {
+		return;
+	}
+	memcpy(&family, mnl_attr_get_payload(attr), sizeof(family));
+	if (family == AF_INET && len >= sizeof(sin)) {
+		memcpy(&sin, mnl_attr_get_payload(attr), sizeof(sin));
+		*ep = (struct om_endpoint){ .ip.family = 4, .port = ntohs(sin.sin_port) };
+		memcpy(ep->ip.bytes, &sin.sin_addr, 4);
+	} else if (family == AF_INET6 && len >= sizeof(sin6)) {
+		memcpy(&sin6, mnl_attr_get_payload(attr), sizeof(sin6));
+		*ep = (struct om_endpoint){ .ip.family = 6, .port = ntohs(sin6.sin6_port) };
+		memcpy(ep->ip.bytes, &sin6.sin6_addr, 16);
+	}
+}
+
+static void
 stats_add_peer(const struct nlattr *peer, struct om_wg_stats *out)
 {
 	const struct nlattr *attr;
@@ -142,6 +165,9 @@ stats_add_peer(const struct nlattr *peer, struct om_wg_stats *out)
 				memcpy(&at, mnl_attr_get_payload(attr), sizeof(at));
 				out->handshake_at.ns = at.tv_sec * OM_NS_PER_S + at.tv_nsec;
 			}
+			break;
+		case WGPEER_A_ENDPOINT:
+			get_endpoint(attr, &out->endpoint);
 			break;
 		default:
 			break;

@@ -96,11 +96,33 @@ om_wg_uapi_errno(struct om_str text)
 	return -1;
 }
 
+/* The zone of a link-local address ("[fe80::1%eth0]:1") is left out: no policy allows one. */
+static enum om_err
+parse_endpoint(struct om_str value, struct om_endpoint *out)
+{
+	char text[OM_ENDPOINT_TEXT];
+	size_t n = 0;
+	bool in_zone = false;
+
+	for (size_t i = 0; i < value.len; i++) {
+		in_zone = (in_zone || value.ptr[i] == '%') && value.ptr[i] != ']';
+		if (in_zone) {
+			continue;
+		}
+		if (n == sizeof(text)) {
+			return OM_ERR_CORRUPT;
+		}
+		text[n++] = value.ptr[i];
+	}
+	return om_endpoint_parse((struct om_str){ text, n }, out);
+}
+
 enum om_err
 om_wg_uapi_stats(struct om_str text, struct om_wg_stats *out)
 {
 	struct om_str rest = text, line, key, value;
 	uint64_t rx = 0, tx = 0, sec = 0, nsec = 0;
+	struct om_endpoint endpoint = { .port = 0 };
 	enum om_err err = OM_OK;
 	int errnum = om_wg_uapi_errno(text);
 
@@ -119,11 +141,14 @@ om_wg_uapi_stats(struct om_str text, struct om_wg_stats *out)
 			err = om_parse_u64(value, 0, INT64_MAX / OM_NS_PER_S - 1, &sec);
 		} else if (om_str_is(key, "last_handshake_time_nsec")) {
 			err = om_parse_u64(value, 0, OM_NS_PER_S - 1, &nsec);
+		} else if (om_str_is(key, "endpoint")) {
+			err = parse_endpoint(value, &endpoint);
 		}
 	}
 	if (err != OM_OK) {
 		return OM_ERR_CORRUPT;
 	}
+	out->endpoint = endpoint;
 	out->rx_bytes = rx;
 	out->tx_bytes = tx;
 	out->handshake_at.ns = (int64_t)sec * OM_NS_PER_S + (int64_t)nsec;

@@ -17,6 +17,7 @@ struct om_wg_stats {
 	uint64_t tx_bytes;
 	uint64_t rx_bytes;
 	struct om_wall handshake_at; /* 0: there was none yet */
+	struct om_endpoint endpoint; /* where the peer is now; family 0: not known */
 };
 
 struct om_wg; /* opaque */

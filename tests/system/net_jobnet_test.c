@@ -222,10 +222,11 @@ test_wrong_key_carries_nothing(void **state)
 	job_down(&j);
 }
 
-/* A requester that comes back from another address: WireGuard follows it. */
+/* A requester that comes back from another address: WireGuard follows it, and we see where to. */
 static void
 test_requester_moves(void **state)
 {
+	struct om_jobnet_stats st;
 	struct job j;
 	int listener;
 
@@ -233,6 +234,9 @@ test_requester_moves(void **state)
 	job_up(&j, "10.99.0.0/24", false, 0);
 	listener = rig_listen(rig.req_ns, RIG_REQ_TUNNEL, 80);
 	fetch(&j, listener, RIG_REQ_TUNNEL, 80);
+	rig_ok(om_jobnet_stats(j.net, &st, &rig_why));
+	assert_int_equal(st.endpoint.port, RIG_REQ_UDP);
+	assert_int_equal(st.endpoint.ip.family, 4);
 	rig_run((const char *const[]){ "/usr/bin/wg", "set", "rqwg", "listen-port", "51999", NULL },
 		NULL, 0);
 	/* The first packet from the new place tells the job's end. */
@@ -242,6 +246,8 @@ test_requester_moves(void **state)
 	close(client);
 	close(other);
 	fetch(&j, listener, RIG_REQ_TUNNEL, 80);
+	rig_ok(om_jobnet_stats(j.net, &st, &rig_why));
+	assert_int_equal(st.endpoint.port, 51999);
 	close(listener);
 	job_down(&j);
 }
@@ -283,11 +289,38 @@ test_own_network_is_refused(void **state)
 	rig_config(&cfg, "10.99.0.0/24", false);
 	env.policy.allow_count = 0;
 	env.policy.allow_private = true;
-	rig_ok(om_jobnet_env_refresh(&env, &why));
 	assert_int_equal(om_jobnet_up(&env, &spec, &net, &why), OM_ERR_DENIED);
 	assert_null(net);
 	assert_non_null(strstr(why.text, "own network"));
 	assert_int_equal(rig_count_left().links, 0);
+}
+
+/* They were read once, at the daemon's start; and of a point-to-point link the peer's end alone. */
+static void
+test_own_networks_of_later(void **state)
+{
+	static const char *const own[] = { "10.250.77.1:9", "10.250.88.1:9", "10.250.99.7:9" };
+	struct om_jobnet_env env = rig.env;
+	struct om_why why = { "" };
+	struct om_jobnet *net;
+	struct om_wg_config cfg;
+	struct om_jobnet_spec spec = { .job = &rig.job, .wg = &cfg };
+
+	(void)state;
+	rig_config(&cfg, "10.99.0.0/24", false);
+	env.policy.allow_count = 0;
+	env.policy.allow_private = true;
+	rig_run((const char *const[]){ "/usr/sbin/ip", "addr", "add", "10.250.77.1", "peer",
+				       "10.250.88.1/32", "dev", "rq0", NULL },
+		NULL, 0);
+	rig_run((const char *const[]){ "/usr/sbin/ip", "addr", "add", "10.250.99.1/24", "dev",
+				       "rq0", NULL },
+		NULL, 0);
+	for (size_t i = 0; i < OM_COUNT(own); i++) {
+		rig_ok(om_endpoint_parse(om_str_of(own[i]), &cfg.endpoint));
+		assert_int_equal(om_jobnet_up(&env, &spec, &net, &why), OM_ERR_DENIED);
+		assert_non_null(strstr(why.text, "own network"));
+	}
 }
 
 /* A step in the middle fails: the steps before it are undone. */
@@ -399,6 +432,7 @@ main(void)
 		T(test_requester_moves),
 		T(test_wireguard_go_dies),
 		T(test_own_network_is_refused),
+		T(test_own_networks_of_later),
 		T(test_failed_vpn_setup_detection),
 		T(test_reserved),
 		T(test_events_of_the_placeholder),

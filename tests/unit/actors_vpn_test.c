@@ -23,6 +23,7 @@ static struct {
 	struct om_jobnet *nets[NETS];
 	uint64_t refused, sent;
 	struct om_wall handshake_at;
+	struct om_endpoint endpoint;
 	bool keys_seen;
 	bool hold_up; /* om_jobnet_up waits until this is false */
 } kernel;
@@ -33,6 +34,13 @@ kernel_fails(const char *what, struct om_why *why)
 	return kernel.fail != NULL && strcmp(kernel.fail, what) == 0
 		   ? om_why_set(why, OM_ERR_NET, "%s fails", what)
 		   : OM_OK;
+}
+
+enum om_err
+om_jobnet_endpoint_check(struct om_jobnet_env *env, const struct om_endpoint *ep,
+			 struct om_why *why)
+{
+	return om_endpoint_check(&env->policy, ep, why);
 }
 
 enum om_err
@@ -76,8 +84,8 @@ om_jobnet_down(struct om_jobnet **netp)
 }
 
 enum om_err
-om_jobnet_up(const struct om_jobnet_env *env, const struct om_jobnet_spec *spec,
-	     struct om_jobnet **out, struct om_why *why)
+om_jobnet_up(struct om_jobnet_env *env, const struct om_jobnet_spec *spec, struct om_jobnet **out,
+	     struct om_why *why)
 {
 	struct om_jobnet *net = spec->reserved;
 	enum om_err err;
@@ -151,6 +159,7 @@ om_jobnet_stats(struct om_jobnet *net, struct om_jobnet_stats *out, struct om_wh
 		out->tx_bytes = 7;
 		out->rx_bytes = 8;
 		out->handshake_at = kernel.handshake_at;
+		out->endpoint = kernel.endpoint;
 	}
 	stage_unlock();
 	return err;
@@ -621,6 +630,34 @@ test_network_that_vanishes_ends_its_job(void **state)
 	assert_int_equal(down("job1"), OM_OK);
 }
 
+/* Who has the peer's key sends one packet from the provider's own network, and WireGuard follows. */
+static void
+test_peer_that_moves_where_none_may_be_ends_its_job(void **state)
+{
+	struct om_str lan = OM_STR("192.168.1.7/24");
+	struct om_cidr own;
+
+	(void)state;
+	assert_int_equal(om_cidr_parse(lan, &own), OM_OK);
+	env.policy.allow_private = true;
+	env.policy.own[0] = om_cidr_network(&own);
+	env.policy.own_count = 1;
+	assert_int_equal(up("job1"), OM_OK);
+	assert_int_equal(attach("job1"), OM_OK);
+	stage_lock();
+	assert_int_equal(om_endpoint_parse(OM_STR("10.1.1.1:9"), &kernel.endpoint), OM_OK);
+	readings = 0;
+	stage_unlock();
+	stage_wait(has_readings); /* allowed: it goes on */
+	assert_int_equal(S->told_count, 0);
+	stage_lock();
+	assert_int_equal(om_endpoint_parse(OM_STR("192.168.1.9:9"), &kernel.endpoint), OM_OK);
+	stage_unlock();
+	assert_told(0, "failed", "endpoint_denied");
+	assert_non_null(strstr(S->told[0].text, "192.168.1.9"));
+	assert_int_equal(down("job1"), OM_OK);
+}
+
 static bool
 two_were_told(void)
 {
@@ -672,6 +709,7 @@ main(void)
 		T(test_an_executor_that_failed_leaves_no_network),
 		TS(test_readings_go_to_the_detector),
 		TS(test_earlier_reading_is_not_the_last_one),
+		TS(test_peer_that_moves_where_none_may_be_ends_its_job),
 		TS(test_network_that_vanishes_ends_its_job),
 		T(test_restart_ends_the_jobs),
 	};

@@ -386,6 +386,7 @@ test_uapi_answers(void **state)
 	assert_int_equal(st.rx_bytes, 7);
 	assert_true(st.tx_bytes == UINT64_MAX);
 	assert_true(st.handshake_at.ns == 17 * OM_NS_PER_S + 5);
+	assert_int_equal(st.endpoint.ip.family, 0);
 	assert_int_equal(om_wg_uapi_stats(OM_STR("rx_bytes=7\n"), &st), OM_ERR_CORRUPT);
 	assert_int_equal(om_wg_uapi_stats(OM_STR("rx_bytes=-7\nerrno=0\n"), &st), OM_ERR_CORRUPT);
 	assert_int_equal(om_wg_uapi_stats(OM_STR("last_handshake_time_sec=99999999999999999\n"
@@ -393,6 +394,33 @@ test_uapi_answers(void **state)
 					  &st),
 			 OM_ERR_CORRUPT);
 	assert_int_equal(om_wg_uapi_stats(OM_STR("errno=2\n"), &st), OM_ERR_NET);
+}
+
+/* Where the peer is now, whatever was configured. */
+static void
+test_uapi_endpoint(void **state)
+{
+	static const struct {
+		const char *line, *ep;
+	} good[] = {
+		{ "endpoint=203.0.113.9:1\nerrno=0\n\n", "203.0.113.9:1" },
+		{ "endpoint=[2001:db8::9]:51820\nerrno=0\n\n", "[2001:db8::9]:51820" },
+		{ "endpoint=[fe80::1%eth0]:7\nerrno=0\n\n", "[fe80::1]:7" },
+	};
+	static const char *const bad[] = { "endpoint=here\nerrno=0\n\n",
+					   "endpoint=203.0.113.9\nerrno=0\n\n",
+					   "endpoint=[fe80::1%eth0:7\nerrno=0\n\n" };
+	char text[OM_ENDPOINT_TEXT];
+	struct om_wg_stats st;
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(good); i++) {
+		assert_int_equal(om_wg_uapi_stats(om_str_of(good[i].line), &st), OM_OK);
+		assert_string_equal(om_endpoint_format(&st.endpoint, text), good[i].ep);
+	}
+	for (size_t i = 0; i < OM_COUNT(bad); i++) {
+		assert_int_equal(om_wg_uapi_stats(om_str_of(bad[i]), &st), OM_ERR_CORRUPT);
+	}
 }
 
 static const struct nlattr *
@@ -466,6 +494,8 @@ test_kernel_counters(void **state)
 {
 	struct om_wg_stats st = { .tx_bytes = 0 };
 	const int64_t at[2] = { 17, 5 };
+	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(51820) };
+	char text[OM_ENDPOINT_TEXT];
 	static struct om_nl nl;
 	struct nlattr *peers, *peer;
 	struct nlmsghdr *nlh;
@@ -478,12 +508,15 @@ test_kernel_counters(void **state)
 	mnl_attr_put_u64(nlh, WGPEER_A_RX_BYTES, 7);
 	mnl_attr_put_u64(nlh, WGPEER_A_TX_BYTES, 9);
 	mnl_attr_put(nlh, WGPEER_A_LAST_HANDSHAKE_TIME, sizeof(at), at);
+	memcpy(&sin.sin_addr, "\xcb\x00\x71\x01", 4);
+	mnl_attr_put(nlh, WGPEER_A_ENDPOINT, sizeof(sin), &sin);
 	mnl_attr_nest_end(nlh, peer);
 	mnl_attr_nest_end(nlh, peers);
 	assert_int_equal(om_wg_genl_on_device(nlh, &st), OM_OK);
 	assert_int_equal(st.rx_bytes, 7);
 	assert_int_equal(st.tx_bytes, 9);
 	assert_true(st.handshake_at.ns == 17 * OM_NS_PER_S + 5);
+	assert_string_equal(om_endpoint_format(&st.endpoint, text), "203.0.113.1:51820");
 }
 
 /* network.wireguard was looked at for "none" alone: who said userspace got the kernel's. */
@@ -533,6 +566,7 @@ main(void)
 		cmocka_unit_test(test_uapi_request),
 		cmocka_unit_test(test_biggest_configuration_fits),
 		cmocka_unit_test(test_uapi_answers),
+		cmocka_unit_test(test_uapi_endpoint),
 		cmocka_unit_test(test_kernel_request),
 		cmocka_unit_test(test_kernel_counters),
 	};
