@@ -131,26 +131,62 @@ ledger_on_after(struct om_service *sv, void *state, const struct om_in *in)
 
 /* --- purge ------------------------------------------------------------------------------------ */
 
-/* By id; a requester its own alone.  The first that may not go refuses the rest. */
+static enum om_err
+purge_one(struct ledger *l, struct om_str job, struct om_str owner, uint64_t *removed)
+{
+	struct om_job_id ids[2];
+	size_t count;
+	enum om_err err;
+
+	err = om_store_job_find(l->store, job, owner, ids, OM_COUNT(ids), &count);
+	if (err == OM_OK) {
+		err = om_store_job_remove(l->store, &ids[0]);
+		*removed += err == OM_OK;
+	} else if (ledger_array_find(l, job, owner, &ids[0])) {
+		err = ledger_array_remove(l, &ids[0], owner, removed);
+	}
+	return err;
+}
+
+/* By id; a requester its own alone.  Those that may not go are told in *out, and do not keep the rest. */
 static enum om_err
 purge_named(struct ledger *l, const struct om_in *in, const struct om_job_purge *m,
-	    uint64_t *removed)
+	    uint64_t *removed, struct om_count *out)
 {
 	const struct om_str owner = in->caller->role == OM_ROLE_REQUESTER
 					? om_str_of(in->caller->peer)
 					: (struct om_str){ 0 };
-	struct om_job_id ids[2];
-	enum om_err err = OM_OK;
-	size_t count;
+	struct om_ref_failed_list failed = { 0 };
+	enum om_err err = OM_OK, one;
+	const char *name;
 
-	for (size_t i = 0; err == OM_OK && i < m->jobs.n; i++) {
-		err = om_store_job_find(l->store, m->jobs.v[i], owner, ids, OM_COUNT(ids), &count);
-		if (err == OM_OK) {
-			err = om_store_job_remove(l->store, &ids[0]);
-			*removed += err == OM_OK;
-		} else if (ledger_array_find(l, m->jobs.v[i], owner, &ids[0])) {
-			err = ledger_array_remove(l, &ids[0], owner, removed);
+	failed.v = om_arena_alloc(&l->arena, m->jobs.n * sizeof(*failed.v));
+	if (failed.v == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	for (size_t i = 0; i < m->jobs.n; i++) {
+		struct om_ref_failed *row = &failed.v[failed.n];
+
+		one = purge_one(l, m->jobs.v[i], owner, removed);
+		if (one == OM_OK) {
+			continue;
 		}
+		err = one;
+		if (one != OM_ERR_NOT_FOUND && one != OM_ERR_STATE && one != OM_ERR_INVALID) {
+			break; /* the store's own trouble */
+		}
+		name = om_arena_str(&l->arena, m->jobs.v[i]); /* the answer outlives the request */
+		if (name == NULL) {
+			return OM_ERR_NOMEM;
+		}
+		*row = (struct om_ref_failed){ .job = om_str_of(name),
+					       .code = om_str_of(om_err_code(one)) };
+		row->job.len = row->job.len < OM_JOB_ID_MAX ? row->job.len : OM_JOB_ID_MAX;
+		OM_SET(row, ref_failed, text, ledger_keep(l, om_store_why(l->store)));
+		failed.n++;
+	}
+	if (failed.n > 0) {
+		OM_SET(out, count, failed, failed);
 	}
 	return err;
 }
@@ -187,7 +223,7 @@ ledger_on_purge(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct ledger *l = ledger_of(state);
 	const struct om_job_purge *m = in->body;
-	struct om_count *count = om_arena_alloc(&l->arena, sizeof(*count));
+	struct om_count *count = om_arena_alloc(&l->arena, sizeof(*count)); /* zeroed */
 	struct om_audit_note note = { .event = OM_STR("purged"),
 				      .actor = om_str_of(in->caller->peer) };
 	const bool named = m->jobs.n > 0;
@@ -198,9 +234,9 @@ ledger_on_purge(struct om_service *sv, void *state, const struct om_in *in)
 	if (!named && in->caller->role == OM_ROLE_REQUESTER) {
 		return om_service_reply_err(sv, in, OM_ERR_DENIED, "name the jobs");
 	}
-	err = ledger_begin(l);
+	err = count != NULL ? ledger_begin(l) : OM_ERR_NOMEM;
 	if (err == OM_OK) {
-		err = named ? purge_named(l, in, m, &removed) : purge_many(l, m, &removed);
+		err = named ? purge_named(l, in, m, &removed, count) : purge_many(l, m, &removed);
 	}
 	/* Some may be gone already; they are counted, and the rest is told. */
 	if (err != OM_OK && removed == 0) {
@@ -214,8 +250,6 @@ ledger_on_purge(struct om_service *sv, void *state, const struct om_in *in)
 			return ledger_refuse(sv, l, in, err);
 		}
 	}
-	if (count != NULL) {
-		OM_SET(count, count, count, removed);
-	}
+	OM_SET(count, count, count, removed);
 	return ledger_answer_later(sv, l, in, OM_MSG_COUNTED, count);
 }

@@ -7,6 +7,7 @@
  *   provider.c          the actor
  *   provider_submit.c   submitting; provider_check.c what a submit must be; provider_batch.c many
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
+ *   provider_refs.c     requests that name many jobs, and for which of them it was not done
  *   provider_verbs.c    wait, cancel, deny; provider_place.c approve, hold, release, move, retry
  *   provider_cancel.c   cancelling one job; provider_bulk.c many
  *   provider_after.c    jobs on their way into the queue, and what they wait for first
@@ -24,12 +25,13 @@
 #include "base/id.h"
 #include "store/job_state.h"
 
-#define PROVIDER_MAGIC     0x70726f76u
-#define PROVIDER_FILTER_MS 10000
-#define PROVIDER_LEDGER_MS 30000
-#define PROVIDER_QUEUE_MS  30000 /* a cancel waits for the executor's answer */
-#define PROVIDER_TASKS_MAX 100000 /* questions that wait for a job's end */
-#define PROVIDER_PAGE      1000 /* rows of one page */
+#define PROVIDER_MAGIC      0x70726f76u
+#define PROVIDER_FILTER_MS  10000
+#define PROVIDER_LEDGER_MS  30000
+#define PROVIDER_QUEUE_MS   30000 /* a cancel waits for the executor's answer */
+#define PROVIDER_TASKS_MAX  100000 /* questions that wait for a job's end */
+#define PROVIDER_PAGE       1000 /* rows of one page */
+#define PROVIDER_FAILED_MAX 1024 /* jobs that an answer names as failed */
 
 #define PROVIDER_PINGS_MAX 16
 
@@ -108,6 +110,8 @@ struct provider_verb {
 	uint64_t done;
 	enum om_err err; /* of the last task that failed */
 	char err_text[OM_WHY_MAX];
+	STAILQ_HEAD(, provider_failure) failed; /* of tasks that failed, the first of them */
+	size_t failed_count;
 	/* in bulk */
 	bool bulk, any_level;
 	char candidates[4 * (OM_JOB_ID_MAX + 1)]; /* ids that an ambiguous one may mean */
@@ -123,6 +127,7 @@ struct provider_task {
 	struct provider_tasks *list;
 	struct provider_verb *verb;
 	struct om_job_id id;
+	char asked[OM_JOB_ID_MAX + 1]; /* as the caller named it; "": it did not */
 	struct om_time_node until; /* while it watches */
 	bool
 	    asking; /* while it watches: the queue's answer is on its way, so it may not be freed */
@@ -228,8 +233,6 @@ void provider_verbs_fini(struct om_service *sv, struct provider *p);
 enum om_err provider_on_wait(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in);
 /* approve, deny, hold, release, retry */
-enum om_err provider_on_refs(struct om_service *sv, void *state, const struct om_in *in);
-enum om_err provider_on_move(struct om_service *sv, void *state, const struct om_in *in);
 
 /* --- provider_after.c ------------------------------------------------------------------------- */
 
@@ -294,6 +297,17 @@ void provider_submits_fini(struct om_service *sv, struct provider *p);
 void provider_array_got(struct om_service *sv, struct provider *p, struct provider_task *task,
 			const struct om_bus_answer *answer);
 
+/* --- provider_refs.c -------------------------------------------------------------------------- */
+
+enum om_err provider_on_refs(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err provider_on_move(struct om_service *sv, void *state, const struct om_in *in);
+/* The verb was not done for this job. */
+void provider_failures_add(struct provider_verb *verb, struct om_str job, enum om_err err,
+			   const char *text);
+void provider_failures_free(struct provider_verb *verb);
+/* Answers with how many, and with those that failed. */
+void provider_verb_counted(struct om_service *sv, struct provider_verb *verb);
+
 /* --- provider_verbs.c for provider_place.c, and back ------------------------------------------- */
 
 static inline struct provider_task *
@@ -335,7 +349,13 @@ void provider_cancel_got(struct om_service *sv, struct provider *p, struct provi
 /* --- provider_verbs.c for provider_bulk.c, and back ------------------------------------------- */
 
 /* One task more of the verb; NULL: too many, or no memory. */
+struct provider_verb *provider_verb_new(struct om_service *sv, struct provider *p,
+					const struct om_in *in);
+void provider_verb_free(struct provider *p, struct provider_verb *verb);
 struct provider_task *provider_task_new(struct provider *p, struct provider_verb *verb);
+/* A task for the job that ref names or begins. */
+void provider_task_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb,
+			 struct om_str ref);
 /* Does what the verb does, to a row that the caller may touch. */
 void provider_task_got(struct om_service *sv, struct provider *p, struct provider_task *task,
 		       const struct om_job_info *info);

@@ -18,8 +18,8 @@
 
 /* --- verbs ------------------------------------------------------------------------------------ */
 
-static struct provider_verb *
-verb_new(struct om_service *sv, struct provider *p, const struct om_in *in)
+struct provider_verb *
+provider_verb_new(struct om_service *sv, struct provider *p, const struct om_in *in)
 {
 	struct provider_verb *verb = calloc(1, sizeof(*verb));
 	uint64_t wait_ms = in->deadline_ms != 0 ? in->deadline_ms : WAIT_DEFAULT_MS;
@@ -32,14 +32,16 @@ verb_new(struct om_service *sv, struct provider *p, const struct om_in *in)
 	verb->any_level = true;
 	verb->pending = 1;
 	verb->until.ns = om_now(om_service_cx(sv)).ns + (int64_t)wait_ms * OM_NS_PER_MS;
+	STAILQ_INIT(&verb->failed);
 	TAILQ_INSERT_TAIL(&p->verbs, verb, link);
 	return verb;
 }
 
-static void
-verb_free(struct provider *p, struct provider_verb *verb)
+void
+provider_verb_free(struct provider *p, struct provider_verb *verb)
 {
 	TAILQ_REMOVE(&p->verbs, verb, link);
+	provider_failures_free(verb);
 	free(verb);
 }
 
@@ -76,8 +78,6 @@ verb_reply_err(struct om_service *sv, struct provider_verb *verb)
 void
 provider_verb_unpend(struct om_service *sv, struct provider *p, struct provider_verb *verb)
 {
-	struct om_count count = { .count = verb->done };
-
 	if (--verb->pending > 0) {
 		return;
 	}
@@ -86,11 +86,11 @@ provider_verb_unpend(struct om_service *sv, struct provider *p, struct provider_
 		return;
 	}
 	if (verb->done > 0 || verb->err == OM_OK) {
-		om_service_reply_to(sv, &verb->rq, OM_MSG_COUNTED, &count);
+		provider_verb_counted(sv, verb);
 	} else {
 		verb_reply_err(sv, verb);
 	}
-	verb_free(p, verb);
+	provider_verb_free(p, verb);
 }
 
 /* --- tasks ------------------------------------------------------------------------------------ */
@@ -136,6 +136,9 @@ provider_task_finish(struct om_service *sv, struct provider *p, struct provider_
 		verb->done++;
 	} else if (!verb->bulk || err != OM_ERR_STATE) { /* in bulk: it ended by itself meanwhile */
 		provider_verb_failed(verb, err, text);
+		provider_failures_add(
+		    verb, om_str_of(task->asked[0] != '\0' ? task->asked : task->id.text), err,
+		    text);
 	}
 	task_free(p, task);
 	provider_verb_unpend(sv, p, verb);
@@ -200,16 +203,21 @@ task_on_got(struct om_service *sv, void *state, const struct om_bus_answer *answ
 	provider_task_got(sv, p, provider_task_of(answer), answer->body);
 }
 
-static void
-task_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb, struct om_str ref)
+void
+provider_task_begin(struct om_service *sv, struct provider *p, struct provider_verb *verb,
+		    struct om_str ref)
 {
 	struct om_job_ref m = { .job = ref };
 	struct provider_task *task = provider_task_new(p, verb);
 
 	if (task == NULL) {
 		provider_verb_failed(verb, OM_ERR_FULL, "too many questions wait already");
+		provider_failures_add(verb, ref, OM_ERR_FULL, verb->err_text);
 		return;
 	}
+	/* It names the job in the answer; a longer one fits no job. */
+	ref.len = ref.len < OM_JOB_ID_MAX ? ref.len : OM_JOB_ID_MAX;
+	(void)!om_str_copy(ref, task->asked, sizeof(task->asked));
 	provider_task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
 }
 
@@ -357,13 +365,13 @@ provider_on_wait(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct provider *p = provider_of(state);
 	const struct om_job_ref *m = in->body;
-	struct provider_verb *verb = verb_new(sv, p, in);
+	struct provider_verb *verb = provider_verb_new(sv, p, in);
 
 	if (verb == NULL) {
 		return OM_ERR_NOMEM;
 	}
 	verb->rq = om_service_later(sv, in);
-	task_begin(sv, p, verb, m->job);
+	provider_task_begin(sv, p, verb, m->job);
 	provider_verb_unpend(sv, p, verb);
 	return OM_OK;
 }
@@ -383,7 +391,7 @@ provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 		return om_service_reply_err(sv, in, OM_ERR_INVALID,
 					    "say which: job, or state, peer and level");
 	}
-	verb = verb_new(sv, p, in);
+	verb = provider_verb_new(sv, p, in);
 	if (verb == NULL) {
 		return OM_ERR_NOMEM;
 	}
@@ -391,108 +399,20 @@ provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	verb->grace_ms = m->grace_ms;
 	err = om_str_copy(m->reason, verb->reason, sizeof(verb->reason));
 	if (err != OM_OK) {
-		verb_free(p, verb);
+		provider_verb_free(p, verb);
 		return err;
 	}
 	verb->rq = om_service_later(sv, in);
 	if (one) {
-		task_begin(sv, p, verb, m->job);
+		provider_task_begin(sv, p, verb, m->job);
 		provider_verb_unpend(sv, p, verb);
 		return OM_OK;
 	}
 	err = provider_bulk_begin(sv, p, verb, m);
 	if (err != OM_OK) {
 		om_service_reply_err_to(sv, &verb->rq, err, "state, peer or level is not valid");
-		verb_free(p, verb);
+		provider_verb_free(p, verb);
 	}
-	return OM_OK;
-}
-
-static enum om_err
-refs_begin(struct om_service *sv, struct provider *p, const struct om_in *in,
-	   const struct om_strs *jobs, struct om_str reason, struct provider_verb **out)
-{
-	struct provider_verb *verb;
-	enum om_err err;
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	if (jobs->n == 0) {
-		return OM_ERR_INVALID;
-	}
-	verb = verb_new(sv, p, in);
-	if (verb == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	err = om_str_copy(reason, verb->reason, sizeof(verb->reason));
-	if (err != OM_OK) {
-		verb_free(p, verb);
-		return err;
-	}
-	*out = verb;
-	return OM_OK;
-}
-
-static void
-refs_run(struct om_service *sv, struct provider *p, const struct om_in *in,
-	 const struct om_strs *jobs, struct provider_verb *verb)
-{
-	verb->rq = om_service_later(sv, in);
-	for (size_t i = 0; i < jobs->n; i++) {
-		task_begin(sv, p, verb, jobs->v[i]);
-	}
-	provider_verb_unpend(sv, p, verb);
-}
-
-enum om_err
-provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct provider *p = provider_of(state);
-	const struct om_job_refs *m = in->body;
-	enum provider_trust trust = m->always ? TRUST_NETWORK : TRUST_NOTHING;
-	struct provider_verb *verb = NULL;
-	enum om_err err;
-
-	if (OM_HAS(m, job_refs, trust)) {
-		if (!om_str_is(m->trust, "peer") && !om_str_is(m->trust, "network")) {
-			return om_service_reply_err(sv, in, OM_ERR_INVALID,
-						    "trust: peer or network");
-		}
-		trust = om_str_is(m->trust, "peer") ? TRUST_PEER : TRUST_NETWORK;
-	}
-	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
-	if (err == OM_OK) {
-		verb->trust = trust;
-		refs_run(sv, p, in, &m->jobs, verb);
-	}
-	return err;
-}
-
-enum om_err
-provider_on_move(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct provider *p = provider_of(state);
-	const struct om_job_move *m = in->body;
-	struct om_str to = OM_HAS(m, job_move, to) ? m->to : OM_STR("back");
-	struct provider_verb *verb = NULL;
-	enum om_job_level level;
-	enum om_err err;
-
-	if (!om_str_is(to, "front") && !om_str_is(to, "back")) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID, "to: front or back");
-	}
-	if (OM_HAS(m, job_move, level) && om_job_level_parse(m->level, &level) != OM_OK) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID,
-					    "level: owner, network or external");
-	}
-	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
-	if (err != OM_OK) {
-		return err;
-	}
-	(void)!om_str_copy(to, verb->to, sizeof(verb->to)); /* both were parsed: they fit */
-	(void)!om_str_copy(m->level, verb->to_level, sizeof(verb->to_level));
-	refs_run(sv, p, in, &m->jobs, verb);
 	return OM_OK;
 }
 
@@ -517,6 +437,6 @@ provider_verbs_fini(struct om_service *sv, struct provider *p)
 		struct provider_verb *verb = TAILQ_FIRST(&p->verbs);
 
 		om_service_reply_err_to(sv, &verb->rq, OM_ERR_SHUTDOWN, "the daemon is stopping");
-		verb_free(p, verb);
+		provider_verb_free(p, verb);
 	}
 }

@@ -260,54 +260,34 @@ om_cli_pending(struct om_cli *cli)
 	return om_cli_list_answer(cli, rc, &rows, "no jobs wait for approval");
 }
 
-/* What became of each: "approved 7f3a1c00d00d: queued at level external". */
-static int
-decided_tell(struct om_cli *cli, int rc, uint64_t count, const char *what)
+static void
+approve_fill(struct om_cli *cli, struct omerta_body *query)
 {
-	if (rc != 0 || cli->json) {
-		return om_cli_counted(cli, rc, count, what);
-	}
-	for (size_t i = 0; i < cli->operand_count; i++) {
-		struct omerta_body *job = NULL;
-		const char *level;
-
-		if (omerta_get(cli->o, cli->operands[i], &job) != 0) {
-			return om_cli_counted(cli, 0, count, what); /* it is done all the same */
-		}
-		level = strcmp(omerta_get_str(job, "state"), "queued") == 0
-			    ? omerta_get_str(job, "level")
-			    : NULL;
-		(void)om_cli_done(cli, 0, "%s %s: %s%s%s", what, omerta_get_str(job, "job"),
-				  omerta_get_str(job, "state"), level != NULL ? " at level " : "",
-				  level != NULL ? level : "");
-		omerta_body_free(job);
-	}
-	return OM_EXIT_OK;
+	om_cli_take_str(cli, "always", query, "trust");
 }
 
 int
 om_cli_approve(struct om_cli *cli)
 {
 	const char *trust = om_cli_opt(cli, "always");
-	uint64_t n = 0;
-	int rc;
 
 	if (trust != NULL && strcmp(trust, "peer") != 0 && strcmp(trust, "network") != 0) {
 		return om_cli_usage(cli, "--always=peer or --always=network, not \"%s\"", trust);
 	}
-	rc = omerta_approve(cli->o, (const char *const *)cli->operands, cli->operand_count, trust,
-			    &n);
-	return decided_tell(cli, rc, n, "approved");
+	return om_cli_refs(cli,
+			   &(struct om_cli_refs){ "job.approve", "approved", approve_fill, true });
+}
+
+static void
+deny_fill(struct om_cli *cli, struct omerta_body *query)
+{
+	om_cli_take_str(cli, "reason", query, "reason");
 }
 
 int
 om_cli_deny(struct om_cli *cli)
 {
-	uint64_t n = 0;
-	int rc = omerta_deny(cli->o, (const char *const *)cli->operands, cli->operand_count,
-			     om_cli_opt(cli, "reason"), &n);
-
-	return decided_tell(cli, rc, n, "denied");
+	return om_cli_refs(cli, &(struct om_cli_refs){ "job.deny", "denied", deny_fill, true });
 }
 
 /* --- top ------------------------------------------------------------------------------------------- */

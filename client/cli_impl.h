@@ -137,6 +137,17 @@ int om_cli_list_pages(struct om_cli *cli, struct omerta_body *query, uint64_t li
 /* Prints them, or the error, and frees what is in rows; gives the exit code.  none: in place of no rows. */
 int om_cli_list_answer(struct om_cli *cli, int rc, struct om_cli_rows *rows, const char *none);
 
+/* --- cli_refs.c ------------------------------------------------------------------------------------ */
+
+struct om_cli_refs {
+	const char *type; /* the message: job.cancel, or one with `jobs` */
+	const char *what; /* was done: "held" */
+	void (*fill)(struct om_cli *cli, struct omerta_body *query); /* its other fields, or NULL */
+	bool tell; /* say what became of each job */
+};
+/* Does it to the jobs that are named, or without any to those that `fill` says; gives the exit code. */
+int om_cli_refs(struct om_cli *cli, const struct om_cli_refs *verb);
+
 /* --- cli_follow.c ---------------------------------------------------------------------------------- */
 
 struct om_cli_follow {

@@ -385,52 +385,34 @@ om_cli_wait(struct om_cli *cli)
 
 /* --- cancel, hold, release -------------------------------------------------------------------------- */
 
-static int
-cancel_one(struct om_cli *cli, struct omerta_body *query, uint64_t *total)
+static void
+cancel_fill(struct om_cli *cli, struct omerta_body *query)
 {
-	uint64_t n = 0;
+	static const char *const texts[] = { "reason", "state", "peer", "level" };
+	int64_t grace_ms = -1;
 
-	if (omerta_cancel_many(cli->o, query, &n) != 0) {
-		return -1;
+	for (size_t i = 0; i < OM_COUNT(texts); i++) {
+		om_cli_take_str(cli, texts[i], query, texts[i]);
 	}
-	*total += n;
-	return 0;
+	if (om_cli_take_ms(cli, "grace", &grace_ms) && grace_ms >= 0) {
+		omerta_set_u64(query, "grace_ms", (uint64_t)grace_ms);
+	}
 }
 
 int
 om_cli_cancel(struct om_cli *cli)
 {
-	struct omerta_body *query = omerta_body_new("job.cancel");
 	bool bulk = om_cli_opt(cli, "state") != NULL || om_cli_opt(cli, "peer") != NULL ||
 		    om_cli_opt(cli, "level") != NULL;
 	int64_t grace_ms = -1;
-	uint64_t total = 0;
-	int rc = 0, status = OM_EXIT_USAGE;
 
-	om_cli_take_str(cli, "reason", query, "reason");
-	om_cli_take_str(cli, "state", query, "state");
-	om_cli_take_str(cli, "peer", query, "peer");
-	om_cli_take_str(cli, "level", query, "level");
 	if (!om_cli_take_ms(cli, "grace", &grace_ms)) {
-		goto out;
+		return OM_EXIT_USAGE;
 	}
 	if (bulk == (cli->operand_count > 0)) {
-		(void)om_cli_usage(cli, bulk ? "ids, or --state, --peer, --level; not both"
-					     : "which jobs?");
-		goto out;
+		return om_cli_usage(cli, bulk ? "ids, or --state, --peer, --level; not both"
+					      : "which jobs?");
 	}
-	if (grace_ms >= 0) {
-		omerta_set_u64(query, "grace_ms", (uint64_t)grace_ms);
-	}
-	if (bulk) {
-		rc = cancel_one(cli, query, &total);
-	}
-	for (size_t i = 0; rc == 0 && i < cli->operand_count; i++) {
-		omerta_set_str(query, "job", cli->operands[i]);
-		rc = cancel_one(cli, query, &total);
-	}
-	status = om_cli_counted(cli, rc, total, "cancelled");
-out:
-	omerta_body_free(query);
-	return status;
+	return om_cli_refs(cli,
+			   &(struct om_cli_refs){ "job.cancel", "cancelled", cancel_fill, false });
 }

@@ -3,62 +3,44 @@
 #include <inttypes.h>
 #include "client/cli_impl.h"
 
-typedef int refs_fn(struct omerta *o, const char *const *ids, size_t n, uint64_t *count);
-
-static int
-refs(struct om_cli *cli, refs_fn *fn, const char *what)
-{
-	uint64_t n = 0;
-	int rc = fn(cli->o, (const char *const *)cli->operands, cli->operand_count, &n);
-
-	return om_cli_counted(cli, rc, n, what);
-}
-
 int
 om_cli_hold(struct om_cli *cli)
 {
-	return refs(cli, omerta_hold, "held");
+	return om_cli_refs(cli, &(struct om_cli_refs){ "job.hold", "held", NULL, false });
 }
 
 int
 om_cli_release(struct om_cli *cli)
 {
-	return refs(cli, omerta_release, "released");
+	return om_cli_refs(cli, &(struct om_cli_refs){ "job.release", "released", NULL, false });
 }
 
 int
 om_cli_retry(struct om_cli *cli)
 {
-	return refs(cli, omerta_retry, "queued again");
+	return om_cli_refs(cli, &(struct om_cli_refs){ "job.retry", "queued again", NULL, false });
+}
+
+static void
+move_fill(struct om_cli *cli, struct omerta_body *query)
+{
+	om_cli_take_str(cli, "to", query, "to");
+	om_cli_take_str(cli, "level", query, "level");
+	om_cli_take_str(cli, "reason", query, "reason");
 }
 
 int
 om_cli_move(struct om_cli *cli)
 {
-	struct omerta_body *move = omerta_body_new("job.move");
-	uint64_t n = 0;
-	int status;
-
-	for (size_t i = 0; i < cli->operand_count; i++) {
-		omerta_add_str(move, "jobs", cli->operands[i]);
+	if (om_cli_opt(cli, "to") == NULL && om_cli_opt(cli, "level") == NULL) {
+		return om_cli_usage(cli, "where? say --to front, --to back or --level LEVEL");
 	}
-	om_cli_take_str(cli, "to", move, "to");
-	om_cli_take_str(cli, "level", move, "level");
-	om_cli_take_str(cli, "reason", move, "reason");
-	if (!omerta_has(move, "to") && !omerta_has(move, "level")) {
-		status = om_cli_usage(cli, "where? say --to front, --to back or --level LEVEL");
-	} else {
-		int rc = omerta_move(cli->o, move, &n);
-
-		status = om_cli_counted(cli, rc, n, "moved");
-	}
-	omerta_body_free(move);
-	return status;
+	return om_cli_refs(cli, &(struct om_cli_refs){ "job.move", "moved", move_fill, false });
 }
 
-/* The daemon removes so many a request; in bulk it is asked until there are no more. */
+/* In bulk: the daemon removes so many a request and is asked until there are no more. */
 static int
-purge_run(struct om_cli *cli, struct omerta_body *query, bool bulk)
+purge_bulk(struct om_cli *cli, const struct omerta_body *query)
 {
 	uint64_t total = 0, n = 0;
 	int rc;
@@ -66,34 +48,37 @@ purge_run(struct om_cli *cli, struct omerta_body *query, bool bulk)
 	do {
 		rc = omerta_purge(cli->o, query, &n);
 		total += rc == 0 ? n : 0;
-	} while (rc == 0 && bulk && n > 0);
+	} while (rc == 0 && n > 0);
 	return om_cli_counted(cli, rc, total, "removed");
 }
 
 int
 om_cli_purge(struct om_cli *cli)
 {
-	struct omerta_body *query = omerta_body_new("job.purge");
 	const bool bulk = om_cli_opt(cli, "state") != NULL || om_cli_opt(cli, "before") != NULL ||
 			  om_cli_opt(cli, "all") != NULL;
+	struct omerta_body *query;
 	int64_t before_ms = -1;
 	const char *state;
 	int status = OM_EXIT_USAGE;
 
-	for (size_t i = 0; i < cli->operand_count; i++) {
-		omerta_add_str(query, "jobs", cli->operands[i]);
+	if (bulk == (cli->operand_count > 0)) {
+		return om_cli_usage(cli, bulk ? "ids, or --state, --before, --all; not both"
+					      : "which jobs?");
 	}
+	if (!bulk) {
+		return om_cli_refs(cli,
+				   &(struct om_cli_refs){ "job.purge", "removed", NULL, false });
+	}
+	query = omerta_body_new("job.purge");
 	for (size_t i = 0; (state = om_cli_opt_at(cli, "state", i)) != NULL; i++) {
 		omerta_add_str(query, "states", state);
 	}
-	if (bulk == (cli->operand_count > 0)) {
-		(void)om_cli_usage(cli, bulk ? "ids, or --state, --before, --all; not both"
-					     : "which jobs?");
-	} else if (om_cli_take_time(cli, "before", false, &before_ms)) {
+	if (om_cli_take_time(cli, "before", false, &before_ms)) {
 		if (before_ms >= 0) {
 			omerta_set_u64(query, "before_ms", (uint64_t)before_ms);
 		}
-		status = purge_run(cli, query, bulk);
+		status = purge_bulk(cli, query);
 	}
 	omerta_body_free(query);
 	return status;

@@ -15,6 +15,7 @@
 #define OM_CLIENT_TIMEOUT_MS     10000 /* default time for an answer */
 #define OM_CLIENT_TIMEOUT_MAX    3600000 /* longest time for one answer */
 #define OM_CLIENT_GRACE_MS       500 /* the daemon's own time-out answer comes within this */
+#define OM_CLIENT_CANCEL_MS      5000 /* the grace of a cancel that names none */
 #define OM_CLIENT_SLICE_MS       10000 /* one long poll of wait and follow */
 #define OM_CLIENT_SILENT_MAX     3 /* long polls without any answer before we give up */
 #define OM_CLIENT_REDIAL_MS      30000 /* wait and follow look for a lost daemon this long */

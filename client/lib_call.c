@@ -281,12 +281,29 @@ call_check_body(struct omerta *o, const char *name, const struct om_msg_info *in
 	return 0;
 }
 
+/*
+ * How long the answer may take when nobody said.  A running job's cancel is answered when the job has
+ * ended, so its grace comes on top.
+ */
+static int64_t
+call_life(const struct omerta *o, enum om_msg_type type, const struct omerta_body *body)
+{
+	int64_t life = o->timeout_ms;
+
+	if (type == OM_MSG_JOB_CANCEL) {
+		life += body != NULL && omerta_has(body, "grace_ms")
+			    ? (int64_t)omerta_get_u64(body, "grace_ms")
+			    : OM_CLIENT_CANCEL_MS;
+	}
+	return life;
+}
+
 int
 omerta_start(struct omerta *o, const char *name, const struct omerta_body *body, int64_t timeout_ms,
 	     uint64_t *ticket)
 {
 	enum om_msg_type type = om_msg_type_find(om_str_of(name));
-	int64_t life = timeout_ms > 0 ? timeout_ms : o->timeout_ms;
+	int64_t life = timeout_ms > 0 ? timeout_ms : call_life(o, type, body);
 	struct om_buf buf = { 0 };
 	struct omerta_body *empty = NULL;
 	struct om_client_slot *slot;

@@ -155,7 +155,7 @@ int omerta_call(struct omerta *o, const char *type, const struct omerta_body *bo
 /*
  * Several at a time: start sends and gives a ticket, finish waits for that answer, next for whichever
  * comes first (of those that finish is not called for).  timeout_ms limits the request's life from
- * the start, 0: the handle's default.  Every ticket ends exactly once: answer, error, "timeout" or
+ * the start, 0: the handle's default (for job.cancel its grace comes on top).  Every ticket ends exactly once: answer, error, "timeout" or
  * "disconnected"; next then returns -1 with *ticket set.  When nothing is in flight, or wait_ms has
  * passed, next returns -1 with *ticket = 0 and the code "idle" or "timeout".
  * "limit": OMERTA_IN_FLIGHT_MAX is reached.
@@ -231,6 +231,10 @@ int omerta_file(struct omerta *o, const char *id, const char *name, uint64_t *of
 /* --- the other verbs ----------------------------------------------------------------------------- */
 
 int omerta_ping(struct omerta *o);
+/*
+ * Of several jobs: *count says for how many it was done, less than n when it was not for some; which and
+ * why is in the `failed` of the answer that omerta_call gives.  None: -1 with the last one's error.
+ */
 int omerta_hold(struct omerta *o, const char *const *ids, size_t n, uint64_t *count);
 int omerta_release(struct omerta *o, const char *const *ids, size_t n, uint64_t *count);
 /* One more attempt for jobs that failed, timed out, were lost or are dead. */

@@ -32,7 +32,7 @@ import msgpack
 import zmq
 
 __all__ = [
-    "connect", "wg_quick", "Provider", "Job", "Result", "Record", "Error", "Unreachable", "Disconnected",
+    "connect", "wg_quick", "Provider", "Job", "Result", "Record", "Count", "Error", "Unreachable", "Disconnected",
     "Timeout", "Denied", "Unauthorized", "NotFound", "Rejected", "WrongState", "Busy", "Invalid",
     "ProtocolError", "FINAL_STATES", "DEFAULT_ENDPOINT",
 ]
@@ -51,6 +51,7 @@ FINAL_STATES = frozenset((
 _FRAME_MAX = 72 * 1024 * 1024
 _SLICE = 10.0  # one long poll of wait and follow
 _GRACE = 0.5  # the daemon's own time-out answer comes within this
+_CANCEL_GRACE = 5.0  # of a cancel that names none
 _SILENT_MAX = 3  # long polls without any answer before we give up
 _REDIAL = 30.0  # wait and follow look for a lost daemon this long
 _REDIAL_STEP = 0.25
@@ -175,6 +176,21 @@ class Record:
     def __repr__(self):
         inner = ", ".join(f"{k}={v!r}" for k, v in self._fields.items())
         return f"{type(self).__name__}({inner})"
+
+
+class Count(int):
+    """For how many jobs a verb was done.  ``failed``: an Error for each that it was not done for, with
+    the job's name in ``job``.  When it was done for none the last of the errors is raised."""
+
+    failed = ()
+
+
+def _count(answer):
+    count = Count(answer["count"])
+    count.failed = [_error(row) for row in answer.get("failed", ())]
+    for error, row in zip(count.failed, answer.get("failed", ())):
+        error.job = row.get("job")
+    return count
 
 
 class Result(Record):
@@ -799,8 +815,15 @@ class Provider:
     # -- any message
 
     def call(self, kind, body=None, timeout=None):
-        """Sends any message of docs/protocol.md; gives the answer's body as a dict."""
+        """Sends any message of docs/protocol.md; gives the answer's body as a dict.
+
+        A job.cancel is answered when the job has ended, so without ``timeout`` its grace comes on top
+        of the provider's.
+        """
         life = self.timeout if timeout is None else timeout
+        if timeout is None and kind == "job.cancel":
+            grace = (body or {}).get("grace_ms")
+            life += _CANCEL_GRACE if grace is None else grace / 1000
         request = self._transport.start(kind, body or {}, life)
         return self._result(request, time.monotonic() + life + _GRACE)
 
@@ -954,32 +977,32 @@ class Provider:
         return Job(self, job_id).output(stream, follow, offset)
 
     def cancel(self, job_id=None, *, state=None, peer=None, level=None, grace=None, reason=None):
-        """Cancels a job, or for the operator all of a state, requester or level; gives how many."""
-        return self.call("job.cancel", _given(
+        """Cancels a job, or for the operator all of a state, requester or level; gives how many (a Count)."""
+        return _count(self.call("job.cancel", _given(
             job=job_id, state=state, peer=peer, level=level, reason=reason,
-            grace_ms=None if grace is None else int(grace * 1000)))["count"]
+            grace_ms=None if grace is None else int(grace * 1000))))
 
     def hold(self, *jobs):
-        """Keeps queued jobs from starting; gives how many."""
-        return self.call("job.hold", {"jobs": _ids(jobs)})["count"]
+        """Keeps queued jobs from starting; gives how many (a Count)."""
+        return _count(self.call("job.hold", {"jobs": _ids(jobs)}))
 
     def release(self, *jobs):
-        """Lets held jobs start; gives how many."""
-        return self.call("job.release", {"jobs": _ids(jobs)})["count"]
+        """Lets held jobs start; gives how many (a Count)."""
+        return _count(self.call("job.release", {"jobs": _ids(jobs)}))
 
     def retry(self, *jobs):
-        """One more attempt for jobs that failed, timed out, were lost or are dead; gives how many."""
-        return self.call("job.retry", {"jobs": _ids(jobs)})["count"]
+        """One more attempt for jobs that failed, timed out, were lost or are dead; gives how many (a Count)."""
+        return _count(self.call("job.retry", {"jobs": _ids(jobs)}))
 
     def purge(self, *jobs, states=(), before=None):
-        """Removes ended jobs with their output; gives how many.
+        """Removes ended jobs with their output; gives how many (a Count).
 
         A requester names its own jobs; the operator may give states and age (``before`` in seconds
         since 1970) instead.  At most 10,000 a call.
         """
-        return self.call("job.purge", _given(
+        return _count(self.call("job.purge", _given(
             jobs=_ids(jobs) or None, states=list(states) or None,
-            before_ms=None if before is None else int(before * 1000)))["count"]
+            before_ms=None if before is None else int(before * 1000))))
 
     def submit_batch(self, jobs):
         """Submits many jobs (dicts of the fields of job.submit) in one request.
@@ -1013,15 +1036,16 @@ class Provider:
     def approve(self, *jobs, always=None):
         """Lets held jobs into the queue; ``always``: trusts who asked ("peer") or their networks
         ("network") from now on; whom it cannot trust it does not approve."""
-        return self.call("job.approve", _given(jobs=_ids(jobs), trust=always))["count"]
+        return _count(self.call("job.approve", _given(jobs=_ids(jobs), trust=always)))
 
     def deny(self, *jobs, reason=None):
-        """Refuses held jobs; gives how many."""
-        return self.call("job.deny", _given(jobs=_ids(jobs), reason=reason))["count"]
+        """Refuses held jobs; gives how many (a Count)."""
+        return _count(self.call("job.deny", _given(jobs=_ids(jobs), reason=reason)))
 
     def move(self, *jobs, to=None, level=None, reason=None):
         """Puts queued jobs to the "front" or "back" of their level, or of another one."""
-        return self.call("job.move", _given(jobs=_ids(jobs), to=to, level=level, reason=reason))["count"]
+        return _count(self.call(
+            "job.move", _given(jobs=_ids(jobs), to=to, level=level, reason=reason)))
 
     def usage(self):
         """How jobs ended, waited and ran, per level and requester: a Record of usage.table."""

@@ -65,6 +65,7 @@ class Fake:
             sender, frame = self.router.recv_multipart()
             version, kind, request, deadline, body = msgpack.unpackb(frame)
             assert version == 1 and deadline > 0
+            self.deadline = deadline
             self.seen.append((kind, body))
             said = self.answer(kind, body)
             if said is None:
@@ -389,6 +390,28 @@ class Several(Case):
         p = self.provider(self.fake(lambda k, b: ("job.table", pages[b.get("cursor")])))
         self.assertEqual([j.job for j in p.list()], ["7f"])
         self.assertEqual([j.job for j in p.pending()], ["7f"])
+
+
+    def test_a_count_names_those_that_failed(self):
+        p = self.provider(self.fake(lambda k, b: ("count", {"count": 1, "failed": [
+            {"job": "b", "code": "wrong_state", "text": "job b is denied"}]})))
+        for verb in (p.approve, p.deny, p.hold, p.release, p.retry, p.purge, p.move):
+            n = verb("a", "b")
+            self.assertEqual(n, 1)
+            self.assertEqual([(e.job, e.text) for e in n.failed], [("b", "job b is denied")])
+            self.assertIsInstance(n.failed[0], omerta.WrongState)
+
+    def test_a_cancel_is_waited_for_as_long_as_its_grace(self):
+        lives = []
+
+        def answer(kind, body):
+            lives.append(fake.deadline)
+            return "count", {"count": 1}
+        fake = self.fake(answer)
+        p = self.provider(fake, timeout=10)
+        p.cancel("a", grace=60)
+        omerta.Job(p, "a").cancel()
+        self.assertEqual(lives, [70000, 15000])
 
 
 class Curve(Case):

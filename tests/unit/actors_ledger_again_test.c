@@ -283,6 +283,32 @@ test_purge(void **state)
 	FX_ASK_IS(&W.fx, "SELECT count(*) FROM audit WHERE event='purged'", "3");
 }
 
+/* One that may not go does not keep the rest, and is named. */
+static void
+test_purge_names_those_that_stay(void **state)
+{
+	const struct om_str names[] = { OM_STR("live"), OM_STR("a"), OM_STR("nobody") };
+	struct om_job_purge m = { 0 };
+	const struct om_count *count;
+
+	(void)state;
+	ask_plain("a");
+	ask_plain("live");
+	go();
+	attempt("a", "completed");
+	OM_SET(&m, job_purge, jobs, ((struct om_strs){ names, OM_COUNT(names) }));
+	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_PURGE, &m);
+	go();
+	count = body_of(0, OM_MSG_COUNTED);
+	assert_int_equal(count->count, 1);
+	assert_int_equal(count->failed.n, 2);
+	assert_true(om_str_is(count->failed.v[0].job, "live"));
+	assert_true(om_str_is(count->failed.v[0].code, "wrong_state"));
+	assert_true(om_str_is(count->failed.v[1].job, "nobody"));
+	assert_true(om_str_is(count->failed.v[1].code, "not_found"));
+	FX_ASK_IS(&W.fx, "SELECT group_concat(id, ' ') FROM job", "live");
+}
+
 static void
 test_an_ambiguous_id_names_its_candidates(void **state)
 {
@@ -315,6 +341,7 @@ main(void)
 		T(test_places_are_durable),
 		T(test_what_a_job_waits_for),
 		T(test_purge),
+		T(test_purge_names_those_that_stay),
 		T(test_an_ambiguous_id_names_its_candidates),
 	};
 

@@ -146,6 +146,39 @@ a_waiting_job_can_be_cancelled_and_held(void **state)
 	state_is("b", OM_JOB_RUNNING);
 }
 
+/* Of several jobs some cannot: the answer names them, with the reason of each. */
+static void
+test_an_answer_names_those_that_failed(void **state)
+{
+	const struct om_str names[] = { OM_STR("a"), OM_STR("nobody"), OM_STR("b"), OM_STR("c") };
+	struct om_job_refs m = { .jobs = { names, OM_COUNT(names) } };
+	struct om_arena arena = { 0 };
+	struct om_caller bob = BOB;
+	struct om_count count = { 0 };
+
+	(void)state;
+	fake.queue.max_jobs = 1;
+	fake_up();
+	accepted(submit_id(BOB, "a"), "queued", "network"); /* runs */
+	accepted(submit_id(BOB, "b"), "queued", "network");
+	(void)submit_id(EVE, "c");
+	fake_body(fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_HOLD, &m), OM_MSG_COUNTED, &count, &arena);
+	assert_int_equal(count.count, 1);
+	assert_int_equal(count.failed.n, 3);
+	for (size_t i = 0; i < count.failed.n; i++) {
+		const struct om_ref_failed *row = &count.failed.v[i];
+
+		if (om_str_is(row->job, "a")) {
+			assert_true(om_str_is(row->code, "wrong_state"));
+			assert_true(om_str_is(row->text, "job a is running"));
+		} else {
+			assert_true(om_str_is(row->job, "nobody") || om_str_is(row->job, "c"));
+			assert_true(om_str_is(row->code, "not_found"));
+		}
+	}
+	om_arena_fini(&arena);
+}
+
 static void
 a_cancel_that_cannot_be_written_is_not_half_done(void **state)
 {
@@ -501,6 +534,7 @@ main(void)
 		T(a_failure_fails_those_who_wait_and_so_on),
 		T(there_is_no_cycle),
 		T(a_waiting_job_can_be_cancelled_and_held),
+		T(test_an_answer_names_those_that_failed),
 		T(a_cancel_that_cannot_be_written_is_not_half_done),
 		T(who_waits_is_remembered_over_a_restart),
 		T(a_held_job_waits_after_its_approval_too),

@@ -112,12 +112,125 @@ test_top_shows_what_runs_first(void **state)
 	fake_free(&f);
 }
 
+/* --- several jobs ---------------------------------------------------------------------------------- */
+
+static int64_t last_deadline_ms;
+
+/* "good..." is done, "denied" is in the wrong state; an array has one of each. */
+static void
+give_refs(struct fake *f, struct fake_request *r)
+{
+	struct om_ref_failed row = { .job = OM_STR("arr_1"), .code = OM_STR("wrong_state") };
+	struct om_count count = { .count = 1 };
+	struct om_job_info info = { .state = OM_STR("queued") };
+	struct om_str job = { 0 };
+
+	(void)f;
+	last_deadline_ms = (int64_t)r->envelope.deadline_ms;
+	if (r->envelope.type == OM_MSG_JOB_GET) {
+		struct om_job_ref m = { 0 };
+
+		fake_body(r, &m);
+		info.job = m.job;
+		OM_SET(&info, job_info, level, OM_STR("external"));
+		fake_answer(r, OM_MSG_JOB_INFO, &info);
+		return;
+	}
+	if (r->envelope.type == OM_MSG_JOB_CANCEL) {
+		struct om_job_cancel m = { 0 };
+
+		fake_body(r, &m);
+		job = m.job;
+	} else if (r->envelope.type == OM_MSG_JOB_MOVE) {
+		struct om_job_move m = { 0 };
+
+		fake_body(r, &m);
+		job = m.jobs.v[0];
+	} else {
+		struct om_job_refs m = { 0 };
+
+		fake_body(r, &m);
+		job = m.jobs.v[0];
+	}
+	if (om_str_is(job, "denied")) {
+		fake_error(r, OM_ERR_STATE, "job denied is denied");
+		return;
+	}
+	if (om_str_is(job, "arr")) {
+		OM_SET(&row, ref_failed, text, OM_STR("job arr_1 is failed"));
+		OM_SET(&count, count, failed, ((struct om_ref_failed_list){ &row, 1 }));
+	}
+	fake_answer(r, OM_MSG_COUNTED, &count);
+}
+
+static void
+ran_is(struct fake *f, const char *line, int status, const char *out, const char *err)
+{
+	struct ran r = run(f, line);
+
+	assert_string_equal(r.out, out);
+	assert_string_equal(r.err, err);
+	assert_int_equal(r.status, status);
+	ran_free(&r);
+}
+
+#define DENIED "omerta: denied: job denied is denied (wrong_state)\n"
+
+/* What was not done is not said to be done, and does not keep the rest from being done. */
+static void
+test_each_of_several_jobs_has_its_own_result(void **state)
+{
+	struct fake f;
+
+	(void)state;
+	fake_new(&f, give_refs, NULL);
+	ran_is(&f, "approve denied good", 1, "approved good: queued at level external\n", DENIED);
+	ran_is(&f, "deny good1 good2", 0,
+	       "denied good1: queued at level external\n"
+	       "denied good2: queued at level external\n",
+	       "");
+	ran_is(&f, "hold good denied good2", 1, "held: 2\n", DENIED);
+	ran_is(&f, "release denied good", 1, "released: 1\n", DENIED);
+	ran_is(&f, "move --to front denied good", 1, "moved: 1\n", DENIED);
+	ran_is(&f, "cancel denied good good2", 1, "cancelled: 2\n", DENIED);
+	ran_is(&f, "cancel arr", 1, "cancelled: 1\n",
+	       "omerta: arr_1: job arr_1 is failed (wrong_state)\n");
+	/* One alone: its error, and the exit code that goes with it. */
+	ran_is(&f, "hold denied", 1, "", "omerta: job denied is denied (wrong_state)\n");
+	ran_is(&f, "hold denied good --json", 1,
+	       "{\"version\":1,\"type\":\"count\",\"count\":1,\"failed\":[{\"job\":\"denied\","
+	       "\"code\":\"wrong_state\",\"text\":\"job denied is denied\"}]}\n",
+	       "");
+	fake_free(&f);
+}
+
+/* The answer comes when the job has ended, which its grace puts off. */
+static void
+test_a_cancel_is_waited_for_as_long_as_its_grace(void **state)
+{
+	struct fake f;
+
+	(void)state;
+	fake_new(&f, give_refs, NULL);
+	ran_is(&f, "cancel good --grace 60s", 0, "cancelled: 1\n", "");
+	assert_int_equal(last_deadline_ms, 70000);
+	ran_is(&f, "cancel good", 0, "cancelled: 1\n", "");
+	assert_int_equal(last_deadline_ms, 15000);
+	ran_is(&f, "cancel good --grace 60s --reply-timeout 2s", 0, "cancelled: 1\n", "");
+	assert_int_equal(last_deadline_ms, 62000);
+	ran_is(&f, "hold good", 0, "held: 1\n", "");
+	assert_int_equal(last_deadline_ms, 10000);
+	fake_free(&f);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_empty_page_is_not_the_end),
 		cmocka_unit_test(test_top_shows_what_runs_first),
+		cmocka_unit_test(test_each_of_several_jobs_has_its_own_result),
+		cmocka_unit_test(test_a_cancel_is_waited_for_as_long_as_its_grace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
