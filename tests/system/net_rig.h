@@ -84,6 +84,7 @@ struct rig {
 	char psk[OM_WG_KEY_TEXT];
 	struct om_jobnet_env env;
 	struct om_job_id job;
+	struct om_mac carrier_mac[2]; /* between the host and the requester */
 };
 
 static struct rig rig;
@@ -248,6 +249,47 @@ rig_connect(int ns, const char *ip, uint16_t port, int timeout_ms, int *out)
 	return 0;
 }
 
+/* In ns: one end of the carrier, which says nothing by itself: each packet on it is a tunnel's or a leak.
+ * Made before either end is up. */
+static inline void
+rig_quiet_end(int ns, const char *name, struct om_mac *mac)
+{
+	struct om_netns_scope scope = { .home = -1 };
+	struct om_link link;
+	struct om_nl nl;
+	char path[64];
+
+	if (ns >= 0) {
+		rig_ok(om_netns_enter(&scope, ns, &rig_why));
+	}
+	(void)snprintf(path, sizeof(path), "ipv6/conf/%s/disable_ipv6", name);
+	rig_ok(om_sysctl_set(path, "1", &rig_why));
+	rig_ok(om_nl_open(&nl, NETLINK_ROUTE, &rig_why));
+	rig_ok(om_link_get(&nl, name, &link, &rig_why));
+	*mac = link.mac;
+	om_nl_close(&nl);
+	om_netns_leave(&scope);
+}
+
+/* ... and knows the other end without asking. */
+static inline void
+rig_know(int ns, const char *name, const char *other, const struct om_mac *mac)
+{
+	struct om_netns_scope scope = { .home = -1 };
+	struct om_cidr ip = rig_cidr(other);
+	struct om_link link;
+	struct om_nl nl;
+
+	if (ns >= 0) {
+		rig_ok(om_netns_enter(&scope, ns, &rig_why));
+	}
+	rig_ok(om_nl_open(&nl, NETLINK_ROUTE, &rig_why));
+	rig_ok(om_link_get(&nl, name, &link, &rig_why));
+	rig_ok(om_neigh_add(&nl, link.index, &ip.ip, mac, &rig_why));
+	om_nl_close(&nl);
+	om_netns_leave(&scope);
+}
+
 /* In ns: a link gets addresses and goes up. */
 static inline void
 rig_link_setup(int ns, const char *name, const char *addr, const char *addr6)
@@ -389,8 +431,12 @@ rig_setup(void **state)
 	rig_ok(om_link_new_veth(&nl, "rq0", "rq1", rig.req_ns, &rig_why));
 	om_nl_close(&nl);
 	rig_link_setup(-1, "lo", NULL, NULL);
+	rig_quiet_end(-1, "rq0", &rig.carrier_mac[0]);
+	rig_quiet_end(rig.req_ns, "rq1", &rig.carrier_mac[1]);
 	rig_link_setup(-1, "rq0", RIG_HOST_IP, NULL);
 	rig_link_setup(rig.req_ns, "rq1", RIG_REQ_IP, NULL);
+	rig_know(-1, "rq0", RIG_REQ_IP, &rig.carrier_mac[1]);
+	rig_know(rig.req_ns, "rq1", RIG_HOST_IP, &rig.carrier_mac[0]);
 	rig_req_start();
 	/* An instance of this process's own: two runs at once do not sweep each other's processes. */
 	(void)snprintf(state_dir, sizeof(state_dir), "/var/lib/omertad-test-%d", (int)getpid());

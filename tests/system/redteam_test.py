@@ -35,8 +35,11 @@ AT_ONCE = 2
 TCP, UDP, IGMP, UDPLITE = 6, 17, 2, 136
 
 PRELUDE = f"""
-import socket, struct, time, threading
+import fcntl, socket, struct, time, threading
 MARK = {MARK!r}
+def own_mac():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    return fcntl.ioctl(s, 0x8927, struct.pack("256s", b"eth0"))[18:24].hex()  # SIOCGIFHWADDR
 def tcp(host, port, family=socket.AF_INET):
     s = socket.socket(family, socket.SOCK_STREAM)
     s.settimeout(2)
@@ -47,7 +50,7 @@ def udp(host, port, size=0, family=socket.AF_INET, proto=0, **options):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     s.sendto(MARK + bytes(size), (host, port))
     return s
-print("about to leave", flush=True)
+print("about to leave", own_mac(), flush=True)
 try:
 """
 AFTERWARDS = """
@@ -175,6 +178,7 @@ class Capture(threading.Thread):
         self.guests = [socket.inet_aton(a) for a in (GUEST, VICTIM)]
         self.wireguard = self.answers = self.others = self.lost = 0
         self.leaks = []
+        self.macs = {}  # of all frames but the tunnel's own: the first that it was in
         self.ending = threading.Event()
 
     def run(self):
@@ -200,6 +204,8 @@ class Capture(threading.Thread):
         if name == self.carrier and self.is_answer_to_wireguard(kind, ip):
             self.answers += 1
             return
+        for mac in (frame[0:6], frame[6:12]):
+            self.macs.setdefault(mac.hex(), f"{name}: {frame[:64].hex()}")
         leak = name == self.carrier or name.startswith(("omt", "omw")) or MARK in frame
         if kind == b"\x08\x00" and len(ip) >= 20:
             leak = leak or ip[12:16] in self.guests or ip[16:20] in self.guests
@@ -220,12 +226,17 @@ class Capture(threading.Thread):
         self.ending.set()
         self.join()
 
+    def tell_guests(self, macs):
+        """A guest's frame that got out is a leak wherever it was seen, whatever is in it (ARP, RA, NA)."""
+        self.leaks += [self.macs[mac] for mac in sorted(macs & self.macs.keys())]
+
 
 class RedTeam(unittest.TestCase):
     only = []
 
     @classmethod
     def setUpClass(cls):
+        cls.macs = set()  # of guests and of their gateways
         cls.requester = tunnel_rig.Requester()
         cls.www = tempfile.mkdtemp(prefix="omerta-www.")
         cls.requester.serve(cls.www)
@@ -256,6 +267,13 @@ class RedTeam(unittest.TestCase):
         os.rmdir(cls.www)
         assert not left, left
 
+    def begins(self, lines):
+        said, _, mac = lines[0].rpartition(" ")
+        if said != "about to leave" or not mac.startswith("525400"):
+            return False
+        self.macs.add(mac)
+        return True
+
     def one(self, attempt):
         """(attempt, what is wrong or None, milliseconds to the kill or None, what happened)"""
         with self.daemon.connect() as provider:
@@ -263,7 +281,7 @@ class RedTeam(unittest.TestCase):
                                 vpn=self.requester.vpn()).wait(timeout=120)
             lines = r.stdout.decode().split("\n")
         wrong = None
-        if lines[0] != "about to leave":
+        if not self.begins(lines):
             return attempt, f"did not begin: {r.state} {r.text}", None, r.text
         if attempt.verdict == "killed":
             e = r.evidence or {}
@@ -288,12 +306,12 @@ class RedTeam(unittest.TestCase):
         results = []
         for i, attempt in enumerate(group):
             said = next((line for line in lines if line.startswith(f"{i} ")), "did not end")
-            wrong = None if " error " in said and r.state == "completed" else f"{r.state}: {said}"
+            good = " error " in said and r.state == "completed" and self.begins(lines)
+            wrong = None if good else f"{r.state}: {said}"
             results.append((attempt, wrong, None, f"the guest's kernel: {said.split(' ', 1)[1]}"))
         return results
 
-    @staticmethod
-    def check_kill(attempt, r, e, lines):
+    def check_kill(self, attempt, r, e, lines):
         if r.state != "rogue_killed":
             return f"{r.state}: {r.text}: {lines}"
         if "still here" in lines:
@@ -307,6 +325,10 @@ class RedTeam(unittest.TestCase):
             return f"evidence: the packet is not there: {e.get('packet')}"
         if e["source"] != GUEST:
             return f"evidence: source {e['source']}"
+        if lines[0].split()[-1] != packet[6:12].hex():
+            return f"evidence: not the guest's MAC: {e.get('packet')}"
+        if packet[0] & 1 == 0:
+            self.macs.add(packet[0:6].hex())
         return None
 
     def test_every_way_out(self):
@@ -333,11 +355,13 @@ class RedTeam(unittest.TestCase):
         end = victim.wait(timeout=60)
         provider.close()
         capture.finish()
+        capture.tell_guests(self.macs)
         self.table(results, capture)
         self.assertEqual([f"{a.name}: {wrong}" for a, wrong, *_ in results if wrong], [])
         self.assertEqual((end.state, heard), ("cancelled", b"up\n"))  # undisturbed
         self.assertEqual(capture.leaks, [])
         self.assertEqual(capture.lost, 0)
+        self.assertGreater(len(self.macs), 0)
         if not self.only:
             self.assertGreater(capture.wireguard, 0)  # the capture sees what it must see
 
