@@ -43,6 +43,8 @@ struct job_queue {
 	bool pausing; /* running jobs that are not the owner's stand still */
 	bool closed; /* the provider still brings what the ledger has: no starts */
 	struct om_job_queue_live *live; /* NULL: none */
+	bool draining; /* the provider takes no new jobs */
+	char drain_reason[OM_ORDER_TEXT_MAX + 1];
 	bool gated; /* it is not known yet whether an operator has paused us: no starts */
 };
 
@@ -79,6 +81,7 @@ enum om_err jobq_on_pause(struct om_service *sv, void *state, const struct om_in
 enum om_err jobq_on_resume(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_policy(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err jobq_on_draining(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in);
 
 /* --- job_queue_quiet.c ------------------------------------------------------------------------ */

@@ -238,6 +238,20 @@ jobq_on_policy(struct om_service *sv, void *state, const struct om_in *in)
 }
 
 enum om_err
+jobq_on_draining(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_drain *m = in->body;
+
+	(void)sv;
+	if (in->caller->role != OM_ROLE_ACTOR) {
+		return OM_ERR_DENIED;
+	}
+	q->draining = m->on;
+	return om_str_copy(m->reason, q->drain_reason, sizeof(q->drain_reason));
+}
+
+enum om_err
 jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct job_queue *q = jobq_of(state);
@@ -287,6 +301,10 @@ jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	if (out.paused) {
 		OM_SET(&out, queue_stats, pause_reason,
 		       om_str_of(om_job_order_pause_reason(q->order)));
+	}
+	if (q->draining) {
+		OM_SET(&out, queue_stats, draining, true);
+		OM_SET(&out, queue_stats, drain_reason, om_str_of(q->drain_reason));
 	}
 	return om_service_reply(sv, in, OM_MSG_QUEUE_STATE, &out);
 }

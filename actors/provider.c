@@ -109,6 +109,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	LIST_INIT(&p->spare_submits);
 	LIST_INIT(&p->comebacks);
 	LIST_INIT(&p->looks);
+	LIST_INIT(&p->drain_asks);
 	TAILQ_INIT(&p->verbs);
 	TAILQ_INIT(&p->tasks);
 	provider_live_init(p);
@@ -125,6 +126,7 @@ provider_stop(struct om_service *sv, void *state, enum om_err why)
 	provider_submits_fini(sv, p);
 	provider_recover_fini(p);
 	provider_adopt_fini(p);
+	provider_drain_fini(sv, p);
 	provider_verbs_fini(sv, p);
 	provider_live_fini(p);
 	om_arena_fini(&p->arena);
@@ -142,6 +144,8 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_QUEUE_USAGE, provider_on_usage },
 	{ OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch },
 	{ OM_MSG_JOB_MOVE, provider_on_move },
+	{ OM_MSG_QUEUE_DRAIN, provider_on_drain },
+	{ OM_MSG_QUEUE_RESUME, provider_on_resume },
 	{ OM_MSG_JOB_RETRY, provider_on_refs },
 	{ OM_MSG_EVENTS_WANTED, provider_on_events_wanted },
 	{ OM_MSG_CONFIG_POLICY, provider_on_policy },

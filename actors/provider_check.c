@@ -130,7 +130,11 @@ static enum om_err
 check_limits(const struct provider *p, const struct submit *s, struct om_why *why)
 {
 	const struct om_provider_limits *max = &p->limits;
+	enum om_err err = provider_drain_check(p, why);
 
+	if (err != OM_OK) {
+		return err;
+	}
 	if (p->live.count + p->submitting > max->jobs_max) { /* these are counted in submitting */
 		return om_why_set(why, OM_ERR_FULL, "%" PRIu64 " jobs have not ended yet",
 				  max->jobs_max);

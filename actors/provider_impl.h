@@ -12,6 +12,7 @@
  *   provider_cancel.c   cancelling one job; provider_bulk.c many
  *   provider_after.c    jobs on their way into the queue, and what they wait for first
  *   provider_adopt.c    rows that were written after we had given up on them
+ *   provider_drain.c    taking no new jobs
  *   provider_recover.c  at the start: what the ledger has; draining at the end
  */
 #include <sys/queue.h>
@@ -48,6 +49,8 @@ struct waiting; /* provider_after.c */
 LIST_HEAD(waitings, waiting);
 struct edge;
 LIST_HEAD(edges, edge);
+struct drain_ask; /* provider_drain.c */
+LIST_HEAD(drain_asks, drain_ask);
 struct look; /* provider_adopt.c */
 LIST_HEAD(looks, look);
 struct submit;
@@ -162,6 +165,11 @@ struct provider {
 	size_t task_count;
 	/* the start and the end */
 	bool ready, draining;
+	char stop_reason[257];
+	bool drains,
+	    drain_known; /* by the operator's word: no new jobs; drain_known: it was read */
+	char drain_reason[257];
+	struct drain_asks drain_asks;
 	bool unheard; /* nobody listens to events */
 	struct comebacks comebacks;
 	uint64_t queue_timer; /* some of them are brought again; 0: none */
@@ -281,6 +289,16 @@ bool provider_adopt(struct om_service *sv, struct provider *p, const struct om_j
 /* A write for this job may come late: reads the row and adopts it.  out: the queue does not have it. */
 void provider_look(struct om_service *sv, struct provider *p, struct om_str id, bool out);
 void provider_adopt_fini(struct provider *p);
+
+/* --- provider_drain.c ------------------------------------------------------------------------- */
+
+/* DRAINING, with the operator's reason. */
+enum om_err provider_drain_check(const struct provider *p, struct om_why *why);
+/* Asks the ledger whether we drain, then recovers. */
+void provider_drain_look(struct om_service *sv, struct provider *p);
+void provider_drain_fini(struct om_service *sv, struct provider *p);
+enum om_err provider_on_drain(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err provider_on_resume(struct om_service *sv, void *state, const struct om_in *in);
 
 /* --- provider_submit.c ------------------------------------------------------------------------ */
 

@@ -230,9 +230,13 @@ retry_limits(struct provider *p, struct provider_task *task, const struct om_job
 	     struct om_why *why)
 {
 	const struct om_provider_limits *max = &p->limits;
+	enum om_err err = provider_drain_check(p, why);
 
 	if (p->draining) {
 		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
+	}
+	if (err != OM_OK) {
+		return err;
 	}
 	if (p->live.count + p->submitting >= max->jobs_max) {
 		return om_why_set(why, OM_ERR_FULL, "%llu jobs have not ended yet",

@@ -402,7 +402,12 @@ recover_page(struct om_service *sv, struct provider *p)
 void
 provider_recover(struct om_service *sv, struct provider *p)
 {
-	if (!p->ready && p->recovering == 0) {
+	if (p->ready || p->recovering != 0) {
+		return;
+	}
+	if (!p->drain_known) {
+		provider_drain_look(sv, p);
+	} else {
 		recover_page(sv, p);
 	}
 }
@@ -496,6 +501,9 @@ provider_on_stop(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	p->draining = true;
 	p->stop_now = m->now;
+	if (om_str_copy(m->reason, p->stop_reason, sizeof(p->stop_reason)) != OM_OK) {
+		p->stop_reason[0] = '\0';
+	}
 	p->drain_ms =
 	    (OM_HAS(m, daemon_stop, timeout_ms) ? m->timeout_ms : DRAIN_DEFAULT_MS) + DRAIN_MORE_MS;
 	OM_SET(&reason, reason, reason, OM_STR("the daemon is stopping"));

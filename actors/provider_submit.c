@@ -515,7 +515,8 @@ enum om_err
 provider_submit_open(const struct provider *p, struct om_why *why)
 {
 	if (p->draining) {
-		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
+		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping%s%s",
+				  p->stop_reason[0] != '\0' ? ": " : "", p->stop_reason);
 	}
 	if (!p->ready) {
 		return om_why_set(why, OM_ERR_STATE,

@@ -16,7 +16,7 @@ struct submit {
 	struct om_caller caller;
 	struct om_job_id id;
 	bool chosen; /* the id, by the client */
-	bool over_limit; /* only a repeated submit may pass */
+	bool over_limit; /* or we drain: only a repeated submit may pass */
 	unsigned tries;
 	uint8_t *spec; /* the body as it came; may hold secrets: wiped */
 	size_t spec_len;

@@ -32,6 +32,7 @@
 	X(OM_ERR_STALE, "stale", "the handle names an actor that has ended")                  \
 	X(OM_ERR_CANCELLED, "cancelled", "cancelled")                                         \
 	X(OM_ERR_SHUTDOWN, "shutting_down", "the service is shutting down")                   \
+	X(OM_ERR_DRAINING, "draining", "no new jobs are taken")                               \
 	X(OM_ERR_LIMIT, "limit", "a configured limit is reached")                             \
 	X(OM_ERR_RATE, "rate_limited", "too many requests in a short time")                   \
 	X(OM_ERR_UNSUPPORTED, "unsupported", "not supported here")                            \

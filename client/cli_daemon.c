@@ -55,8 +55,27 @@ status_line(struct om_cli *cli, const struct omerta_body *status)
 			      om_cli_paint(cli, cli->out_tty, OM_CLI_YELLOW),
 			      om_cli_paint(cli, cli->out_tty, OM_CLI_PLAIN));
 	}
+	if (queue != NULL && omerta_get_bool(queue, "draining")) {
+		(void)fprintf(cli->out, ", %sdraining%s",
+			      om_cli_paint(cli, cli->out_tty, OM_CLI_YELLOW),
+			      om_cli_paint(cli, cli->out_tty, OM_CLI_PLAIN));
+	}
 	status_today(cli, status);
 	(void)fputc('\n', cli->out);
+}
+
+static void
+queue_stands(struct om_cli *cli, const struct omerta_body *q, const char *flag, const char *head,
+	     const char *field)
+{
+	const char *reason = omerta_get_str(q, field);
+
+	if (omerta_get_bool(q, flag)) {
+		(void)fputs(head, cli->out);
+		om_cli_clean(cli->out,
+			     reason != NULL && *reason != '\0' ? reason : "no reason given");
+		(void)fputc('\n', cli->out);
+	}
 }
 
 static void
@@ -67,13 +86,8 @@ queue_print(struct om_cli *cli, const struct omerta_body *q)
 		      " running of %" PRIu64 "\n",
 		      omerta_get_u64(q, "queued"), omerta_get_u64(q, "held"),
 		      omerta_get_u64(q, "running"), omerta_get_u64(q, "max_jobs"));
-	if (omerta_get_bool(q, "paused")) {
-		const char *reason = omerta_get_str(q, "pause_reason");
-
-		(void)fputs("paused    ", cli->out);
-		om_cli_clean(cli->out, reason != NULL ? reason : "no reason given");
-		(void)fputc('\n', cli->out);
-	}
+	queue_stands(cli, q, "paused", "paused    ", "pause_reason");
+	queue_stands(cli, q, "draining", "draining  ", "drain_reason");
 	(void)fprintf(cli->out,
 		      "total     %" PRIu64 " queued, %" PRIu64 " completed, %" PRIu64
 		      " failed, %" PRIu64 " cancelled, %.1f %% success\n",
@@ -162,7 +176,8 @@ om_cli_stop(struct om_cli *cli)
 	if (!om_cli_take_ms(cli, "timeout", &timeout_ms)) {
 		return OM_EXIT_USAGE;
 	}
-	rc = omerta_stop(cli->o, om_cli_opt(cli, "now") != NULL, timeout_ms);
+	rc = omerta_stop(cli->o, om_cli_opt(cli, "now") != NULL, timeout_ms,
+			 om_cli_opt(cli, "reason"));
 	return om_cli_done(cli, rc, "the daemon drains and ends");
 }
 
@@ -183,6 +198,18 @@ om_cli_pause(struct om_cli *cli)
 	int rc = omerta_queue_pause(cli->o, cli->operand_count > 0 ? cli->operands[0] : NULL);
 
 	return om_cli_done(cli, rc, "paused: no more jobs start");
+}
+
+int
+om_cli_drain(struct om_cli *cli)
+{
+	const char *reason = om_cli_opt(cli, "reason");
+
+	if (reason == NULL && cli->operand_count > 0) {
+		reason = cli->operands[0];
+	}
+	return om_cli_done(cli, omerta_queue_drain(cli->o, reason),
+			   "draining: no new jobs are taken");
 }
 
 int

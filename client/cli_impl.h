@@ -179,13 +179,13 @@ const char *om_cli_guess_lang(const char *path, struct om_str script);
 om_verb_fn om_cli_submit, om_cli_list, om_cli_show, om_cli_output, om_cli_cancel, om_cli_wait,
     om_cli_hold, om_cli_release, om_cli_retry, om_cli_purge, om_cli_move, om_cli_usage_table,
     om_cli_status, om_cli_ping;
-om_verb_fn om_cli_pending, om_cli_approve, om_cli_deny, om_cli_queue, om_cli_pause, om_cli_resume,
-    om_cli_limit, om_cli_rules, om_cli_rule_add, om_cli_rule_change, om_cli_rule_remove,
-    om_cli_rule_enable, om_cli_rule_disable, om_cli_rules_test, om_cli_filter, om_cli_filter_reset,
-    om_cli_audit, om_cli_audit_verify, om_cli_config, om_cli_config_set, om_cli_config_reload,
-    om_cli_trust, om_cli_untrust, om_cli_trusted, om_cli_trust_peer, om_cli_untrust_peer,
-    om_cli_trusted_peers, om_cli_block, om_cli_unblock, om_cli_blocked, om_cli_events, om_cli_top,
-    om_cli_actors, om_cli_metrics, om_cli_stop;
+om_verb_fn om_cli_pending, om_cli_approve, om_cli_deny, om_cli_queue, om_cli_pause, om_cli_drain,
+    om_cli_resume, om_cli_limit, om_cli_rules, om_cli_rule_add, om_cli_rule_change,
+    om_cli_rule_remove, om_cli_rule_enable, om_cli_rule_disable, om_cli_rules_test, om_cli_filter,
+    om_cli_filter_reset, om_cli_audit, om_cli_audit_verify, om_cli_config, om_cli_config_set,
+    om_cli_config_reload, om_cli_trust, om_cli_untrust, om_cli_trusted, om_cli_trust_peer,
+    om_cli_untrust_peer, om_cli_trusted_peers, om_cli_block, om_cli_unblock, om_cli_blocked,
+    om_cli_events, om_cli_top, om_cli_actors, om_cli_metrics, om_cli_stop;
 om_verb_fn om_cli_call, om_cli_keygen, om_cli_version;
 
 #endif /* OM_CLIENT_CLI_IMPL_H */

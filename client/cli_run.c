@@ -30,6 +30,7 @@ om_cli_exit_of(const struct omerta *o)
 		{ "limit", OM_EXIT_AGAIN },
 		{ "rate_limited", OM_EXIT_AGAIN },
 		{ "shutting_down", OM_EXIT_AGAIN },
+		{ "draining", OM_EXIT_AGAIN },
 		{ "gone", OM_EXIT_AGAIN },
 		{ "disk", OM_EXIT_AGAIN },
 	};

@@ -170,6 +170,12 @@ omerta_queue_pause(struct omerta *o, const char *reason)
 }
 
 int
+omerta_queue_drain(struct omerta *o, const char *reason)
+{
+	return verb_str(o, "queue.drain", "reason", reason, NULL);
+}
+
+int
 omerta_queue_resume(struct omerta *o)
 {
 	return omerta_call(o, "queue.resume", NULL, NULL);
@@ -188,7 +194,7 @@ omerta_queue_limit(struct omerta *o, uint64_t max_jobs)
 }
 
 int
-omerta_stop(struct omerta *o, bool now, int64_t drain_ms)
+omerta_stop(struct omerta *o, bool now, int64_t drain_ms, const char *reason)
 {
 	struct omerta_body *body = omerta_body_new("daemon.stop");
 	int rc;
@@ -196,6 +202,9 @@ omerta_stop(struct omerta *o, bool now, int64_t drain_ms)
 	omerta_set_bool(body, "now", now);
 	if (drain_ms > 0) {
 		omerta_set_u64(body, "timeout_ms", (uint64_t)drain_ms);
+	}
+	if (reason != NULL) {
+		omerta_set_str(body, "reason", reason);
 	}
 	rc = omerta_call(o, "daemon.stop", body, NULL);
 	omerta_body_free(body);

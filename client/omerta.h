@@ -257,9 +257,10 @@ int omerta_deny(struct omerta *o, const char *const *ids, size_t n, const char *
 int omerta_move(struct omerta *o, const struct omerta_body *move, uint64_t *count);
 int omerta_queue_usage(struct omerta *o, struct omerta_body **table);
 int omerta_queue_pause(struct omerta *o, const char *reason);
-int omerta_queue_resume(struct omerta *o);
+int omerta_queue_drain(struct omerta *o, const char *reason); /* no new jobs */
+int omerta_queue_resume(struct omerta *o); /* after either */
 int omerta_queue_limit(struct omerta *o, uint64_t max_jobs);
-int omerta_stop(struct omerta *o, bool now, int64_t drain_ms);
+int omerta_stop(struct omerta *o, bool now, int64_t drain_ms, const char *reason);
 int omerta_actors(struct omerta *o, struct omerta_body **table);
 int omerta_metrics(struct omerta *o, struct omerta_body **metrics); /* Prometheus text in `text` */
 int omerta_config(struct omerta *o, struct omerta_body **table);

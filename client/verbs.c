@@ -122,6 +122,7 @@ static const struct om_verb_opt config_opts[] = {
 static const struct om_verb_opt stop_opts[] = {
 	{ "now", 0, NULL, "cancel running jobs at once" },
 	{ "timeout", 't', "TIME", "drain for at most this long" },
+	{ "reason", 'r', "TEXT", "why, for those whose jobs are refused" },
 };
 static const struct om_verb_opt events_opts[] = {
 	{ "events-endpoint", 0, "URL", "where the daemon publishes ($OMERTA_EVENTS)" },
@@ -170,8 +171,11 @@ const struct om_verb om_verbs[] = {
 	  true },
 	{ "queue pause", OM_VERB_OPERATOR, "[REASON]", "start no more jobs", om_cli_pause, 0, 1,
 	  NULL, 0, false, false },
-	{ "queue resume", OM_VERB_OPERATOR, "", "start jobs again", om_cli_resume, 0, 0, NULL, 0,
+	{ "queue drain", OM_VERB_OPERATOR, "[REASON]",
+	  "take no new jobs, finish those that are here", om_cli_drain, 0, 1, OPTS(reason_opts),
 	  false, false },
+	{ "queue resume", OM_VERB_OPERATOR, "", "start jobs again, and take new ones",
+	  om_cli_resume, 0, 0, NULL, 0, false, false },
 	{ "queue limit", OM_VERB_OPERATOR, "N", "run at most N jobs at a time", om_cli_limit, 1, 1,
 	  NULL, 0, false, false },
 	{ "queue usage", OM_VERB_OPERATOR, "", "how jobs ended, waited and ran", om_cli_usage_table,

@@ -378,13 +378,16 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 static void
 control_on_signal(struct om_service *sv, struct control *c, uint64_t what)
 {
+	struct om_daemon_stop stop = { 0 };
 	struct om_why why = { "" };
 
 	switch (what) {
 	case OM_CONTROL_DRAIN:
 	case OM_CONTROL_DRAIN_NOW:
-		control_drain(sv, c, what == OM_CONTROL_DRAIN_NOW,
-			      om_config_settings(c->config)->daemon_drain_timeout);
+		OM_SET(&stop, daemon_stop, now, what == OM_CONTROL_DRAIN_NOW);
+		OM_SET(&stop, daemon_stop, timeout_ms,
+		       om_config_settings(c->config)->daemon_drain_timeout);
+		control_drain(sv, c, &stop);
 		break;
 	case OM_CONTROL_RELOAD:
 		if (control_reload(sv, c, 0, "signal", &why) != OM_OK) {

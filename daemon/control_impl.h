@@ -87,8 +87,8 @@ typedef enum om_err (*control_verb_fn)(struct om_service *sv, struct control *c,
 control_verb_fn control_verb_find(enum om_msg_type type);
 /* Forgets what its verbs wait for. */
 void control_verbs_stop(struct control *c);
-/* Stops accepting jobs, waits for the running ones, tells main. */
-void control_drain(struct om_service *sv, struct control *c, bool now, uint64_t timeout_ms);
+/* Stops accepting jobs, waits for the running ones, tells main.  how: with the time-out. */
+void control_drain(struct om_service *sv, struct control *c, const struct om_daemon_stop *how);
 /* Reads the configuration again; cookie 0: nobody waits for the outcome. */
 enum om_err control_reload(struct om_service *sv, struct control *c, uint64_t cookie,
 			   const char *by, struct om_why *why);

@@ -86,6 +86,7 @@ put_queue(struct om_buf *out, const struct om_queue_stats *q)
 	one(out, "running_jobs", "gauge", "Jobs on the machine.", q->running);
 	one(out, "max_jobs", "gauge", "Jobs that may run at one time.", q->max_jobs);
 	one(out, "queue_paused", "gauge", "1: no job starts.", q->paused);
+	one(out, "queue_draining", "gauge", "1: no new job is taken.", q->draining);
 	one(out, "lent_cores", "gauge", "Cores to lend.", q->cores_total);
 	one(out, "reserved_cores", "gauge", "Cores of running jobs.", q->cores_used);
 	one(out, "lent_memory_bytes", "gauge", "Memory to lend.", q->mem_mib_total * MIB);

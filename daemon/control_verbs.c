@@ -320,20 +320,17 @@ drain_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *
 
 /* The provider refuses submissions from now on and answers when no job runs any more. */
 void
-control_drain(struct om_service *sv, struct control *c, bool now, uint64_t timeout_ms)
+control_drain(struct om_service *sv, struct control *c, const struct om_daemon_stop *how)
 {
-	struct om_daemon_stop body = { 0 };
 	enum om_err err;
 
 	om_info("daemon.draining", "%s, at most %llu ms",
-		now ? "ending running jobs" : "waiting for running jobs",
-		(unsigned long long)timeout_ms);
+		how->now ? "ending running jobs" : "waiting for running jobs",
+		(unsigned long long)how->timeout_ms);
 	c->phase = CONTROL_DRAINING;
 	control_tell(c, OM_CONTROL_DRAINING, "");
-	OM_SET(&body, daemon_stop, now, now);
-	OM_SET(&body, daemon_stop, timeout_ms, timeout_ms);
-	err = om_service_ask(sv, "provider", OM_MSG_DAEMON_STOP, &body, NULL,
-			     timeout_ms + DRAIN_SLACK_MS, drain_on_answer, 0);
+	err = om_service_ask(sv, "provider", OM_MSG_DAEMON_STOP, how, NULL,
+			     how->timeout_ms + DRAIN_SLACK_MS, drain_on_answer, 0);
 	if (err != OM_OK) {
 		om_warn("daemon.drain", "the provider cannot be asked: %s", om_err_text(err));
 		control_tell(c, OM_CONTROL_DRAINED, "");
@@ -351,12 +348,12 @@ verb_stop(struct om_service *sv, struct control *c, const struct control_call *c
 	enum om_err err = verb_body(call, OM_BODY_daemon_stop, &body, &arena, why);
 
 	if (err == OM_OK) {
-		if (OM_HAS(&body, daemon_stop, timeout_ms)) {
-			timeout = body.timeout_ms;
+		if (!OM_HAS(&body, daemon_stop, timeout_ms)) {
+			OM_SET(&body, daemon_stop, timeout_ms, timeout);
 		}
 		om_info("daemon.stop", "asked for by %s", call->caller->peer);
 		control_answer(sv, c, call->cookie, OM_MSG_OK, &ok);
-		control_drain(sv, c, body.now, timeout);
+		control_drain(sv, c, &body);
 	}
 	om_arena_fini(&arena);
 	return err;

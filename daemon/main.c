@@ -27,7 +27,7 @@ static const char help_text[] =
     "  config show [--origin] [--json]   settings, of the daemon or as start would read them\n"
     "  config check FILE                 is it a configuration?\n"
     "  config generate                   a sample with every setting\n"
-    "  pause [REASON], resume            queue pause, queue resume\n";
+    "  pause [REASON], drain, resume     queue pause, queue drain, queue resume\n";
 
 static const char start_help[] =
     "Usage: omertad start [OPTION...]\n"
@@ -332,7 +332,7 @@ is_verb(int argc, char **argv, const char *verb, const char *sub)
 	       (sub == NULL || (argc > 2 && strcmp(argv[2], sub) == 0));
 }
 
-/* Short forms: `pause` and `resume` for `queue pause`, `rules list` for `rules`. */
+/* Short forms: `pause`, `drain` and `resume` for `queue pause`, `rules list` for `rules`. */
 static int
 client_verb(int argc, char **argv)
 {
@@ -347,7 +347,8 @@ client_verb(int argc, char **argv)
 		argc--;
 	}
 	if (argc < ARGS_MAX - 2 &&
-	    (is_verb(argc, argv, "pause", NULL) || is_verb(argc, argv, "resume", NULL))) {
+	    (is_verb(argc, argv, "pause", NULL) || is_verb(argc, argv, "drain", NULL) ||
+	     is_verb(argc, argv, "resume", NULL))) {
 		longer[n++] = argv[0];
 		longer[n++] = queue;
 		for (int i = 1; i <= argc; i++) {

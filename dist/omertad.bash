@@ -4,7 +4,7 @@ _omertad()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local verb=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
-	local verbs='start stop status doctor config pending approve deny rules pause resume queue
+	local verbs='start stop status doctor config pending approve deny rules pause drain resume queue
 		filter audit top actors events jobs list show cancel hold release retry purge move ping call keygen version'
 
 	case $prev in
@@ -34,7 +34,7 @@ _omertad()
 		COMPREPLY=($(compgen -W '--json --config --set' -- "$cur"))
 		;;
 	stop)
-		COMPREPLY=($(compgen -W '--now --timeout' -- "$cur"))
+		COMPREPLY=($(compgen -W '--now --timeout --reason' -- "$cur"))
 		;;
 	config)
 		if [ "$COMP_CWORD" -eq 2 ]; then
@@ -54,7 +54,7 @@ _omertad()
 			test' -- "$cur"))
 		;;
 	queue)
-		[ "$COMP_CWORD" -eq 2 ] && COMPREPLY=($(compgen -W 'pause resume limit usage' -- "$cur"))
+		[ "$COMP_CWORD" -eq 2 ] && COMPREPLY=($(compgen -W 'pause drain resume limit usage' -- "$cur"))
 		;;
 	audit)
 		COMPREPLY=($(compgen -W 'verify --follow --since --job --limit --json' -- "$cur"))

@@ -19,7 +19,7 @@ _omerta_verb()
 		*)
 			if [[ -n $first ]]; then
 				case ${first}_$word in
-				queue_pause | queue_resume | queue_limit | rules_add | rules_change | \
+				queue_pause | queue_drain | queue_resume | queue_limit | rules_add | rules_change | \
 				rules_remove | rules_enable | rules_disable | rules_test | filter_reset | \
 				audit_verify | config_show | config_set | config_reload | config_trust | \
 				config_untrust | config_trusted | config_trust-peer | config_untrust-peer | \
@@ -80,7 +80,7 @@ _omerta()
 	move) opts="--to --level --reason" ;;
 	purge) opts="--state --before --all" ;;
 	approve) opts="--always" ;;
-	deny) opts="--reason" ;;
+	deny | queue_drain) opts="--reason" ;;
 	rules_add | rules_change) opts="--kind --priority --disabled" ;;
 	rules_test)
 		opts="--peer --network --cores --memory --disk --timeout --gpu --activity"
@@ -88,7 +88,7 @@ _omerta()
 	audit) opts="--since --job --limit --follow" ;;
 	config_show) opts="--origin" ;;
 	events) opts="--events-endpoint --job --count" ;;
-	stop) opts="--now --timeout" ;;
+	stop) opts="--now --timeout --reason" ;;
 	show | pending | queue | queue_usage | filter | top | actors) opts="--watch" ;;
 	esac
 	if [[ $cur == -* ]]; then
@@ -100,7 +100,7 @@ _omerta()
 	cancel) _omerta_jobs ;;
 	release | move) _omerta_jobs queued ;;
 	approve | deny) _omerta_jobs pending_approval ;;
-	queue) COMPREPLY=($(compgen -W "pause resume limit usage" -- "$cur")) ;;
+	queue) COMPREPLY=($(compgen -W "pause drain resume limit usage" -- "$cur")) ;;
 	rules) COMPREPLY=($(compgen -W "add change remove enable disable test" -- "$cur")) ;;
 	filter) COMPREPLY=($(compgen -W "reset" -- "$cur")) ;;
 	audit) COMPREPLY=($(compgen -W "verify" -- "$cur")) ;;

@@ -133,7 +133,8 @@ _BY_CODE = {c.code: c for c in (
     Unreachable, Disconnected, Timeout, Denied, Unauthorized, NotFound, Rejected, WrongState,
     Invalid, Busy, ProtocolError)}
 _BY_CODE.update({"unknown_field": Invalid, "too_big": Invalid, "exists": Invalid, "limit": Busy,
-                 "rate_limited": Busy, "shutting_down": Busy, "disk": Busy})
+                 "rate_limited": Busy, "shutting_down": Busy, "draining": Busy,
+                 "disk": Busy})
 
 
 def _error(body):
@@ -1055,8 +1056,12 @@ class Provider:
         """Starts no more jobs."""
         self.call("queue.pause", _given(reason=reason))
 
+    def drain(self, reason=None):
+        """Takes no new jobs; what is queued and running goes on."""
+        self.call("queue.drain", _given(reason=reason))
+
     def resume(self):
-        """Starts jobs again."""
+        """Starts jobs again, and takes new ones."""
         self.call("queue.resume")
 
     def limit(self, max_jobs):
@@ -1173,10 +1178,11 @@ class Provider:
         """All counters of the daemon, Prometheus text."""
         return self.call("daemon.metrics")["text"]
 
-    def stop(self, now=False, timeout=None):
-        """Drains and ends the daemon; ``now``: cancels running jobs at once."""
+    def stop(self, now=False, timeout=None, reason=None):
+        """Drains and ends the daemon; ``now``: cancels running jobs at once; ``reason``: for those
+        whose jobs are refused meanwhile."""
         self.call("daemon.stop", _given(
-            now=now or None, timeout_ms=None if timeout is None else int(timeout * 1000)))
+            now=now or None, reason=reason, timeout_ms=None if timeout is None else int(timeout * 1000)))
 
     def events(self, endpoint=None, timeout=None):
         """Iterates over changes of jobs' states (Records of job.event) as they happen.

@@ -453,6 +453,7 @@ class Verbs(Case):
         (lambda p: p.status(), "daemon.status", {}),
         (lambda p: p.queue(), "queue.stats", {}),
         (lambda p: p.pause(), "queue.pause", {}),
+        (lambda p: p.drain("why"), "queue.drain", {"reason": "why"}),
         (lambda p: p.resume(), "queue.resume", {}),
         (lambda p: p.limit(3), "queue.limits", {"max_jobs": 3}),
         (lambda p: p.rules(), "rules.list", {}),

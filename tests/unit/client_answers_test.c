@@ -375,9 +375,10 @@ test_helpers_send_their_message(void **state)
 	assert_int_equal(omerta_deny(o, ids, 1, "no", &n), 0);
 	assert_int_equal(omerta_cancel(o, "a", "why"), 0);
 	assert_int_equal(omerta_queue_pause(o, NULL), 0);
+	assert_int_equal(omerta_queue_drain(o, "why"), 0);
 	assert_int_equal(omerta_queue_resume(o), 0);
 	assert_int_equal(omerta_queue_limit(o, 4), 0);
-	assert_int_equal(omerta_stop(o, true, 1000), 0);
+	assert_int_equal(omerta_stop(o, true, 1000, "why"), 0);
 	assert_int_equal(omerta_config_set(o, "queue.max_jobs", "2"), 0);
 	assert_int_equal(omerta_config_reload(o), 0);
 	assert_int_equal(omerta_trust(o, "home"), 0);

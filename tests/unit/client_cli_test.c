@@ -201,10 +201,10 @@ test_exit_codes_of_errors(void **state)
 	static const struct {
 		const char *code;
 		int status;
-	} cases[] = { { "denied", 77 },       { "full", 75 },    { "limit", 75 },
-		      { "rate_limited", 75 }, { "timeout", 75 }, { "shutting_down", 75 },
-		      { "not_found", 1 },     { "rejected", 1 }, { "wrong_state", 1 },
-		      { "internal", 1 },      { "a_new_one", 1 } };
+	} cases[] = { { "denied", 77 },       { "full", 75 },     { "limit", 75 },
+		      { "rate_limited", 75 }, { "timeout", 75 },  { "shutting_down", 75 },
+		      { "draining", 75 },     { "not_found", 1 }, { "rejected", 1 },
+		      { "wrong_state", 1 },   { "internal", 1 },  { "a_new_one", 1 } };
 	struct fake f;
 	struct ran r;
 
@@ -423,6 +423,8 @@ give_status(struct fake *f, struct fake_request *r)
 				      .state = OM_STR("ready") };
 
 	(void)f;
+	OM_SET(&queue, queue_stats, draining, true);
+	OM_SET(&queue, queue_stats, drain_reason, OM_STR("new disk"));
 	OM_SET(&m, daemon_status, queue, &queue);
 	OM_SET(&m, daemon_status, pending, 2);
 	OM_SET(&m, daemon_status, today, ((struct om_pairs){ today, 2 }));
@@ -439,7 +441,10 @@ test_status_is_one_line(void **state)
 	fake_new(&f, give_status, NULL);
 	r = run(&f, "status");
 	assert_string_equal(r.out, "running 3 h 12 min   queue: 1 running, 4 queued, 2 waiting for "
-				   "approval, paused   today: 37 completed, 2 failed\n");
+				   "approval, paused, draining   today: 37 completed, 2 failed\n");
+	ran_free(&r);
+	r = run(&f, "status -d");
+	assert_has(r.out, "paused    no reason given\ndraining  new disk\n");
 	ran_free(&r);
 	r = run(&f, "call daemon.status");
 	assert_has(
