@@ -312,9 +312,8 @@ clients_forget_cut(struct om_clients *c)
 	}
 }
 
-/* See the header: an operator may have all that is free, a requester as much as it leaves free. */
-static bool
-has_room(size_t max, size_t used, size_t of_peer, size_t more, bool is_operator)
+bool
+om_clients_has_room(size_t max, size_t used, size_t of_peer, size_t more, bool is_operator)
 {
 	if (used >= max || more > max - used) {
 		return false;
@@ -326,7 +325,8 @@ has_room(size_t max, size_t used, size_t of_peer, size_t more, bool is_operator)
 static bool
 has_place(const struct om_clients *c, const struct peer *peer, bool is_operator)
 {
-	return has_room(c->conf.max_clients, c->client_count, peer->clients, 1, is_operator);
+	return om_clients_has_room(c->conf.max_clients, c->client_count, peer->clients, 1,
+				   is_operator);
 }
 
 /* The client of a visit, made if there is a place for it. */
@@ -362,8 +362,8 @@ om_clients_enter(struct om_clients *clients, const struct om_visit *visit, struc
 	if (peer == NULL) {
 		return OM_ERR_NOMEM;
 	}
-	if (!has_room(clients->conf.max_pending, clients->bytes, peer->bytes, visit->bytes,
-		      visit->is_operator)) {
+	if (!om_clients_has_room(clients->conf.max_pending, clients->bytes, peer->bytes,
+				 visit->bytes, visit->is_operator)) {
 		return om_why_set(why, OM_ERR_LIMIT,
 				  "%zu bytes of requests are in flight, %zu of them yours",
 				  clients->bytes, peer->bytes);

@@ -45,12 +45,15 @@ struct om_visit {
 };
 
 /*
+ * Of what all share, an operator may have all that is free, a requester as much as it leaves free: the
+ * greediest one gets half, the next half of the rest, and there is always room for one more and for
+ * the operator (dynamic thresholds, Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998).
+ */
+bool om_clients_has_room(size_t max, size_t used, size_t of_peer, size_t more, bool is_operator);
+
+/*
  * A request came.  Gives the client, with one more in flight.  LIMIT (max_clients, max_in_flight or
  * max_pending; why says which), NOMEM.
- *
- * Of clients and bytes, a requester may hold as much as it leaves free: the greediest one gets half,
- * the next half of the rest, and there is always room for one more and for the operator (dynamic
- * thresholds, Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998).
  */
 enum om_err om_clients_enter(struct om_clients *clients, const struct om_visit *visit,
 			     struct om_client **out, struct om_why *why) OM_MUST_CHECK;

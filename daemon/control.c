@@ -15,6 +15,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/log.h"
+#include "daemon/intake.h"
 #include "msg/envelope.h"
 
 #define KICK_MSG         UINT32_C(0x0c010002)
@@ -237,8 +238,17 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 		.frame_max = s->control_max_frame * 1024 * 1024,
 		.answers_max = s->control_max_in_flight + OM_ENDPOINT_REFUSALS_MAX,
 	};
-	enum om_err err;
+	const struct om_intake_conf intake = {
+		.max_connections = s->control_max_connections,
+		.max_bytes = s->control_max_receiving * 1024 * 1024,
+		.max_message = limits.frame_max,
+		.curve = !s->control_tcp_insecure_loopback,
+	};
+	enum om_err err = om_intake_open(&intake);
 
+	if (err != OM_OK) {
+		return om_why_set(why, err, "no memory for the table of connections");
+	}
 	if (s->control_events) {
 		err = om_endpoint_open_events(zmq, om_config_events_socket(c->config),
 					      &c->watches[CONTROL_EVENTS].ep, why);

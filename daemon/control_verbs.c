@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "daemon/control_config.h"
+#include "daemon/intake.h"
 #include "msg/codec.h"
 #include "runtime/stats.h"
 
@@ -81,6 +82,9 @@ static const char *const counter_names[] = {
 	"disconnects",
 	"handshakes_failed",
 	"accepts_failed",
+	"receiving_bytes",
+	"limit_connections",
+	"limit_receiving",
 };
 
 size_t
@@ -98,8 +102,8 @@ control_counter_name(size_t i)
 bool
 control_counter_grows(size_t i)
 {
-	static const char *const now[] = { "clients", "in_flight", "cut", "pending_bytes",
-					   "connections" };
+	static const char *const now[] = { "clients",       "in_flight",   "cut",
+					   "pending_bytes", "connections", "receiving_bytes" };
 
 	for (size_t k = 0; k < OM_COUNT(now); k++) {
 		if (strcmp(counter_names[i], now[k]) == 0) {
@@ -114,8 +118,10 @@ control_counter_values(const struct control *c, uint64_t *values)
 {
 	uint64_t *v = values + sizeof(c->counters) / sizeof(uint64_t);
 	struct om_clients_stats now;
+	struct om_intake_stats intake;
 
 	om_clients_stats(c->clients, &now);
+	om_intake_stats(&intake);
 	memcpy(values, &c->counters, sizeof(c->counters));
 	*v++ = now.clients;
 	*v++ = now.in_flight;
@@ -126,6 +132,9 @@ control_counter_values(const struct control *c, uint64_t *values)
 	*v++ = c->news.disconnects;
 	*v++ = c->news.handshakes_failed;
 	*v++ = c->news.accepts_failed;
+	*v++ = intake.bytes;
+	*v++ = intake.refused;
+	*v++ = intake.cut;
 	OM_ASSERT(v == values + OM_COUNT(counter_names));
 }
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/log.h"
+#include "daemon/intake.h"
 
 struct option {
 	int name;
@@ -307,6 +308,9 @@ om_endpoint_recv(const struct om_endpoint *ep, struct om_inbound *in)
 			break; /* EAGAIN, only before the first part */
 		}
 		parts++;
+		if (ep->kind == OM_ENDPOINT_CURVE && parts > 1 && !zmq_msg_more(&part)) {
+			om_intake_read(zmq_msg_get(&part, ZMQ_SRCFD));
+		}
 		if (parts == 1) {
 			in->route_len = zmq_msg_size(&part);
 			if (in->route_len > OM_ROUTE_MAX) {
@@ -490,14 +494,16 @@ om_endpoint_unwatch(const struct om_endpoint *of)
 bool
 om_endpoint_news_step(const struct om_endpoint *ep, struct om_endpoint_news *news)
 {
-	unsigned char frame[6];
+	unsigned char frame[6] = { 0 };
 	uint16_t event;
+	uint32_t value;
 
 	if (zmq_recv(ep->sock, frame, sizeof(frame), ZMQ_DONTWAIT) < (int)sizeof(event)) {
 		return false;
 	}
 	(void)zmq_recv(ep->sock, NULL, 0, ZMQ_DONTWAIT);
 	memcpy(&event, frame, sizeof(event));
+	memcpy(&value, frame + sizeof(event), sizeof(value));
 	switch (event) {
 	case ZMQ_EVENT_ACCEPTED:
 		news->connects++;
@@ -506,7 +512,7 @@ om_endpoint_news_step(const struct om_endpoint *ep, struct om_endpoint_news *new
 		news->disconnects++;
 		break;
 	case ZMQ_EVENT_ACCEPT_FAILED:
-		news->accepts_failed++;
+		news->accepts_failed += value != ECONNABORTED; /* the peer, or daemon/intake.c */
 		break;
 	default:
 		news->handshakes_failed++;

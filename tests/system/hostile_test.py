@@ -32,6 +32,8 @@ IN_FLIGHT = 64
 PENDING_MIB = 64
 CLIENTS_MAX = 1600
 CLIENTS = 2500
+CONNECTIONS_MAX = 3 * CLIENTS
+RECEIVING_MIB = 64
 NOBODY = 65534
 # A sanitizer's own memory beside the daemon's, and its time.
 SHADOW = 20 if rig.BUILD.endswith("-tsan") else 2 if rig.SANITIZED else 1
@@ -54,6 +56,8 @@ max_unread = {UNREAD_MIB}M
 max_in_flight = {IN_FLIGHT}
 max_clients = {CLIENTS_MAX}
 max_pending = {PENDING_MIB}M
+max_connections = {CONNECTIONS_MAX}
+max_receiving = {RECEIVING_MIB}M
 [store]
 cache = 8M
 """
@@ -413,7 +417,7 @@ class Hostile(unittest.TestCase):
             self.assertEqual(self.answers(s, 1)[0][4]["code"], "invalid")
         with self.client() as s:
             for parts in ([b"a", b"b", b"c"], [request(), request()], [b"", request(), b"x"],
-                          [b"", b""], [b"x"] * 3000, [b"", b"", request()]):
+                          [b"", b""], [b"x"] * 4, [b"", b"", request()]):
                 s.send_multipart(parts)
                 answer = msgpack.unpackb(s.recv_multipart()[-1])
                 self.assertEqual(answer[4]["code"], "invalid", parts[:3])
@@ -566,6 +570,65 @@ class Hostile(unittest.TestCase):
         self.assertLessEqual(set(kinds), {"job.accepted", "limit", "full"})
         self.assertIn("job.accepted", kinds)
         self.operator.cancel(state="queued")
+
+    # --- requests that are never whole -------------------------------------------------------------
+
+    def assert_bounded(self, memory, mib=0):
+        """Beside what was allowed, nothing is kept of it while it lasts."""
+        self.assertLess(self.memory("VmRSS") - memory, mib + RSS_AGAIN_MIB)
+        self.operator.ping()
+
+    def test_a_message_without_an_end(self):
+        """Parts and parts, of every size: ZeroMQ itself would keep them all."""
+        memory = self.memory("VmRSS")
+        for part in (b"", b"x", b"x" * 40, b"x" * 65536):
+            for _ in range(8):
+                w = self.wire()
+                sent, chunk = 0, Wire.framed(part, more=True) * (1 + MIB // (len(part) + 9))
+                with contextlib.suppress(ConnectionError):
+                    while sent < 256 * MIB:
+                        w.s.sendall(chunk)
+                        sent += len(chunk)
+                self.assertLess(sent, FRAME_MIB * MIB)
+                self.assert_bounded(memory)
+        self.assertEqual(self.counted("limit_receiving"), 4 * 8)
+
+    def begun(self, size, sent):
+        """A connection on which a request of that size has begun; None: it was ended."""
+        w = self.wire()
+        w.s.settimeout(5)
+        with contextlib.suppress(ConnectionError):
+            w.s.sendall(struct.pack(">BQ", 2, size) + bytes(sent))
+            return w
+        return None
+
+    def test_requests_that_only_begin(self):
+        """Everyone's together have a limit, another user gets half of it, small ones are always served."""
+        memory = self.memory("VmRSS")
+        size = FRAME_MIB * MIB - 1
+        with self.being_nobody():
+            crowd = [self.begun(size, size - 1) for _ in range(40)]
+            slow = [self.begun(16000, 15999) for _ in range(500)]
+        room = RECEIVING_MIB // FRAME_MIB // 2
+        self.until(lambda: self.counted("limit_receiving") >= 40 - room)
+        self.assertEqual(self.counted("limit_receiving"), 40 - room)
+        self.assertEqual(self.counters()["receiving_bytes"], room * size)
+        self.assert_bounded(memory, RECEIVING_MIB // 2 + 500 * 64 // 1024)
+        body = {**SUBMIT, "stdin": bytes(size - 65536), "hold": True}
+        self.operator.cancel(self.operator.call("job.submit", body)["job"])  # there is room for others
+        for w in crowd + slow:
+            if w:
+                w.close()
+        self.until(lambda: self.counters()["receiving_bytes"] == 0)
+
+    def test_connections_without_an_end(self):
+        with self.being_nobody():
+            crowd = [Wire(self.path, hello=False) for _ in range(CONNECTIONS_MAX)]
+        self.until(lambda: self.counted("limit_connections") >= CONNECTIONS_MAX // 2 - 100)
+        self.assertLessEqual(self.counters()["connections"], CONNECTIONS_MAX // 2 + 100)
+        self.wire().send(request())  # root still comes in
+        for w in crowd:
+            w.close()
 
     def test_disconnects_in_the_middle(self):
         whole = Wire.framed(request("job.submit", SUBMIT))
