@@ -4,7 +4,8 @@
 # The whole test suite, as `make test` runs it: lint, unit, sim, stress and model with gcc; the
 # build with clang; unit, sim and stress under ASan+UBSan and under TSan; stress and the runtime's
 # unit tests on one core, plain and under TSan; system tests with the real libvirt, WireGuard,
-# nftables and SQLite.  Ends with "N passed, N failed".
+# nftables and SQLite.  Ends with "N passed, N failed", and ", N skipped" when tests were skipped: what
+# they need is not here.
 #
 # tests/all.sh [PART...]	only these parts
 set -u
@@ -13,9 +14,9 @@ parts=${*:-lint unit sim stress model python clang asan tsan system}
 jobs=$(nproc)
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
-passed=0 failed=0 began=$(date +%s)
+passed=0 failed=0 skipped=0 began=$(date +%s)
 
-# Adds up the lines "NAME: N passed, N failed" that a part printed.
+# Adds up the lines "NAME: N passed, N failed[, N skipped]" that a part printed.
 run_part() {
 	part=$1
 	shift
@@ -24,20 +25,22 @@ run_part() {
 	if "$@" >"$log" 2>&1; then status=0; else status=$?; fi
 	if [ "$status" -eq 77 ]; then # what it needs is not installed
 		cat "$log"
+		skipped=$((skipped + 1))
 		return
 	fi
-	counts=$(sed -n 's/^[a-z0-9_-]*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' "$log" |
-		awk '{ p += $1; f += $2 } END { print p + 0, f + 0 }')
-	p=${counts% *} f=${counts#* }
+	counts=$(sed -n 's/^[a-z0-9_-]*: \([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p' "$log" |
+		awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }')
+	p=${counts%% *} s=${counts##* } f=${counts#* } f=${f% *}
 	# A part without counts (lint, a build) is one test.
-	if [ "$p" -eq 0 ] && [ "$f" -eq 0 ]; then
+	if [ "$p" -eq 0 ] && [ "$f" -eq 0 ] && [ "$s" -eq 0 ]; then
 		if [ "$status" -eq 0 ]; then p=1; else f=1; fi
 	elif [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
 		f=1
 	fi
-	passed=$((passed + p)) failed=$((failed + f))
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	if [ "$f" -ne 0 ]; then cat "$log"; else grep -E '(passed, |^skip|^lint)' "$log" | tail -5; fi
-	echo "   $part: $p passed, $f failed in $(($(date +%s) - start)) s"
+	if [ "$s" -gt 0 ]; then f="$f failed, $s skipped"; else f="$f failed"; fi
+	echo "   $part: $p passed, $f in $(($(date +%s) - start)) s"
 }
 
 for part in $parts; do
@@ -55,6 +58,8 @@ for part in $parts; do
 	*) echo "no such part: $part" >&2; exit 2 ;;
 	esac
 done
-echo "test: $((passed + failed)) tests in $(($(date +%s) - began)) s"
-echo "$passed passed, $failed failed"
+echo "test: $((passed + failed + skipped)) tests in $(($(date +%s) - began)) s"
+end=''
+if [ "$skipped" -gt 0 ]; then end=", $skipped skipped"; fi
+echo "$passed passed, $failed failed$end"
 [ "$failed" -eq 0 ]

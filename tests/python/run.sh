@@ -29,6 +29,7 @@ ok=$(grep -c ' \.\.\. ok$' "$dir/python")
 bad=$(grep -c -E ' \.\.\. (ERROR|FAIL)$' "$dir/python")
 if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
 if [ "$status" -ne 0 ]; then cat "$dir/python"; fi
+not=$(grep -c ' \.\.\. skipped' "$dir/python")
 passed=$((passed + ok)) failed=$((failed + bad))
 
 check "make install-client" make -s install-client BUILD="$build" DESTDIR="$dir/root" PREFIX=/opt/omerta
@@ -57,5 +58,7 @@ exports() {
 check "only omerta_ is exported" exports
 check "the completion is a shell script" bash -n client/completion/omerta.bash
 
-echo "python: $passed passed, $failed failed"
+end=''
+if [ "$not" -gt 0 ]; then end=", $not skipped"; fi
+echo "python: $passed passed, $failed failed$end"
 [ "$failed" -eq 0 ]

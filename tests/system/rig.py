@@ -175,12 +175,13 @@ class Daemon:
 
 
 def main(name):
-    """Runs the module's tests; the last line is "NAME: N passed, N failed"."""
+    """Runs the module's tests; the last line is "NAME: N passed, N failed[, N skipped]"."""
     if os.geteuid() != 0:
         print("skip: needs root")
         sys.exit(0)
     program = unittest.main(module="__main__", exit=False, verbosity=2)
     r = program.result
     bad = len(r.failures) + len(r.errors)
-    print(f"{name}: {r.testsRun - bad - len(r.skipped)} passed, {bad} failed", flush=True)
+    end = f", {len(r.skipped)} skipped" if r.skipped else ""
+    print(f"{name}: {r.testsRun - bad - len(r.skipped)} passed, {bad} failed{end}", flush=True)
     sys.exit(1 if bad else 0)
