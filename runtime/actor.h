@@ -146,7 +146,11 @@ struct om_msg *om_system_msg_new_owner(struct om_system *sys, uint32_t type, voi
 void *om_msg_obj(const struct om_msg *msg);
 /* Takes the object out: the message no longer frees it. */
 void *om_msg_take_obj(const struct om_msg *msg);
-/* Keeps the message that is being handled; om_msg_free it later. */
+/*
+ * Keeps the message that is being handled; om_msg_free it later.  A kept request can still be
+ * answered or forwarded; when it is freed, or sent on as a plain message or a question of one's own,
+ * its asker hears OM_ERR_CANCELLED.
+ */
 struct om_msg *om_msg_take(struct om_ctx *cx, const struct om_msg *msg);
 /* Any thread; cx may be NULL.  NULL message is fine. */
 void om_msg_free(struct om_ctx *cx, struct om_msg *msg);
@@ -257,7 +261,9 @@ enum om_err om_reply_u64(struct om_ctx *cx, const struct om_msg *req, uint64_t v
 /* "I will answer later": the duty leaves the handler and must be discharged once. */
 struct om_request {
 	struct om_actor_id from;
-	uint64_t tag;
+	uint64_t tag; /* runtime: 0: there is no duty */
+	struct om_actor_id
+	    debtor; /* runtime: who said om_later, and is told when another answers */
 };
 struct om_request om_later(struct om_ctx *cx, const struct om_msg *req);
 enum om_err om_reply_to(struct om_ctx *cx, struct om_request *rq,

@@ -22,7 +22,6 @@ struct om_ask {
 	uint64_t key;
 	om_answer_fn fn;
 	uint64_t cookie;
-	uint64_t to;
 	int64_t deadline_ns;
 	uint8_t cls;
 };
@@ -98,6 +97,7 @@ om_ask(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp, uint64_t 
 {
 	struct om_actor_ext *ext = om_actor_ext(cx->self);
 	struct om_msg *msg = *msgp;
+	struct om_request duty;
 	struct om_ask *ask;
 	enum om_err err;
 
@@ -106,18 +106,18 @@ om_ask(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp, uint64_t 
 	}
 	ask->fn = fn;
 	ask->cookie = cookie;
-	ask->to = to.v;
 	ask->deadline_ns = om_system_now(cx->sys).ns + (int64_t)timeout_ms * OM_NS_PER_MS;
+	duty = om_ask_lift_duty(cx, msg);
 	msg->tag = ask->key;
 	msg->from.v = cx->self_id;
-	om_hdr(msg)->flags &= (uint8_t)~OM_HDR_ANSWERED;
 	err = om_send_as_is(cx, to.v, msgp);
 	if (err != OM_OK) {
-		msg->tag = 0;
+		om_ask_owe_again(msg, &duty);
 		(void)om_slotmap_del(&ext->asks, ask->key);
 		om_pool_free(cx, ask, ask->cls);
 		return err;
 	}
+	om_reply_err_to(cx, &duty, OM_ERR_CANCELLED);
 	cx->n.asks++;
 	ask_insert(ext, ask);
 	if (ext->ask_first == ask) {
@@ -152,18 +152,6 @@ om_ask_on_reply(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		return;
 	}
 	(void)om_slotmap_del(&a->ext->asks, msg->tag);
-	if ((om_hdr(msg)->flags & OM_HDR_DELEGATED) != 0) {
-		struct om_msg *done = om_pool_msg(cx, 0, 0);
-
-		if (done != NULL) {
-			om_hdr(done)->kind = OM_KIND_LATER_DONE;
-			done->from.v = cx->self_id;
-			done->tag = msg->tag;
-			if (om_mbox_push_sys(cx, ask->to, done) != OM_OK) {
-				om_pool_msg_free(cx, done);
-			}
-		}
-	}
 	if (err == OM_ERR_GONE) {
 		cx->n.asks_gone++;
 	}
@@ -285,6 +273,12 @@ om_ask_on_later_done(struct om_actor *a, const struct om_msg *msg)
 	(void)later_remove(a->ext, msg->from.v, msg->tag);
 }
 
+void
+om_ask_forget_later(struct om_actor *a, const struct om_request *duty)
+{
+	(void)later_remove(a->ext, duty->from.v, duty->tag);
+}
+
 struct om_request
 om_later(struct om_ctx *cx, const struct om_msg *req)
 {
@@ -294,19 +288,68 @@ om_later(struct om_ctx *cx, const struct om_msg *req)
 		return rq;
 	}
 	om_hdr(req)->flags |= OM_HDR_ANSWERED;
-	/* No memory for the note: the asker still has its time-out. */
-	(void)om_ask_note_later(cx, req);
 	rq.from = req->from;
 	rq.tag = req->tag;
+	rq.debtor.v = cx->self_id;
+	/* No memory for the note: the asker still has its time-out.  A kept request is noted already. */
+	if (req == cx->current && !cx->current_moved) {
+		(void)om_ask_note_later(cx, req);
+	}
 	return rq;
+}
+
+/* The duty is discharged: whoever noted it forgets it. */
+static void
+later_settle(struct om_ctx *cx, const struct om_request *rq)
+{
+	struct om_msg *done;
+
+	if (rq->debtor.v == cx->self_id) {
+		if (cx->self != NULL) {
+			om_ask_forget_later(cx->self, rq);
+		}
+		return;
+	}
+	done = om_pool_msg(cx, 0, 0);
+	if (done == NULL) {
+		return; /* the debtor will answer once more when it ends, and nobody will listen */
+	}
+	om_hdr(done)->kind = OM_KIND_LATER_DONE;
+	done->from = rq->from;
+	done->tag = rq->tag;
+	if (om_mbox_push_sys(cx, rq->debtor.v, done) != OM_OK) {
+		om_pool_msg_free(cx, done);
+	}
+}
+
+struct om_request
+om_ask_lift_duty(struct om_ctx *cx, struct om_msg *msg)
+{
+	struct om_msg_hdr *hdr = om_hdr(msg);
+	struct om_request rq = { .from = OM_NOBODY, .tag = 0 };
+
+	if (msg->tag != 0 && (hdr->flags & OM_HDR_ANSWERED) == 0) {
+		rq = (struct om_request){ .from = msg->from,
+					  .tag = msg->tag,
+					  .debtor = om_id_of(cx->self_id) };
+	}
+	hdr->flags &= (uint8_t)~OM_HDR_ANSWERED;
+	msg->tag = 0;
+	return rq;
+}
+
+void
+om_ask_owe_again(struct om_msg *msg, const struct om_request *duty)
+{
+	msg->tag = duty->tag;
+	msg->from = duty->from;
 }
 
 /* --- answering ------------------------------------------------------------------------------------------ */
 
-/* Takes msg (NULL: one is made).  An asker that is gone is no error. */
+/* Takes msg (NULL: one is made).  An asker that is gone is no error; the answer is counted. */
 void
-om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, enum om_err err,
-	      uint8_t flags)
+om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, enum om_err err)
 {
 	enum om_err sent;
 
@@ -318,7 +361,6 @@ om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, 
 	}
 	om_hdr(msg)->kind = OM_KIND_REPLY;
 	om_hdr(msg)->err = (uint8_t)err;
-	om_hdr(msg)->flags |= flags;
 	msg->from.v = cx->self_id;
 	msg->tag = tag;
 	if ((to & OM_PORT_BIT) != 0) {
@@ -327,7 +369,9 @@ om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, 
 		sent = om_mbox_push_sys(cx, to, msg);
 	}
 	if (sent != OM_OK) {
-		om_msg_free(cx, msg);
+		cx->n.sent++;
+		om_hdr(msg)->to = to;
+		om_actor_discard(cx, msg, OM_DROP_STALE);
 	}
 }
 
@@ -347,22 +391,34 @@ om_ask_turn_round(struct om_ctx *cx, struct om_msg *req, enum om_err err)
 	hdr->flags = 0;
 	req->type = OM_SYS_REPLY;
 	req->size = 0;
-	om_ask_answer(cx, req->from.v, req->tag, req, err, 0);
+	om_ask_answer(cx, req->from.v, req->tag, req, err);
+}
+
+/* The answer may be a kept request too: another one, or this one, which is marked by now. */
+static void
+answer_with(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg **msgp)
+{
+	struct om_request duty = om_ask_lift_duty(cx, *msgp);
+
+	om_ask_answer(cx, to, tag, *msgp, OM_OK);
+	*msgp = NULL;
+	om_reply_err_to(cx, &duty, OM_ERR_CANCELLED);
 }
 
 enum om_err
 om_reply(struct om_ctx *cx, const struct om_msg *req, struct om_msg **msgp)
 {
+	const struct om_request rq = { .from = req->from, .tag = req->tag };
+
 	if (req->tag == 0 || om_hdr(req)->kind != OM_KIND_USER ||
 	    (om_hdr(req)->flags & OM_HDR_ANSWERED) != 0) {
 		return OM_ERR_STATE;
 	}
 	om_hdr(req)->flags |= OM_HDR_ANSWERED;
 	if (req != cx->current || cx->current_moved) { /* kept by om_msg_take */
-		(void)later_remove(cx->self->ext, req->from.v, req->tag);
+		om_ask_forget_later(cx->self, &rq);
 	}
-	om_ask_answer(cx, req->from.v, req->tag, *msgp, OM_OK, 0);
-	*msgp = NULL;
+	answer_with(cx, rq.from.v, rq.tag, msgp);
 	return OM_OK;
 }
 
@@ -384,14 +440,11 @@ om_reply_u64(struct om_ctx *cx, const struct om_msg *req, uint64_t value)
 enum om_err
 om_reply_to(struct om_ctx *cx, struct om_request *rq, struct om_msg **msgp)
 {
-	bool ours;
-
 	if (rq->tag == 0) {
 		return OM_ERR_STATE;
 	}
-	ours = later_remove(cx->self->ext, rq->from.v, rq->tag);
-	om_ask_answer(cx, rq->from.v, rq->tag, *msgp, OM_OK, ours ? 0 : OM_HDR_DELEGATED);
-	*msgp = NULL;
+	later_settle(cx, rq);
+	answer_with(cx, rq->from.v, rq->tag, msgp);
 	rq->tag = 0;
 	return OM_OK;
 }
@@ -399,13 +452,11 @@ om_reply_to(struct om_ctx *cx, struct om_request *rq, struct om_msg **msgp)
 void
 om_reply_err_to(struct om_ctx *cx, struct om_request *rq, enum om_err err)
 {
-	bool ours;
-
 	if (rq->tag == 0) {
 		return;
 	}
-	ours = cx->self != NULL && later_remove(cx->self->ext, rq->from.v, rq->tag);
-	om_ask_answer(cx, rq->from.v, rq->tag, NULL, err, ours ? 0 : OM_HDR_DELEGATED);
+	later_settle(cx, rq);
+	om_ask_answer(cx, rq->from.v, rq->tag, NULL, err);
 	rq->tag = 0;
 }
 
@@ -425,7 +476,7 @@ om_ask_end(struct om_ctx *cx, struct om_actor *a)
 		struct om_later_entry *e = &ext->laters[i];
 
 		if (e->from != 0) {
-			om_ask_answer(cx, e->from, e->tag, NULL, OM_ERR_GONE, 0);
+			om_ask_answer(cx, e->from, e->tag, NULL, OM_ERR_GONE);
 			e->from = 0;
 		}
 	}

@@ -112,6 +112,9 @@ om_msg_take(struct om_ctx *cx, const struct om_msg *msg)
 
 	if (hdr->cls != OM_CLS_EMBEDDED) {
 		copy = (struct om_msg *)(uintptr_t)msg;
+		if (cx->current != msg || cx->current_moved) {
+			return copy; /* is kept already */
+		}
 		/* A kept request stays answerable: if this actor ends, the asker hears OM_ERR_GONE. */
 		if (msg->tag != 0 && hdr->kind == OM_KIND_USER &&
 		    (hdr->flags & OM_HDR_ANSWERED) == 0 && om_ask_note_later(cx, msg) != OM_OK) {
@@ -121,7 +124,7 @@ om_msg_take(struct om_ctx *cx, const struct om_msg *msg)
 			hdr->kind = OM_KIND_USER;
 			copy->tag = 0;
 		}
-		cx->current_moved = cx->current == msg;
+		cx->current_moved = true;
 		return copy;
 	}
 	copy = om_pool_msg(cx, msg->type, msg->size);
@@ -154,7 +157,7 @@ om_msg_free(struct om_ctx *cx, struct om_msg *msg)
 	if (cx != NULL && msg->tag != 0 && hdr->kind == OM_KIND_USER &&
 	    (hdr->flags & OM_HDR_ANSWERED) == 0) {
 		/* A kept request that is thrown away: its duty is discharged here. */
-		struct om_request rq = { .from = msg->from, .tag = msg->tag };
+		struct om_request rq = om_ask_lift_duty(cx, msg);
 
 		om_reply_err_to(cx, &rq, OM_ERR_CANCELLED);
 	}
@@ -252,9 +255,30 @@ om_send_as_is(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
 	return send_it(cx, to, msgp);
 }
 
+/* A request that was kept goes on as a plain message: its asker hears of that. */
+static __attribute__((noinline)) enum om_err
+send_kept(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
+{
+	struct om_msg *msg = *msgp;
+	struct om_request duty = om_ask_lift_duty(cx, msg);
+	enum om_err err;
+
+	msg->from.v = cx->self_id;
+	err = send_it(cx, to, msgp);
+	if (err == OM_OK) {
+		om_reply_err_to(cx, &duty, OM_ERR_CANCELLED);
+	} else {
+		om_ask_owe_again(msg, &duty);
+	}
+	return err;
+}
+
 enum om_err
 om_send(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp)
 {
+	if (om_unlikely((*msgp)->tag != 0)) {
+		return send_kept(cx, to.v, msgp);
+	}
 	(*msgp)->from.v = cx->self_id;
 	return send_it(cx, to.v, msgp);
 }
@@ -281,22 +305,43 @@ enum om_err
 om_send_urgent(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp)
 {
 	struct om_msg *msg = *msgp;
+	struct om_request duty;
 	enum om_err err;
 
 	if (om_mbox_sys_len(cx->sys, to.v) >=
 	    2 * (om_mbox_limit(cx->sys, to.v) & OM_LIMIT_MASK) + 1) {
 		return om_actor_is(cx->sys, to.v) ? OM_ERR_FULL : OM_ERR_STALE;
 	}
+	duty = om_ask_lift_duty(cx, msg);
 	msg->from.v = cx->self_id;
 	if (om_unlikely((om_hdr(msg)->trace | cx->tracing) != 0)) {
 		send_trace(cx, to.v, msg);
 	}
-	om_hdr(msg)->flags |= OM_HDR_URGENT;
 	err = om_mbox_push_sys(cx, to.v, msg);
 	if (err == OM_OK) {
 		*msgp = NULL;
+		om_reply_err_to(cx, &duty, OM_ERR_CANCELLED);
 	} else {
-		om_hdr(msg)->flags &= (uint8_t)~OM_HDR_URGENT;
+		om_ask_owe_again(msg, &duty);
+	}
+	return err;
+}
+
+static enum om_err
+forward_itself(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
+{
+	const struct om_request duty = { .from = msg->from, .tag = msg->tag };
+	bool was_current = cx->current == msg && !cx->current_moved;
+	enum om_err err;
+
+	/* Set before the send: after it the message belongs to the receiver. */
+	cx->current_moved = cx->current_moved || was_current;
+	err = om_send_as_is(cx, to, &msg);
+	if (err != OM_OK) {
+		cx->current_moved = cx->current_moved && !was_current;
+	} else if (!was_current &&
+		   duty.tag != 0) { /* kept by om_msg_take: no duty of ours any more */
+		om_ask_forget_later(cx->self, &duty);
 	}
 	return err;
 }
@@ -312,14 +357,7 @@ om_forward(struct om_ctx *cx, struct om_actor_id to, const struct om_msg *msg)
 		return OM_ERR_STATE;
 	}
 	if (hdr->cls != OM_CLS_EMBEDDED) {
-		sent = (struct om_msg *)(uintptr_t)msg;
-		/* Set before the send: after it the message belongs to the receiver. */
-		cx->current_moved = cx->current == msg;
-		err = om_send_as_is(cx, to.v, &sent);
-		if (err != OM_OK) {
-			cx->current_moved = false;
-		}
-		return err;
+		return forward_itself(cx, to.v, (struct om_msg *)(uintptr_t)msg);
 	}
 	sent = om_pool_msg(cx, msg->type, msg->size);
 	if (sent == NULL) {

@@ -277,7 +277,7 @@ om_actor_discard(struct om_ctx *cx, struct om_msg *msg, enum om_drop why)
 {
 	struct om_msg_hdr *hdr = om_hdr(msg);
 
-	if (hdr->kind != OM_KIND_USER) {
+	if (hdr->kind != OM_KIND_USER && hdr->kind != OM_KIND_REPLY) {
 		cx->n.dropped[why]++;
 	} else {
 		om_stats_drop(cx, msg, why);

@@ -120,12 +120,16 @@ struct om_hist *om_actor_hist(struct om_actor *a);
 /* --- context.c, ask.c, link.c, registry.c, timer.c, io.c, offload.c, trace.c --------------------- */
 
 void om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg,
-		   enum om_err err, uint8_t flags);
+		   enum om_err err);
 void om_ask_turn_round(struct om_ctx *cx, struct om_msg *req, enum om_err err); /* takes req */
 void om_ask_on_reply(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg);
 void om_ask_on_timer(struct om_ctx *cx, struct om_actor *a);
 void om_ask_on_later_done(struct om_actor *a, const struct om_msg *msg);
 enum om_err om_ask_note_later(struct om_ctx *cx, const struct om_msg *req);
+void om_ask_forget_later(struct om_actor *a, const struct om_request *duty);
+/* A message that its actor kept is used for something else; if it is a request: its duty. */
+struct om_request om_ask_lift_duty(struct om_ctx *cx, struct om_msg *msg);
+void om_ask_owe_again(struct om_msg *msg, const struct om_request *duty); /* it was not used */
 void om_ask_end(struct om_ctx *cx, struct om_actor *a);
 
 void om_link_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg);

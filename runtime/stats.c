@@ -74,15 +74,17 @@ stats_publish(struct om_ctx *cx, const char *group, uint32_t type, const void *b
 
 	for (size_t i = 0; i < n; i++) {
 		struct om_msg *msg = om_pool_msg(cx, type, size);
+		enum om_err err;
 
 		if (msg == NULL) {
 			break;
 		}
 		memcpy(msg->payload, body, size);
-		if (om_mbox_push(cx, members[i], msg) == OM_OK) {
-			cx->n.sent++;
-		} else {
-			om_pool_msg_free(cx, msg); /* no letter about a letter */
+		err = om_mbox_push(cx, members[i], msg);
+		cx->n.sent++;
+		if (err != OM_OK) { /* counted, but there is no letter about a letter */
+			om_actor_discard(cx, msg,
+					 err == OM_ERR_STALE ? OM_DROP_STALE : OM_DROP_FULL);
 		}
 	}
 	free(members);

@@ -219,6 +219,7 @@ om_system_spawn(struct om_system *sys, const struct om_actor_def *def, const voi
 enum om_err
 om_system_send(struct om_system *sys, struct om_actor_id to, struct om_msg **msgp)
 {
+	struct om_ctx *own = om_tls_ctx != NULL && om_tls_ctx->sys == sys ? om_tls_ctx : NULL;
 	bool locked;
 	struct om_ctx *cx;
 	enum om_err err;
@@ -228,9 +229,14 @@ om_system_send(struct om_system *sys, struct om_actor_id to, struct om_msg **msg
 	if (om_shared_peek(&sys->stopping) == SYSTEM_STOPPED) {
 		return OM_ERR_SHUTDOWN;
 	}
-	(*msgp)->from = om_tls_ctx != NULL ? om_id_of(om_tls_ctx->self_id) : OM_NOBODY;
-	blocks =
-	    om_tls_ctx == NULL && !sys->sim && (om_mbox_limit(sys, to.v) & OM_LIMIT_BLOCK) != 0;
+	if (own != NULL) {
+		return om_send(own, to, msgp);
+	}
+	(*msgp)->from =
+	    OM_NOBODY; /* also for an actor of another system: its id means nothing here */
+	(*msgp)->tag = 0;
+	blocks = (om_tls_ctx == NULL || om_tls_ctx->kind == OM_CTX_DETACHED) && !sys->sim &&
+		 (om_mbox_limit(sys, to.v) & OM_LIMIT_BLOCK) != 0;
 	for (;;) {
 		if (blocks) {
 			mark = om_sched_room_mark(sys);

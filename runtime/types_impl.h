@@ -102,8 +102,6 @@ enum om_kind {
 enum om_hdr_flag {
 	OM_HDR_OWNER = 1, /* the payload is struct om_owned */
 	OM_HDR_ANSWERED = 4, /* request: the duty is discharged or has moved (om_later) */
-	OM_HDR_URGENT = 8,
-	OM_HDR_DELEGATED = 16, /* reply from one that the duty was handed to */
 };
 
 enum om_msg_cls {

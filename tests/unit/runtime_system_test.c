@@ -655,6 +655,42 @@ test_io_thread_delivers_timers_and_fds(void **state)
 	assert_int_equal(sem_destroy(&io_sem), 0);
 }
 
+/* --- two systems in one process ---------------------------------------------------------------------- */
+
+struct abroad {
+	struct om_system *sys;
+	struct om_actor_id to;
+};
+
+static void
+do_send_abroad(struct om_ctx *cx, void *arg)
+{
+	struct abroad *abroad = arg;
+
+	(void)cx;
+	assert_int_equal(post_u64(abroad->sys, abroad->to, T_DATA, 1), OM_OK);
+}
+
+static void
+test_a_sender_of_another_system_is_nobody(void **state)
+{
+	struct om_system *home = sim_new(1);
+	struct om_system *sys = sim_new(2);
+	struct probe_log log = { 0 };
+	struct abroad abroad = { .sys = sys, .to = spawn_probe(sys, &probe_def, &log) };
+	struct om_actor_id id = spawn_probe(home, &probe_def, NULL);
+	struct om_actor_id same = spawn_probe(sys, &probe_def, NULL);
+
+	(void)state;
+	run_in(home, id, do_send_abroad, &abroad);
+	run_in(sys, same, do_send_abroad, &abroad);
+	assert_int_equal(log.count, 2);
+	assert_int_equal(log.from[0].v, 0);
+	assert_int_equal(log.from[1].v, same.v);
+	sys_end(home);
+	sys_end(sys);
+}
+
 int
 main(void)
 {
@@ -670,6 +706,7 @@ main(void)
 		cmocka_unit_test(test_watchdog_reports_a_slow_handler_while_it_runs),
 		cmocka_unit_test(test_own_budget_is_exact),
 		cmocka_unit_test(test_io_thread_delivers_timers_and_fds),
+		cmocka_unit_test(test_a_sender_of_another_system_is_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
