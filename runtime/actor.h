@@ -180,7 +180,11 @@ enum om_overload {
 	OM_OVERLOAD_REFUSE, /* the sender gets OM_ERR_FULL and keeps the message */
 	OM_OVERLOAD_DROP_NEW, /* the new message is freed and counted */
 	OM_OVERLOAD_DROP_OLDEST, /* the oldest of the user lane are freed and counted */
-	OM_OVERLOAD_BLOCK, /* a detached actor or a foreign thread waits; others: refuse */
+	/*
+	 * A detached actor (not for itself) or a foreign thread waits; others: refuse.  An actor that
+	 * is killed while it waits gets OM_ERR_CANCELLED.
+	 */
+	OM_OVERLOAD_BLOCK,
 };
 
 enum om_restart {

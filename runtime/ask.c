@@ -106,7 +106,7 @@ om_ask(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp, uint64_t 
 	}
 	ask->fn = fn;
 	ask->cookie = cookie;
-	ask->deadline_ns = om_system_now(cx->sys).ns + (int64_t)timeout_ms * OM_NS_PER_MS;
+	ask->deadline_ns = om_ns_after(om_system_now(cx->sys).ns, timeout_ms);
 	duty = om_ask_lift_duty(cx, msg);
 	msg->tag = ask->key;
 	msg->from.v = cx->self_id;

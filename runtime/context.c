@@ -191,12 +191,17 @@ send_full(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 		om_actor_discard(cx, msg, OM_DROP_FULL);
 		return OM_OK;
 	}
-	if ((limit & OM_LIMIT_BLOCK) == 0 || cx->kind != OM_CTX_DETACHED) {
+	/* Nobody but ourselves could make room in our own mailbox. */
+	if ((limit & OM_LIMIT_BLOCK) == 0 || cx->kind != OM_CTX_DETACHED || to == cx->self_id) {
 		return OM_ERR_FULL;
 	}
 	do {
 		mark = om_sched_room_mark(cx->sys);
 		err = om_mbox_push(cx, to, msg);
+		/* Two that wait for each other are ended by a kill (om_mbox_control wakes them). */
+		if (err == OM_ERR_FULL && (om_mbox_life(cx->self) & OM_LIFE_KILL) != 0) {
+			err = OM_ERR_CANCELLED;
+		}
 		om_sched_room_wait(cx->sys, mark, err == OM_ERR_FULL);
 	} while (err == OM_ERR_FULL);
 	if (err == OM_OK) {

@@ -26,12 +26,12 @@ detached_main(void *arg)
 		}
 	}
 	om_tls_ctx = NULL;
-	(void)pthread_mutex_lock(&sched->detached_lock);
+	(void)pthread_mutex_lock(&sched->ends_lock);
 	d->next = sched->detached_done;
 	sched->detached_done = d;
 	sched->detached_live--;
-	(void)pthread_cond_broadcast(&sched->detached_cond);
-	(void)pthread_mutex_unlock(&sched->detached_lock);
+	(void)pthread_cond_broadcast(&sched->ends_cond);
+	(void)pthread_mutex_unlock(&sched->ends_lock);
 	return NULL;
 }
 
@@ -45,16 +45,16 @@ om_detached_reap(struct om_system *sys)
 	struct om_sched *sched = sys->sched;
 	struct om_detached *d;
 
-	(void)pthread_mutex_lock(&sched->detached_lock);
+	(void)pthread_mutex_lock(&sched->ends_lock);
 	while ((d = sched->detached_done) != NULL) {
 		sched->detached_done = d->next;
-		(void)pthread_mutex_unlock(&sched->detached_lock);
+		(void)pthread_mutex_unlock(&sched->ends_lock);
 		(void)pthread_join(d->thread, NULL);
-		(void)pthread_mutex_lock(&sched->detached_lock);
+		(void)pthread_mutex_lock(&sched->ends_lock);
 		d->next = sched->detached_spare;
 		sched->detached_spare = d;
 	}
-	(void)pthread_mutex_unlock(&sched->detached_lock);
+	(void)pthread_mutex_unlock(&sched->ends_lock);
 }
 
 /* Makes the thread that will run the (not yet opened) actor. */
@@ -68,12 +68,12 @@ om_detached_start(struct om_ctx *cx, struct om_actor *a)
 		return OM_OK;
 	}
 	om_detached_reap(cx->sys);
-	(void)pthread_mutex_lock(&sched->detached_lock);
+	(void)pthread_mutex_lock(&sched->ends_lock);
 	d = sched->detached_spare;
 	if (d != NULL) {
 		sched->detached_spare = d->next;
 	}
-	(void)pthread_mutex_unlock(&sched->detached_lock);
+	(void)pthread_mutex_unlock(&sched->ends_lock);
 	if (d == NULL) {
 		d = calloc(1, sizeof(*d));
 		if (d == NULL) {
@@ -87,15 +87,15 @@ om_detached_start(struct om_ctx *cx, struct om_actor *a)
 	}
 	d->cx->quit = false;
 	a->ext->detached = d;
-	(void)pthread_mutex_lock(&sched->detached_lock);
+	(void)pthread_mutex_lock(&sched->ends_lock);
 	sched->detached_live++;
-	(void)pthread_mutex_unlock(&sched->detached_lock);
+	(void)pthread_mutex_unlock(&sched->ends_lock);
 	if (pthread_create(&d->thread, NULL, detached_main, d) != 0) {
-		(void)pthread_mutex_lock(&sched->detached_lock);
+		(void)pthread_mutex_lock(&sched->ends_lock);
 		sched->detached_live--;
 		d->next = sched->detached_spare;
 		sched->detached_spare = d;
-		(void)pthread_mutex_unlock(&sched->detached_lock);
+		(void)pthread_mutex_unlock(&sched->ends_lock);
 		return OM_ERR_NOMEM;
 	}
 	return OM_OK;

@@ -28,19 +28,6 @@ handler_find(const struct om_actor *a, uint32_t type)
 	return a->def->otherwise;
 }
 
-static enum om_err
-handler_timed(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
-{
-	struct om_mono start = om_mono_now();
-	enum om_err err = fn(cx, a->state, msg);
-	int64_t us = (om_mono_now().ns - start.ns) / 1000;
-
-	if (us > (int64_t)a->def->budget_us) {
-		om_stats_slow(cx, a, (uint64_t)us);
-	}
-	return err;
-}
-
 /* Traced, timed, or this call's turn to be sampled. */
 static __attribute__((noinline)) enum om_err
 handler_call_slow(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
@@ -53,11 +40,7 @@ handler_call_slow(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const
 		cx->trace = trace;
 		cx->tracing = 1;
 	}
-	if ((a->flags & OM_ACTOR_TIMED) != 0) {
-		err = handler_timed(cx, a, fn, msg);
-	} else {
-		err = om_stats_sampled(cx, a, fn, msg);
-	}
+	err = om_stats_timed(cx, a, fn, msg);
 	cx->trace = 0;
 	cx->tracing = 0;
 	return err;
@@ -202,6 +185,7 @@ dispatch_urgent(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 	}
 	if (!om_actor_dispatch(cx, a, msg)) {
 		cx->n.handled--;
+		cx->n.again++;
 		cx->n.sent--; /* the push counts it again */
 		if (om_mbox_push_sys(cx, cx->self_id, msg) != OM_OK) {
 			om_actor_discard(cx, msg, OM_DROP_STOP);

@@ -366,6 +366,9 @@ om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
 	/* Order: the bit before our look at idle.  Pairs with the second fence in om_mbox_rest. */
 	ck_pr_fence_atomic_load();
 	mbox_rouse(cx, a);
+	if (bit == OM_LIFE_KILL) {
+		om_sched_room_made(cx->sys); /* it may wait for room elsewhere: send_full */
+	}
 }
 
 /* Owner thread: an order to end is there (`life`); the bit of it that is due, or 0. */

@@ -13,6 +13,8 @@
 #include <time.h>
 #include "runtime/runtime_impl.h"
 
+#define OFFLOAD_GRACE_MS 1000 /* more than workers get: works block by their nature */
+
 struct om_work {
 	struct om_node node;
 	struct om_work *next; /* in the queue */
@@ -38,6 +40,8 @@ struct om_pool {
 
 struct om_offload {
 	pthread_mutex_t lock;
+	pthread_cond_t ended; /* a thread is about to end */
+	uint32_t live; /* threads of all pools */
 	bool quit;
 	struct om_pool pool[OM_OFFLOAD_POOLS];
 };
@@ -134,6 +138,8 @@ offload_main(void *arg)
 		work_run(pool->sys, work);
 		(void)pthread_mutex_lock(&off->lock);
 	}
+	off->live--;
+	(void)pthread_cond_broadcast(&off->ended);
 	(void)pthread_mutex_unlock(&off->lock);
 	return NULL;
 }
@@ -151,6 +157,7 @@ pool_staff(struct om_pool *pool)
 	}
 	if (pthread_create(&pool->thread[pool->threads], NULL, offload_main, pool) == 0) {
 		pool->threads++;
+		pool->sys->offload->live++;
 	}
 	return pool->threads > 0;
 }
@@ -333,6 +340,7 @@ om_offload_init(struct om_system *sys)
 	}
 	sys->offload = off;
 	(void)pthread_mutex_init(&off->lock, NULL);
+	om_cond_init(&off->ended);
 	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
 		struct om_pool *pool = &off->pool[i];
 
@@ -350,27 +358,30 @@ om_offload_stop(struct om_system *sys, uint64_t grace_ms)
 {
 	struct om_offload *off = sys->offload;
 	struct om_work *work;
-	struct timespec until;
+	struct timespec until = om_cond_deadline(grace_ms + OFFLOAD_GRACE_MS);
+	bool in_time = true;
 
 	if (off == NULL) {
 		return true;
 	}
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += (time_t)(grace_ms / 1000) + 1;
 	(void)pthread_mutex_lock(&off->lock);
 	off->quit = true;
 	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
 		(void)pthread_cond_broadcast(&off->pool[i].cond);
 	}
+	while (off->live > 0 && in_time) {
+		in_time = pthread_cond_timedwait(&off->ended, &off->lock, &until) == 0;
+	}
+	in_time = off->live == 0;
 	(void)pthread_mutex_unlock(&off->lock);
+	if (!in_time) {
+		return false;
+	}
 	for (unsigned i = 0; i < OM_OFFLOAD_POOLS; i++) {
 		struct om_pool *pool = &off->pool[i];
 
-		for (; pool->threads > 0; pool->threads--) {
-			if (pthread_timedjoin_np(pool->thread[pool->threads - 1], NULL, &until) !=
-			    0) {
-				return false;
-			}
+		while (pool->threads > 0) {
+			(void)pthread_join(pool->thread[--pool->threads], NULL);
 		}
 		while ((work = queue_pop(pool)) != NULL) { /* sim mode: nobody else does */
 			work_drop(work);
@@ -391,6 +402,7 @@ om_offload_fini(struct om_system *sys)
 		(void)pthread_cond_destroy(&off->pool[i].cond);
 		free(off->pool[i].thread);
 	}
+	(void)pthread_cond_destroy(&off->ended);
 	(void)pthread_mutex_destroy(&off->lock);
 	free(off);
 }

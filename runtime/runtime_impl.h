@@ -5,6 +5,7 @@
 /*
  * What the files of runtime/ offer each other.  No other folder includes this.
  */
+#include <time.h>
 #include "runtime/pool_impl.h"
 #include "runtime/types_impl.h"
 
@@ -56,6 +57,8 @@ void om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget);
 
 /* --- threads.c, detached.c, watchdog.c ------------------------------------------------------------ */
 
+void om_cond_init(pthread_cond_t *cond); /* for waits until om_cond_deadline */
+struct timespec om_cond_deadline(uint64_t ms);
 enum om_err om_sched_init(struct om_system *sys);
 enum om_err om_sched_start(struct om_system *sys);
 bool om_sched_stop(struct om_system *sys, uint64_t grace_ms); /* false: a thread is stuck */
@@ -67,6 +70,9 @@ enum om_err om_detached_start(struct om_ctx *cx, struct om_actor *a);
 void om_detached_reap(struct om_system *sys);
 void om_sched_busy(struct om_system *sys);
 bool om_sched_watchdog(struct om_ctx *io); /* io thread: false when all workers sleep */
+/* The call of a handler that runs on cx now, and: it is not yet reported and the caller does. */
+uint64_t om_sched_call(const struct om_ctx *cx);
+bool om_sched_tell(struct om_ctx *cx, uint64_t call);
 
 /* --- wait.c: for the end of an actor, for room in a mailbox; shared words ------------------------- */
 
@@ -188,8 +194,8 @@ struct om_mono om_system_now(const struct om_system *sys);
 struct om_ctx *om_system_enter(struct om_system *sys, bool *locked); /* any thread */
 void om_system_leave(struct om_system *sys, bool locked);
 void om_stats_drop(struct om_ctx *cx, const struct om_msg *msg, enum om_drop why);
-enum om_err om_stats_sampled(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn,
-			     const struct om_msg *msg);
+enum om_err om_stats_timed(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn,
+			   const struct om_msg *msg);
 void om_stats_slow(struct om_ctx *cx, const struct om_actor *a, uint64_t us);
 uint64_t om_sim_rand(struct om_system *sys);
 bool om_sim_wait(struct om_system *sys, bool (*done)(struct om_system *sys, void *arg), void *arg,

@@ -169,9 +169,9 @@ run_sys(struct om_ctx *cx, struct om_actor *a)
 		msg = a->sys_first;
 		a->sys_first = msg->next;
 		ck_pr_store_32(&a->sys_left, a->sys_left - 1);
+		om_actor_dispatch_sys(cx, a, msg);
 		a->handled++;
 		cx->n.handled++;
-		om_actor_dispatch_sys(cx, a, msg);
 		if (om_unlikely(a->phase == OM_PHASE_NEW) && !om_actor_start(cx, a)) {
 			return false;
 		}
@@ -253,6 +253,7 @@ run_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		a->handled++;
 		cx->n.handled++;
 	} else {
+		cx->n.again++;
 		msg->next = a->first;
 		a->first = msg;
 		done = cx->leaving;
@@ -541,5 +542,9 @@ om_sched_worker_main(void *arg)
 	}
 	ck_pr_store_ptr(&cx->self, NULL); /* the watchdog asks no thread that has ended */
 	om_tls_ctx = NULL;
+	(void)pthread_mutex_lock(&sched->ends_lock);
+	sched->workers_live--;
+	(void)pthread_cond_broadcast(&sched->ends_cond);
+	(void)pthread_mutex_unlock(&sched->ends_lock);
 	return NULL;
 }

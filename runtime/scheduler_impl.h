@@ -19,7 +19,7 @@ struct om_wake {
 
 struct watch_entry {
 	const struct om_actor *actor;
-	uint64_t handled;
+	uint64_t call;
 	uint64_t cpu_ns; /* of the worker's thread, when the handler was first seen */
 	uint32_t ticks;
 	bool reported;
@@ -43,10 +43,11 @@ struct om_sched {
 	uint32_t tid[OM_WORKER_MAX]; /* shared */
 	struct watch_entry watch[OM_WORKER_MAX];
 	uint32_t quiet_ticks;
-	pthread_mutex_t detached_lock;
-	pthread_cond_t detached_cond;
+	/* ends_cond: a thread is about to end */
+	pthread_mutex_t ends_lock;
+	pthread_cond_t ends_cond;
+	unsigned workers_live, detached_live;
 	struct om_detached *detached_done, *detached_spare;
-	unsigned detached_live;
 };
 
 /*

@@ -98,7 +98,7 @@ sim_tick(struct om_system *sys, int64_t until)
 void
 om_sim_advance(struct om_system *sys, uint64_t ms)
 {
-	int64_t until = sys->sim_now_ns + (int64_t)ms * OM_NS_PER_MS;
+	int64_t until = om_ns_after(sys->sim_now_ns, ms);
 
 	do {
 		(void)om_sim_run(sys);
@@ -111,7 +111,7 @@ bool
 om_sim_wait(struct om_system *sys, bool (*done)(struct om_system *sys, void *arg), void *arg,
 	    uint64_t timeout_ms)
 {
-	int64_t until = sys->sim_now_ns + (int64_t)timeout_ms * OM_NS_PER_MS;
+	int64_t until = om_ns_after(sys->sim_now_ns, timeout_ms);
 
 	while (!done(sys, arg)) {
 		if (!om_sim_step(sys) && !sim_tick(sys, until)) {

@@ -12,22 +12,12 @@
 #define SAMPLE_EVERY 256 /* one handler call in so many is timed */
 #define HIST_AFTER   64 /* an actor that has handled less has no histogram */
 
-static uint64_t
-stats_now_ns(void)
-{
-	return (uint64_t)om_mono_now().ns;
-}
-
-/* A handler call whose time goes into the actor's histogram. */
-enum om_err
-om_stats_sampled(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
+/* NULL: it has handled little, or there is no memory. */
+static struct om_hist *
+stats_hist(struct om_actor *a)
 {
 	struct om_actor_ext *ext = a->handled >= HIST_AFTER ? om_actor_ext(a) : NULL;
-	enum om_err err;
-	uint64_t start, ns;
-	unsigned bucket;
 
-	cx->sample = SAMPLE_EVERY;
 	if (ext != NULL && ext->hist == NULL) {
 		struct om_hist *hist = calloc(1, sizeof(*hist));
 
@@ -35,15 +25,46 @@ om_stats_sampled(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const 
 		ck_pr_fence_store();
 		ck_pr_store_ptr(&ext->hist, hist);
 	}
-	if (ext == NULL || ext->hist == NULL) {
-		return fn(cx, a->state, msg);
-	}
-	start = stats_now_ns();
-	err = fn(cx, a->state, msg);
-	ns = stats_now_ns() - start;
-	bucket = ns == 0 ? 0 : 63 - (unsigned)__builtin_clzll(ns);
+	return ext != NULL ? ext->hist : NULL;
+}
+
+static void
+hist_add(struct om_hist *hist, uint64_t ns)
+{
+	unsigned bucket = ns == 0 ? 0 : 63 - (unsigned)__builtin_clzll(ns);
+
 	bucket = bucket < OM_HIST_BUCKETS ? bucket : OM_HIST_BUCKETS - 1;
-	ck_pr_store_64(&ext->hist->count[bucket], ext->hist->count[bucket] + 1);
+	ck_pr_store_64(&hist->count[bucket], hist->count[bucket] + 1);
+}
+
+/*
+ * A handler call whose time goes into the actor's histogram; if it has a budget of its own, the time
+ * is compared with that.  In sim mode the fake clock is looked at, so a handler takes no time.
+ */
+enum om_err
+om_stats_timed(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
+{
+	struct om_hist *hist = stats_hist(a);
+	uint32_t budget_us = a->def->budget_us;
+	enum om_err err;
+	uint64_t ns;
+	int64_t start;
+
+	if (budget_us == 0) {
+		cx->sample = SAMPLE_EVERY;
+		if (hist == NULL) {
+			return fn(cx, a->state, msg);
+		}
+	}
+	start = om_system_now(cx->sys).ns;
+	err = fn(cx, a->state, msg);
+	ns = (uint64_t)(om_system_now(cx->sys).ns - start);
+	if (hist != NULL) {
+		hist_add(hist, ns);
+	}
+	if (budget_us != 0 && ns / 1000 > budget_us && om_sched_tell(cx, om_sched_call(cx))) {
+		om_stats_slow(cx, a, ns / 1000);
+	}
 	return err;
 }
 

@@ -298,8 +298,7 @@ om_system_ask(struct om_system *sys, struct om_actor_id to, struct om_msg **msgp
 	if (sys->sim) {
 		(void)om_sim_wait(sys, ask_done, port, timeout_ms);
 	} else {
-		(void)om_port_wait(sys, port,
-				   om_mono_now().ns + (int64_t)timeout_ms * OM_NS_PER_MS);
+		(void)om_port_wait(sys, port, om_ns_after(om_mono_now().ns, timeout_ms));
 	}
 	answer = om_port_put(sys, port);
 	if (answer == NULL) {
@@ -353,7 +352,7 @@ system_wait_until(struct om_system *sys, uint64_t id, int64_t deadline_ns)
 enum om_err
 om_system_wait(struct om_system *sys, struct om_actor_id who, uint64_t timeout_ms)
 {
-	int64_t deadline = om_system_now(sys).ns + (int64_t)timeout_ms * OM_NS_PER_MS;
+	int64_t deadline = om_ns_after(om_system_now(sys).ns, timeout_ms);
 
 	return system_wait_until(sys, who.v, deadline) ? OM_OK : OM_ERR_TIMEOUT;
 }
@@ -477,7 +476,7 @@ stop_by_force(struct om_system *sys, const struct live_list *list, char *left, s
 size_t
 om_system_stop(struct om_system *sys, uint64_t deadline_ms, char *left, size_t left_size)
 {
-	int64_t deadline = om_system_now(sys).ns + (int64_t)deadline_ms * OM_NS_PER_MS;
+	int64_t deadline = om_ns_after(om_system_now(sys).ns, deadline_ms);
 	struct live_list list;
 	size_t killed = 0;
 	bool in_time = true;

@@ -57,6 +57,29 @@ om_ctx_free(struct om_ctx *cx)
 	free(cx);
 }
 
+/* --- deadlines ---------------------------------------------------------------------------------------- */
+
+/* A condition whose timed waits do not care what the system's clock is set to. */
+void
+om_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(cond, &attr);
+	(void)pthread_condattr_destroy(&attr);
+}
+
+struct timespec
+om_cond_deadline(uint64_t ms)
+{
+	int64_t ns = om_ns_after(om_mono_now().ns, ms);
+
+	return (struct timespec){ .tv_sec = (time_t)(ns / OM_NS_PER_S),
+				  .tv_nsec = (long)(ns % OM_NS_PER_S) };
+}
+
 /* --- workers --------------------------------------------------------------------------------------- */
 
 enum om_err
@@ -71,8 +94,8 @@ om_sched_init(struct om_system *sys)
 	memset(sched, 0, sizeof(*sched));
 	ck_ec32_init(&sched->ended, 0);
 	ck_ec32_init(&sched->room, 0);
-	(void)pthread_mutex_init(&sched->detached_lock, NULL);
-	(void)pthread_cond_init(&sched->detached_cond, NULL);
+	(void)pthread_mutex_init(&sched->ends_lock, NULL);
+	om_cond_init(&sched->ends_cond);
 	sys->sched = sched;
 	sys->worker = calloc(sys->workers, sizeof(struct om_ctx *));
 	if (sys->worker == NULL) {
@@ -90,14 +113,36 @@ om_sched_init(struct om_system *sys)
 enum om_err
 om_sched_start(struct om_system *sys)
 {
+	struct om_sched *sched = sys->sched;
+
+	sched->workers_live = sys->workers;
 	for (unsigned i = 0; i < sys->workers; i++) {
-		if (pthread_create(&sys->sched->threads[i], NULL, om_sched_worker_main,
+		if (pthread_create(&sched->threads[i], NULL, om_sched_worker_main,
 				   sys->worker[i]) != 0) {
+			(void)pthread_mutex_lock(&sched->ends_lock);
+			sched->workers_live -= sys->workers - i;
+			(void)pthread_mutex_unlock(&sched->ends_lock);
 			return OM_ERR_NOMEM;
 		}
-		sys->sched->started++;
+		sched->started++;
 	}
 	return OM_OK;
+}
+
+/* Waits until *live, which ends_lock guards, is 0.  false: not within grace_ms. */
+static bool
+sched_wait_ends(struct om_sched *sched, const unsigned *live, uint64_t grace_ms)
+{
+	struct timespec until = om_cond_deadline(grace_ms);
+	bool in_time = true;
+
+	(void)pthread_mutex_lock(&sched->ends_lock);
+	while (*live > 0 && in_time) {
+		in_time = pthread_cond_timedwait(&sched->ends_cond, &sched->ends_lock, &until) == 0;
+	}
+	in_time = *live == 0;
+	(void)pthread_mutex_unlock(&sched->ends_lock);
+	return in_time;
 }
 
 /*
@@ -108,33 +153,20 @@ bool
 om_sched_stop(struct om_system *sys, uint64_t grace_ms)
 {
 	struct om_sched *sched = sys->sched;
-	struct timespec until;
-	bool clean = true;
+	bool clean = sched_wait_ends(sched, &sched->detached_live, grace_ms);
 
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += (time_t)(grace_ms / 1000);
-	until.tv_nsec += (long)(grace_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	(void)pthread_mutex_lock(&sched->detached_lock);
-	while (sched->detached_live > 0 && clean) {
-		clean = pthread_cond_timedwait(&sched->detached_cond, &sched->detached_lock,
-					       &until) == 0;
-	}
-	(void)pthread_mutex_unlock(&sched->detached_lock);
 	om_detached_reap(sys);
 	ck_pr_store_32(&sched->quit, 1);
+	/* Order: quit before the event counts.  Pairs with worker_idle: count, then quit, then sleep. */
 	ck_pr_fence_memory();
 	for (unsigned i = 0; i < sched->started; i++) {
 		ck_ec32_inc(&sys->worker[i]->wake->ec, &ec_mode_forever);
 	}
+	if (!sched_wait_ends(sched, &sched->workers_live, grace_ms)) {
+		return false;
+	}
 	while (sched->started > 0) {
-		if (pthread_timedjoin_np(sched->threads[sched->started - 1], NULL, &until) != 0) {
-			return false;
-		}
-		sched->started--;
+		(void)pthread_join(sched->threads[--sched->started], NULL);
 	}
 	return clean;
 }
@@ -158,7 +190,7 @@ om_sched_fini(struct om_system *sys)
 		om_ctx_free(d->cx);
 		free(d);
 	}
-	(void)pthread_mutex_destroy(&sched->detached_lock);
-	(void)pthread_cond_destroy(&sched->detached_cond);
+	(void)pthread_mutex_destroy(&sched->ends_lock);
+	(void)pthread_cond_destroy(&sched->ends_cond);
 	free(sched);
 }

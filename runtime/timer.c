@@ -12,12 +12,13 @@
 #include <string.h>
 #include "runtime/runtime_impl.h"
 
-#define WHEEL_LEVELS 4
-#define WHEEL_BITS   8
-#define WHEEL_SLOTS  (1u << WHEEL_BITS)
-#define WHEEL_MASK   (WHEEL_SLOTS - 1)
-#define WHEEL_TICK   OM_NS_PER_MS
-#define WHEEL_FAR    ((UINT64_C(1) << (WHEEL_LEVELS * WHEEL_BITS)) - 1) /* 49 days: looks again */
+#define WHEEL_LEVELS     4
+#define WHEEL_BITS       8
+#define WHEEL_SLOTS      (1u << WHEEL_BITS)
+#define WHEEL_MASK       (WHEEL_SLOTS - 1)
+#define WHEEL_TICK       OM_NS_PER_MS
+#define WHEEL_PERIOD_MAX (UINT64_C(1) << 40) /* ticks: 34 years, and their sum does not overflow */
+#define WHEEL_FAR        ((UINT64_C(1) << (WHEEL_LEVELS * WHEEL_BITS)) - 1) /* 49 days: looks again */
 
 struct om_timer {
 	struct om_node node; /* user timers: payload from the copy in om_timer_on_message */
@@ -283,8 +284,8 @@ om_timer_start(struct om_ctx *cx, uint64_t delay_ms, uint64_t period_ms, uint64_
 		return OM_ERR_NOMEM;
 	}
 	t->cookie = cookie;
-	t->period = period_ms;
-	timer_arm(cx->sys, t, om_system_now(cx->sys).ns + (int64_t)delay_ms * OM_NS_PER_MS);
+	t->period = period_ms < WHEEL_PERIOD_MAX ? period_ms : WHEEL_PERIOD_MAX;
+	timer_arm(cx->sys, t, om_ns_after(om_system_now(cx->sys).ns, delay_ms));
 	if (timer != NULL) {
 		*timer = t->key;
 	}

@@ -275,7 +275,7 @@ struct om_counts { /* one writer each; read from outside by stats.c */
 	uint64_t sent, handled, spawned, ended, failed, restarted;
 	uint64_t dropped[OM_DROP_COUNT];
 	uint64_t asks, asks_timed_out, asks_gone;
-	uint64_t parks, wakes, handovers, slow, errors;
+	uint64_t parks, wakes, handovers, slow, errors, again;
 };
 
 enum om_ctx_kind { OM_CTX_WORKER, OM_CTX_DETACHED, OM_CTX_FOREIGN, OM_CTX_IO };
@@ -306,6 +306,7 @@ struct om_ctx {
 	uint32_t births;
 	uint64_t rng;
 	struct om_counts n;
+	uint64_t told; /* shared: the call of a handler that was reported last (watchdog.c) */
 	struct om_magazine mag[OM_CLS_COUNT];
 	struct om_magazine actors;
 	/* worker's own measurements */
@@ -365,6 +366,15 @@ static inline uint32_t
 om_shared_peek(const uint32_t *word)
 {
 	return *(const volatile uint32_t *)word;
+}
+
+/* A time in ms from now; what lies beyond some 73 years is that. */
+static inline int64_t
+om_ns_after(int64_t now_ns, uint64_t ms)
+{
+	const uint64_t most = INT64_MAX / 4 / OM_NS_PER_MS;
+
+	return now_ns + (int64_t)(ms < most ? ms : most) * OM_NS_PER_MS;
 }
 
 static inline uint64_t

@@ -62,9 +62,25 @@ watch_is_stuck(const struct om_system *sys, unsigned i, uint64_t cpu_ns, uint64_
 	return state == NULL || state[1] == '\0' || state[2] != 'R';
 }
 
+/* Changes with each handler that returns, also by OM_AGAIN. */
+uint64_t
+om_sched_call(const struct om_ctx *cx)
+{
+	return ck_pr_load_64(&cx->n.handled) + ck_pr_load_64(&cx->n.again) + 1;
+}
+
+/* Any thread.  The watchdog and the worker itself may both notice; one of them speaks. */
+bool
+om_sched_tell(struct om_ctx *cx, uint64_t call)
+{
+	uint64_t told = ck_pr_load_64(&cx->told);
+
+	return told != call && ck_pr_cas_64(&cx->told, told, call);
+}
+
 /*
- * The I/O thread, every OM_WATCHDOG_TICK_MS.  A worker that shows the same actor and the same count
- * of handled messages in successive ticks is inside one handler.
+ * The I/O thread, every OM_WATCHDOG_TICK_MS.  A worker that shows the same actor and the same call
+ * in successive ticks is inside one handler.
  */
 bool
 om_sched_watchdog(struct om_ctx *io)
@@ -79,14 +95,14 @@ om_sched_watchdog(struct om_ctx *io)
 	for (unsigned i = 0; i < sys->workers; i++) {
 		struct watch_entry *w = &sched->watch[i];
 		const struct om_actor *a = ck_pr_load_ptr(&sys->worker[i]->self);
-		uint64_t handled = ck_pr_load_64(&sys->worker[i]->n.handled);
+		uint64_t call = om_sched_call(sys->worker[i]);
 		const struct om_actor_def *def = a != NULL ? ck_pr_load_ptr(&a->def) : NULL;
 		uint64_t us = (uint64_t)w->ticks * OM_WATCHDOG_TICK_MS * 1000;
 
 		om_tsan_acquire(&a->def);
 		busy = busy || a != NULL;
-		if (a == NULL || def == NULL || a != w->actor || handled != w->handled) {
-			*w = (struct watch_entry){ .actor = a, .handled = handled };
+		if (a == NULL || def == NULL || a != w->actor || call != w->call) {
+			*w = (struct watch_entry){ .actor = a, .call = call };
 			continue;
 		}
 		if (w->ticks++ == 0) {
@@ -95,7 +111,9 @@ om_sched_watchdog(struct om_ctx *io)
 		if (us >= OM_BUDGET_US(def) && !w->reported &&
 		    watch_is_stuck(sys, i, w->cpu_ns, OM_BUDGET_US(def))) {
 			w->reported = true;
-			om_stats_slow(io, a, us);
+			if (om_sched_tell(sys->worker[i], call)) {
+				om_stats_slow(io, a, us);
+			}
 		}
 	}
 	sched->quiet_ticks = busy ? 0 : sched->quiet_ticks + 1;

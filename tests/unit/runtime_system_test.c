@@ -423,10 +423,11 @@ test_a_stop_comes_after_the_system_lane(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < OM_COUNT(systems); i++) {
-		struct om_actor_id other = spawn_probe(systems[i], &probe_def, NULL);
-		struct om_actor_id to = spawn_probe(systems[i], &probe_def, log);
+		struct om_actor_id other, to;
 
 		memset(log, 0, sizeof(*log));
+		other = spawn_probe(systems[i], &probe_def, NULL);
+		to = spawn_probe(systems[i], &probe_def, log);
 		post_call(systems[i], other, do_send_urgent_and_stop, &to);
 		if (i == 0) {
 			assert_int_equal(om_system_wait(systems[i], to, 10000), OM_OK);
@@ -602,6 +603,64 @@ test_own_budget_is_exact(void **state)
 	sys_end(sys);
 }
 
+/* Waits for the watchdog, which speaks while the handler runs; at its end it is over its budget too. */
+static void
+test_a_long_handler_is_reported_once(void **state)
+{
+	static const struct om_handler handlers[] = { { T_DATA, on_spin } };
+	static const struct om_actor_def def = {
+		.name = "long", .handlers = handlers, .handler_count = 1, .budget_us = 1000
+	};
+	struct om_system *sys = threads_new(1);
+	struct om_actor_id id = spawn_probe(sys, &def, NULL);
+	struct om_system_stats st;
+
+	(void)state;
+	assert_int_equal(post_u64(sys, id, T_DATA, 1), OM_OK);
+	om_system_stop_actor(sys, id);
+	assert_int_equal(om_system_wait(sys, id, 10000), OM_OK);
+	om_system_stats(sys, &st);
+	assert_int_equal(st.slow_handlers, 1);
+	sys_end(sys);
+}
+
+/* 100 slices of half a millisecond of work each: none is over the budget of 10 ms. */
+static enum om_err
+on_slices(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	unsigned *slices = state;
+	struct timespec start, now;
+
+	(void)cx;
+	(void)msg;
+	assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start), 0);
+	do {
+		assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+	} while ((now.tv_sec - start.tv_sec) * 1000000000L + now.tv_nsec - start.tv_nsec < 500000);
+	return ++*slices < 100 ? OM_AGAIN : OM_OK;
+}
+
+static void
+test_work_in_slices_is_not_reported(void **state)
+{
+	static const struct om_handler handlers[] = { { T_DATA, on_slices } };
+	static const struct om_actor_def def = { .name = "slices",
+						 .state_size = sizeof(unsigned),
+						 .handlers = handlers,
+						 .handler_count = 1 };
+	struct om_system *sys = threads_new(1);
+	struct om_actor_id id = spawn_probe(sys, &def, NULL);
+	struct om_system_stats st;
+
+	(void)state;
+	assert_int_equal(post_u64(sys, id, T_DATA, 1), OM_OK);
+	om_system_stop_actor(sys, id);
+	assert_int_equal(om_system_wait(sys, id, 10000), OM_OK);
+	om_system_stats(sys, &st);
+	assert_int_equal(st.slow_handlers, 0);
+	sys_end(sys);
+}
+
 /* A real timer and a real fd, through the I/O thread. */
 static sem_t io_sem;
 
@@ -653,6 +712,64 @@ test_io_thread_delivers_timers_and_fds(void **state)
 	sys_end(sys);
 	assert_int_equal(close(fds[0]) + close(fds[1]), 0);
 	assert_int_equal(sem_destroy(&io_sem), 0);
+}
+
+/* --- senders that would wait for ever ---------------------------------------------------------------- */
+
+struct flood {
+	struct om_actor_id to;
+	enum om_err err;
+};
+
+static void
+do_flood(struct om_ctx *cx, void *arg)
+{
+	struct flood *flood = arg;
+
+	do {
+		flood->err = om_send_u64(cx, flood->to, T_DATA, 1);
+	} while (flood->err == OM_OK);
+}
+
+static const struct om_actor_def narrow_def = { PROBE_DEF("narrow"), .mailbox_slots = 2,
+						.overload = OM_OVERLOAD_BLOCK, .detached = true };
+
+static void
+test_a_full_sender_does_not_wait_for_itself(void **state)
+{
+	struct om_system *sys = threads_new(1);
+	struct flood flood = { .to = spawn_probe(sys, &narrow_def, NULL) };
+
+	(void)state;
+	post_call(sys, flood.to, do_flood, &flood);
+	om_system_stop_actor(sys, flood.to);
+	assert_int_equal(om_system_wait(sys, flood.to, 10000), OM_OK);
+	assert_int_equal(flood.err, OM_ERR_FULL);
+	sys_end(sys);
+}
+
+static void
+test_a_kill_ends_two_that_wait_for_each_other(void **state)
+{
+	struct om_system *sys = threads_new(1);
+	struct om_actor_id a = spawn_probe(sys, &narrow_def, NULL);
+	struct om_actor_id b = spawn_probe(sys, &narrow_def, NULL);
+	struct flood to_a = { .to = a }, to_b = { .to = b };
+	struct om_actor_stats as, bs;
+
+	(void)state;
+	post_call(sys, a, do_flood, &to_b);
+	post_call(sys, b, do_flood, &to_a);
+	do { /* each has all that fits into it, and waits for the other */
+		assert_int_equal(om_actor_stats(sys, a, &as), OM_OK);
+		assert_int_equal(om_actor_stats(sys, b, &bs), OM_OK);
+	} while (as.depth < 2 || bs.depth < 2);
+	assert_int_equal(om_system_stop(sys, 50, NULL, 0), 2);
+	assert_int_equal(om_system_wait(sys, a, 10000), OM_OK);
+	assert_int_equal(om_system_wait(sys, b, 10000), OM_OK);
+	assert_true(to_a.err == OM_ERR_CANCELLED || to_a.err == OM_ERR_STALE);
+	assert_true(to_b.err == OM_ERR_CANCELLED || to_b.err == OM_ERR_STALE);
+	om_system_free(sys);
 }
 
 /* --- two systems in one process ---------------------------------------------------------------------- */
@@ -707,6 +824,10 @@ main(void)
 		cmocka_unit_test(test_own_budget_is_exact),
 		cmocka_unit_test(test_io_thread_delivers_timers_and_fds),
 		cmocka_unit_test(test_a_sender_of_another_system_is_nobody),
+		cmocka_unit_test(test_a_long_handler_is_reported_once),
+		cmocka_unit_test(test_work_in_slices_is_not_reported),
+		cmocka_unit_test(test_a_full_sender_does_not_wait_for_itself),
+		cmocka_unit_test(test_a_kill_ends_two_that_wait_for_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
