@@ -47,6 +47,68 @@ spec_resources(const struct om_job_submit *m, struct om_job_spec *out, struct om
 	return err;
 }
 
+/*
+ * The guest has one IPv4 address and no IPv6 (docs/network.md): an address that it would not get is
+ * refused rather than left out.
+ */
+static enum om_err
+check_guest_addresses(const struct om_wg_config *cfg, struct om_why *why)
+{
+	const struct om_ip *ip6 = om_wg_config_address(cfg, 6);
+	char text[OM_IP_TEXT];
+
+	if (ip6 != NULL) {
+		return om_why_set(why, OM_ERR_UNSUPPORTED,
+				  "addresses: %s: the guest has no IPv6; give one IPv4 address",
+				  om_ip_format(ip6, text));
+	}
+	return OM_OK;
+}
+
+enum om_err
+om_job_tunnel_parse(const struct om_vpn_config *m, struct om_wg_config *out, struct om_why *why)
+{
+	struct om_wg_config_text text = {
+		.private_key = m->private_key,
+		.peer_public_key = m->peer_public_key,
+		.preshared_key = m->preshared_key,
+		.endpoint = m->endpoint,
+		.addresses = m->addresses.v,
+		.address_count = m->addresses.n,
+		.allowed_ips = m->allowed_ips.v,
+		.allowed_count = m->allowed_ips.n,
+		.dns = m->dns.v,
+		.dns_count = m->dns.n,
+		.keepalive_s = m->keepalive,
+		.mtu = m->mtu,
+	};
+	enum om_err err = om_wg_config_parse(&text, out, why);
+
+	if (err == OM_OK) {
+		err = check_guest_addresses(out, why);
+	}
+	if (err != OM_OK) {
+		om_wg_config_wipe(out);
+	}
+	return err;
+}
+
+/* What could not be brought up is not acknowledged. */
+static enum om_err
+spec_tunnel(const struct om_vpn_config *m, struct om_job_spec *out, struct om_why *why)
+{
+	struct om_why field = { "" };
+	struct om_wg_config cfg;
+	enum om_err err = om_job_tunnel_parse(m, &cfg, &field);
+
+	if (err != OM_OK) {
+		return om_why_set(why, err, "vpn: %s", field.text);
+	}
+	out->endpoint = cfg.endpoint;
+	om_wg_config_wipe(&cfg);
+	return OM_OK;
+}
+
 static enum om_err
 spec_network(const struct om_job_submit *m, struct om_job_spec *out, struct om_why *why)
 {
@@ -69,7 +131,7 @@ spec_network(const struct om_job_submit *m, struct om_job_spec *out, struct om_w
 	if (!out->tunnel && has_vpn) {
 		return om_why_set(why, OM_ERR_INVALID, "vpn: given together with network \"none\"");
 	}
-	return OM_OK;
+	return out->tunnel ? spec_tunnel(m->vpn, out, why) : OM_OK;
 }
 
 static enum om_err

@@ -7,6 +7,7 @@
  * takes.  Plain logic, used where a job is accepted and again where it is run, so that both agree.
  */
 #include "msg/schema.h"
+#include "net/wg_config.h"
 #include "vm/guest_channel.h"
 
 #define OM_JOB_CORES_DEFAULT     1
@@ -21,6 +22,7 @@ struct om_job_spec {
 	uint64_t disk_mib;
 	uint64_t runtime_s;
 	bool tunnel; /* false: network = none, the VM gets no network card */
+	struct om_endpoint endpoint; /* of the tunnel; policy is om_jobnet_endpoint_check's */
 	struct om_guest_job guest;
 };
 
@@ -30,5 +32,12 @@ struct om_job_spec {
  */
 enum om_err om_job_spec_from(const struct om_job_submit *m, struct om_arena *arena,
 			     struct om_job_spec *out, struct om_why *why) OM_MUST_CHECK;
+
+/*
+ * Any thread.  The tunnel of a job as typed fields; the caller wipes *out.  OM_ERR_INVALID or
+ * OM_ERR_UNSUPPORTED with the field's name; *out is wiped then.
+ */
+enum om_err om_job_tunnel_parse(const struct om_vpn_config *m, struct om_wg_config *out,
+				struct om_why *why) OM_MUST_CHECK;
 
 #endif /* OM_ACTORS_JOB_SPEC_H */

@@ -17,6 +17,7 @@
  */
 #include "base/clock.h"
 #include "msg/bus.h"
+#include "net/jobnet.h"
 
 #define OM_PROVIDER_HOLD_EXPIRY_MS (UINT64_C(24) * 3600 * 1000)
 #define OM_PROVIDER_JOBS_MAX       UINT64_C(1000000)
@@ -36,6 +37,7 @@ struct om_provider_live {
 struct om_provider_conf {
 	const char *owner_peer; /* peer id for the operator's own jobs; NULL or "": the caller's */
 	bool tunnel_offered; /* else a job that asks for a tunnel is refused */
+	struct om_jobnet_env *net; /* whose policy an endpoint must pass; NULL: none is asked */
 	bool gpu_offered; /* else a job that needs one is refused */
 	uint64_t hold_expiry_ms; /* a held job expires after this; 0: OM_PROVIDER_HOLD_EXPIRY_MS */
 	uint64_t jobs_max; /* unfinished jobs in all; 0: OM_PROVIDER_JOBS_MAX */

@@ -56,6 +56,12 @@ check_spec(struct provider *p, struct submit *s, struct om_why *why)
 		return om_why_set(why, OM_ERR_UNSUPPORTED,
 				  "no tunnels are offered here: say network = none");
 	}
+	if (spec.tunnel && p->conf->net != NULL) {
+		err = om_jobnet_endpoint_check(p->conf->net, &spec.endpoint, why);
+		if (err != OM_OK) {
+			return err;
+		}
+	}
 	if (m->gpu && !p->conf->gpu_offered) {
 		return om_why_set(why, OM_ERR_UNSUPPORTED, "no GPU is offered here");
 	}

@@ -4,6 +4,7 @@
  * in which order, is vpn_tunnel.c's.
  */
 #include <stdlib.h>
+#include "actors/job_spec.h"
 #include "actors/names.h"
 #include "actors/vpn_impl.h"
 #include "base/assert.h"
@@ -17,34 +18,6 @@ tunnel_find(const struct om_vpn_manager *vm, struct om_str job)
 	struct om_name_node *node = om_name_table_find(&vm->tunnels, job);
 
 	return node != NULL ? om_vpn_tunnel_of(node) : NULL;
-}
-
-static enum om_err
-config_of(const struct om_vpn_config *m, struct om_wg_config *out, struct om_why *why)
-{
-	struct om_wg_config_text text = {
-		.private_key = m->private_key,
-		.peer_public_key = m->peer_public_key,
-		.preshared_key = m->preshared_key,
-		.endpoint = m->endpoint,
-		.addresses = m->addresses.v,
-		.address_count = m->addresses.n,
-		.allowed_ips = m->allowed_ips.v,
-		.allowed_count = m->allowed_ips.n,
-		.dns = m->dns.v,
-		.dns_count = m->dns.n,
-		.keepalive_s = m->keepalive,
-		.mtu = m->mtu,
-	};
-	enum om_err err = om_wg_config_parse(&text, out, why);
-
-	if (err == OM_OK && om_wg_config_address(out, 4) == NULL) {
-		om_wg_config_wipe(out);
-		err = om_why_set(
-		    why, OM_ERR_UNSUPPORTED,
-		    "addresses: one of them must be IPv4, the guest speaks nothing else");
-	}
-	return err;
 }
 
 /* Without the readings nobody would notice a dead tunnel. */
@@ -83,7 +56,7 @@ vpn_on_up(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	err = om_job_id_parse(m->job.ptr, m->job.len, &t->job);
 	if (err == OM_OK) {
-		err = config_of(m->vpn, &t->wg, &why);
+		err = om_job_tunnel_parse(m->vpn, &t->wg, &why);
 	}
 	if (err == OM_OK) {
 		err = om_jobnet_endpoint_check(vm->conf->env, &t->wg.endpoint, &why);

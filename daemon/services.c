@@ -102,6 +102,7 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 	sv->provider = (struct om_provider_conf){
 		.owner_peer = s->jobs_owner_peer,
 		.tunnel_offered = in->net != NULL,
+		.net = in->net,
 		.gpu_offered = s->jobs_gpu,
 		.hold_expiry_ms = s->jobs_approval_expiry,
 		.jobs_max = s->jobs_queue_max,

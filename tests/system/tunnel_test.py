@@ -108,9 +108,14 @@ class Tunnel(unittest.TestCase):
         self.assertTrue(self.provider.verify_audit().intact)
 
     def test_endpoint_in_the_providers_network_is_refused(self):
-        r = self.run_job(FETCH, vpn=self.requester.vpn(endpoint="127.0.0.1:51820"))
-        self.assertEqual(r.state, "failed")
-        self.assertIn("endpoint", r.text)
+        with self.assertRaisesRegex(omerta.Denied, "endpoint"):
+            self.run_job(FETCH, vpn=self.requester.vpn(endpoint="127.0.0.1:51820"))
+
+    def test_what_cannot_be_brought_up_is_not_acknowledged(self):
+        with self.assertRaisesRegex(omerta.Invalid, "private_key"):
+            self.run_job(FETCH, vpn=self.requester.vpn(private_key="key"))
+        with self.assertRaisesRegex(omerta.Error, "IPv6"):
+            self.run_job(FETCH, vpn=self.requester.vpn(addresses=["10.99.0.2/32", "fd99::2/128"]))
 
     def test_wrong_key(self):
         other, _ = tunnel_rig.keypair()

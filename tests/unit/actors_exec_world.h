@@ -262,9 +262,13 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 {
 	static const char script[1 << 20] = "print('hi')";
 	struct om_job_info info = { 0 };
-	struct om_vpn_config vpn = { .private_key = OM_STR("k"),
-				     .peer_public_key = OM_STR("k"),
-				     .endpoint = OM_STR("192.0.2.1:1") };
+	static const char key[] = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+	struct om_str address = OM_STR("10.99.0.2/32"), allowed = OM_STR("10.99.0.0/24");
+	struct om_vpn_config vpn = { .private_key = OM_STR(key),
+				     .peer_public_key = OM_STR(key),
+				     .endpoint = OM_STR("192.0.2.1:1"),
+				     .addresses = { &address, 1 },
+				     .allowed_ips = { &allowed, 1 } };
 	struct om_job_submit submit = { 0 };
 	struct om_ledger_spec spec = { 0 };
 	struct om_buf raw = { 0 };

@@ -45,6 +45,50 @@ ids_are_made_when_none_is_chosen(void **state)
 	refused(submit(BOB, &m), OM_ERR_INVALID, "vpn");
 }
 
+static struct om_job_submit
+job_with_tunnel(struct om_vpn_config *vpn)
+{
+	struct om_job_submit m = job(NULL);
+
+	OM_SET(&m, job_submit, network, OM_STR("tunnel"));
+	OM_SET(&m, job_submit, vpn, vpn);
+	return m;
+}
+
+/* Each was acknowledged and queued, and failed when its VM was due. */
+static void
+a_tunnel_is_checked_before_it_is_acknowledged(void **state)
+{
+	static const char key[] = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+	static struct om_jobnet_env env;
+	struct om_str address = OM_STR("10.99.0.2/32"), allowed = OM_STR("10.99.0.0/24");
+	struct om_vpn_config good = { .private_key = OM_STR(key),
+				      .peer_public_key = OM_STR(key),
+				      .endpoint = OM_STR("203.0.113.1:51820"),
+				      .addresses = { &address, 1 },
+				      .allowed_ips = { &allowed, 1 } };
+	struct om_vpn_config vpn = good;
+	struct om_job_submit m;
+
+	(void)state;
+	fake.provider.net = &env;
+	fake_up();
+	vpn.private_key = OM_STR("no key");
+	m = job_with_tunnel(&vpn);
+	refused(submit(BOB, &m), OM_ERR_INVALID, "private_key");
+	vpn = good;
+	vpn.endpoint = OM_STR("127.0.0.1:51820");
+	refused(submit(BOB, &m), OM_ERR_DENIED, "127.0.0.1");
+	vpn = good;
+	allowed = OM_STR("10.99.0.0/64");
+	refused(submit(BOB, &m), OM_ERR_INVALID, "allowed_ips");
+	allowed = OM_STR("10.99.0.0/24");
+	address = OM_STR("fd99::2/128");
+	refused(submit(BOB, &m), OM_ERR_UNSUPPORTED, "IPv6");
+	address = OM_STR("10.99.0.2/32");
+	accepted(submit(BOB, &m), "queued", "network");
+}
+
 static void
 what_is_not_offered_is_refused(void **state)
 {
@@ -649,6 +693,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_job_from_submit_to_its_end),
 		T(ids_are_made_when_none_is_chosen),
+		T(a_tunnel_is_checked_before_it_is_acknowledged),
 		T(what_is_not_offered_is_refused),
 		T(the_same_submit_twice_is_one_job),
 		T(a_rejected_job_is_recorded_and_told_why),
