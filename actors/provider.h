@@ -42,6 +42,7 @@ struct om_provider_conf {
 	uint64_t hold_expiry_ms; /* a held job expires after this; 0: OM_PROVIDER_HOLD_EXPIRY_MS */
 	uint64_t jobs_max; /* unfinished jobs in all; 0: OM_PROVIDER_JOBS_MAX */
 	uint64_t peer_jobs_max; /* unfinished jobs of one requester (not the owner); 0: no limit */
+	uint64_t output_max; /* bytes of output that a job may ask for; 0: no limit */
 	uint64_t cores_total; /* what the queue lends: a larger job is refused; 0: no limit */
 	uint64_t mem_mib_total; /* the same for memory */
 	struct om_provider_live *live; /* NULL: a restart of the actor undoes config.policy */

@@ -65,6 +65,12 @@ check_spec(struct provider *p, struct submit *s, struct om_why *why)
 	if (m->gpu && !p->conf->gpu_offered) {
 		return om_why_set(why, OM_ERR_UNSUPPORTED, "no GPU is offered here");
 	}
+	if (p->conf->output_max != 0 && spec.guest.output_max > p->conf->output_max) {
+		return om_why_set(why, OM_ERR_LIMIT,
+				  "output_max: %" PRIu64 " bytes, at most %" PRIu64
+				  " are kept of one job here",
+				  spec.guest.output_max, p->conf->output_max);
+	}
 	s->cores = spec.cores;
 	s->mem_mib = spec.mem_mib;
 	s->disk_mib = spec.disk_mib;

@@ -30,6 +30,15 @@ sample_later(struct om_service *sv, struct om_vpn_manager *vm)
 	}
 }
 
+/* The operator's limit holds also for a job that asks for none. */
+static uint64_t
+rate_of(const struct om_vpn_manager_conf *conf, uint64_t asked)
+{
+	return conf->rate_max_kbit != 0 && (asked == 0 || asked > conf->rate_max_kbit)
+		   ? conf->rate_max_kbit
+		   : asked;
+}
+
 static enum om_err
 vpn_on_up(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -70,7 +79,7 @@ vpn_on_up(struct om_service *sv, void *state, const struct om_in *in)
 		return om_service_reply_err(sv, in, err, "%s",
 					    why.text[0] != '\0' ? why.text : om_err_text(err));
 	}
-	t->rate_kbit = m->bandwidth_kbit;
+	t->rate_kbit = rate_of(vm->conf, m->bandwidth_kbit);
 	t->up_rq = om_service_later(sv, in);
 	om_vpn_tunnel_reserve(sv, vm, t);
 	sample_later(sv, vm);

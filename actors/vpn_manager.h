@@ -28,6 +28,7 @@ struct om_vpn_manager_conf {
 	struct om_jobnet_env *env;
 	struct om_health_limits health;
 	uint64_t sample_ms; /* at least 1 */
+	uint64_t rate_max_kbit; /* of each tunnel, in each direction; 0: no limit */
 };
 
 extern const struct om_service_def om_vpn_manager_service;

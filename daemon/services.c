@@ -107,6 +107,7 @@ services_policy(struct om_services *sv, const struct om_services_in *in)
 		.hold_expiry_ms = s->jobs_approval_expiry,
 		.jobs_max = s->jobs_queue_max,
 		.peer_jobs_max = s->jobs_peer_max,
+		.output_max = s->jobs_max_output * 1024 * 1024,
 		.cores_total = sv->cores,
 		.mem_mib_total = sv->mem_mib,
 		.live = &sv->provider_live,
@@ -145,6 +146,7 @@ services_machine(struct om_services *sv, const struct om_services_in *in)
 			    .handshake_max_ms = (int64_t)s->network_handshake_max,
 			    .handshake_retry_ms = (int64_t)s->network_handshake_retry },
 		.sample_ms = s->network_health_every,
+		.rate_max_kbit = s->network_max_bandwidth,
 	};
 	sv->executor = (struct om_executor_conf){
 		.driver = in->driver,

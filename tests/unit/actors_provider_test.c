@@ -101,6 +101,23 @@ what_is_not_offered_is_refused(void **state)
 	assert_int_equal(disk.row_count, 0);
 }
 
+/* bug: one requester's running jobs could fill the disk, 1 GiB of output each. */
+static void
+bug_output_has_the_operators_limit(void **state)
+{
+	struct om_job_submit m = job("j1");
+
+	(void)state;
+	fake.provider.output_max = 1000000;
+	fake_up();
+	OM_SET(&m, job_submit, output_max, 1000001);
+	refused(submit(BOB, &m), OM_ERR_LIMIT, "output_max: 1000001 bytes, at most 1000000");
+	refused(submit(OPERATOR, &m), OM_ERR_LIMIT, "output_max");
+	assert_int_equal(disk.row_count, 0);
+	OM_SET(&m, job_submit, output_max, 1000000);
+	accepted(submit(BOB, &m), "queued", "network");
+}
+
 static void
 the_same_submit_twice_is_one_job(void **state)
 {
@@ -695,6 +712,7 @@ main(void)
 		T(ids_are_made_when_none_is_chosen),
 		T(a_tunnel_is_checked_before_it_is_acknowledged),
 		T(what_is_not_offered_is_refused),
+		T(bug_output_has_the_operators_limit),
 		T(the_same_submit_twice_is_one_job),
 		T(a_rejected_job_is_recorded_and_told_why),
 		T(a_job_that_never_fits_is_rejected),

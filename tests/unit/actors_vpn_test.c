@@ -25,6 +25,7 @@ static struct {
 	struct om_wall handshake_at;
 	struct om_endpoint endpoint;
 	bool keys_seen;
+	uint64_t rate_kbit; /* of the last network */
 	bool hold_up; /* om_jobnet_up waits until this is false */
 } kernel;
 
@@ -97,6 +98,7 @@ om_jobnet_up(struct om_jobnet_env *env, const struct om_jobnet_spec *spec, struc
 	}
 	err = kernel_fails("up", why);
 	kernel.keys_seen = spec->wg->private_key[0] != 0;
+	kernel.rate_kbit = spec->rate_kbit;
 	kernel.ups += err == OM_OK;
 	net->up = err == OM_OK;
 	stage_unlock();
@@ -309,6 +311,31 @@ teardown(void **state)
 }
 
 /* --- tests ----------------------------------------------------------------------------------------- */
+
+/* What the operator allows is what a job gets, when it asks for more or for no limit. */
+static void
+test_the_operators_bandwidth(void **state)
+{
+	static const struct {
+		uint64_t max, asked, want;
+	} cases[] = { { 0, 0, 0 },        { 0, 5000, 5000 },    { 1000, 0, 1000 },
+		      { 1000, 500, 500 }, { 1000, 1000, 1000 }, { 1000, 5000, 1000 } };
+	struct om_vpn_config vpn = config();
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(cases); i++) {
+		struct om_vpn_up m = { .job = OM_STR("job1"), .vpn = &vpn };
+
+		conf.rate_max_kbit = cases[i].max;
+		OM_SET(&m, vpn_up, bandwidth_kbit, cases[i].asked);
+		assert_int_equal(stage_ask(OM_VPN_MANAGER, OM_MSG_VPN_UP, &m), OM_OK);
+		assert_int_equal(attach("job1"), OM_OK);
+		stage_lock();
+		assert_int_equal(kernel.rate_kbit, cases[i].want);
+		stage_unlock();
+		assert_int_equal(down("job1"), OM_OK);
+	}
+}
 
 static void
 test_validate_configuration(void **state)
@@ -693,6 +720,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_validate_configuration),
+		T(test_the_operators_bandwidth),
 		T(test_invalid_configuration_empty_wireguard_config),
 		T(test_invalid_configuration_empty_endpoint),
 		T(test_invalid_configuration_bad_endpoint_format),
