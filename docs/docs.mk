@@ -10,6 +10,8 @@ $(PROTOCOL_DOC): $(BUILD)/obj/tools/protocol_doc.o $(BUILD)/obj/msg/schema.o $(c
 .PHONY: docs docs-check
 docs: $(PROTOCOL_DOC)
 	$(PROTOCOL_DOC) docs/protocol.md
+	$(PROTOCOL_DOC) docs/man/omerta-protocol.7
 docs-check: $(PROTOCOL_DOC)
 	$(PROTOCOL_DOC) --check docs/protocol.md
+	$(PROTOCOL_DOC) --check docs/man/omerta-protocol.7
 	tools/behaviour_check.py

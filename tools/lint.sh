@@ -65,7 +65,7 @@ for f in $(grep -lE '#include <(ck_|stdatomic)' $present 2>/dev/null); do
 done
 
 # 4. The protocol manual is what the schema says, the README's program is the test's.
-make -s --no-print-directory docs-check >/dev/null 2>&1 || say "docs/protocol.md: out of date (make docs)"
+make -s --no-print-directory docs-check >/dev/null 2>&1 || say "docs/protocol.md or omerta-protocol.7: out of date (make docs)"
 sed -n '/README begin/,/README end/p' tests/unit/runtime_readme_test.c | sed '1d;$d' >/tmp/omerta-lint.$$
 sed -n '/^#include "runtime\/system.h"/,/^```/p' README.md | sed '$d' | cmp -s - /tmp/omerta-lint.$$ ||
 	say "README.md: the first program is not that of tests/unit/runtime_readme_test.c"

@@ -147,6 +147,25 @@ test_manual_and_completion_know_every_verb_and_option(void **state)
 	free(bash);
 }
 
+/* `omertad VERB` is the same; its page names them, by their first word. */
+static void
+test_manual_of_the_daemon_names_every_verb(void **state)
+{
+	char *man = slurp("docs/man/omertad.8");
+	char text[64];
+
+	(void)state;
+	for (char *c = man; *c != '\0'; c++) {
+		*c = *c == '\n' ? ' ' : *c;
+	}
+	for (size_t v = 0; v < om_verb_count; v++) {
+		(void)snprintf(text, sizeof(text), " %.*s ", (int)strcspn(om_verbs[v].name, " "),
+			       om_verbs[v].name);
+		assert_has(man, text);
+	}
+	free(man);
+}
+
 static void
 test_language_is_guessed(void **state)
 {
@@ -531,6 +550,7 @@ main(void)
 		cmocka_unit_test(test_help_knows_every_verb_and_option),
 		cmocka_unit_test(test_options_are_unambiguous),
 		cmocka_unit_test(test_manual_and_completion_know_every_verb_and_option),
+		cmocka_unit_test(test_manual_of_the_daemon_names_every_verb),
 		cmocka_unit_test(test_language_is_guessed),
 		cmocka_unit_test(test_exit_codes_of_errors),
 		cmocka_unit_test(test_list_goes_over_pages_and_cleans_text),
