@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Who follows the trail has an audit.list that found nothing: the question is kept and asked again
- * when the ledger reports the next entry, so the ledger alone knows how to filter.  One that is
- * asked again keeps its place; an entry that comes while it is asked makes it ask once more
- * (`again`).
+ * when the ledger reports the next entry, so the ledger alone knows how to filter.  It is asked from
+ * where the ledger has looked, not from the last entry that fitted: else each new entry would cost the
+ * whole trail.  One that is asked again keeps its place; an entry that comes while it is asked makes it
+ * ask once more (`again`).
  */
 #include "actors/activity_logger.h"
 
@@ -122,9 +123,13 @@ logger_on_table(struct om_service *sv, void *state, const struct om_bus_answer *
 	enum om_err err = answer->err;
 
 	q->asked = false;
+	if (err == OM_OK && OM_HAS(table, audit_table, scanned)) {
+		q->after_seq = table->scanned;
+		q->has |= UINT64_C(1) << OM_FIELD_audit_query_after_seq;
+	}
 	if (err == OM_OK && table->entries.n == 0 && q->follow &&
 	    om_now(om_service_cx(sv)).ns < q->until.ns) {
-		if (!q->again) {
+		if (!q->again && !table->more) {
 			arm_timer(sv, l);
 			return;
 		}
@@ -291,6 +296,7 @@ logger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 			continue;
 		}
 		if (q->until.ns <= now.ns) {
+			OM_SET(&nothing, audit_table, scanned, q->after_seq);
 			om_service_reply_to(sv, &q->rq, OM_MSG_AUDIT_TABLE, &nothing);
 			query_free(l, q);
 		} else if (q->until.ns - now.ns < wait_ns) {

@@ -10,6 +10,7 @@
 /* The audit as messages, its verification in pieces between other requests, and the counts. */
 
 #define VERIFY_ROWS 4000 /* a few milliseconds */
+#define AUDIT_LOOKS 4000 /* rows that one audit.list looks at: everybody's commits wait for it */
 
 /* --- counts ------------------------------------------------------------------------------------- */
 
@@ -103,10 +104,11 @@ ledger_on_audit(struct om_service *sv, void *state, const struct om_in *in)
 	const size_t limit = ledger_limit(m->limit);
 	struct om_audit_filter filter = { .after_seq = m->after_seq,
 					  .since = ledger_wall(m->since_ms),
-					  .job = m->job.len > 0 ? m->job : (struct om_str){ 0 } };
+					  .job = m->job.len > 0 ? m->job : (struct om_str){ 0 },
+					  .looks = AUDIT_LOOKS };
 	struct audit_page p = { .l = l, .out = om_arena_alloc(&l->arena, sizeof(*p.out)) };
-	enum om_err err = OM_OK;
-	bool more = true;
+	bool more = false;
+	enum om_err err;
 
 	if (p.out == NULL) {
 		return OM_ERR_NOMEM;
@@ -115,13 +117,12 @@ ledger_on_audit(struct om_service *sv, void *state, const struct om_in *in)
 	if (p.out->entries.v == NULL) {
 		return OM_ERR_NOMEM;
 	}
-	/* An empty table means the end, so a page is only empty there. */
-	while (err == OM_OK && more && !p.failed && p.out->entries.n == 0) {
-		err = om_store_audit_each(l->store, &filter, limit, audit_add, &p, &more);
-	}
+	err = om_store_audit_each(l->store, &filter, limit, audit_add, &p, &more);
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
 	}
+	OM_SET(p.out, audit_table, scanned, filter.after_seq);
+	OM_SET(p.out, audit_table, more, more);
 	return p.failed ? OM_ERR_NOMEM : ledger_answer_read(sv, l, in, OM_MSG_AUDIT_TABLE, p.out);
 }
 

@@ -320,7 +320,7 @@ audit_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *
 	om_cli_cell(t, details != NULL ? details : omerta_get_str(entry, "activity"));
 }
 
-/* Prints the entries and moves the query behind them. */
+/* Prints the entries and moves the query behind what was looked at. */
 static size_t
 audit_print(struct om_cli *cli, const struct omerta_body *table, struct omerta_body *query)
 {
@@ -340,6 +340,9 @@ audit_print(struct om_cli *cli, const struct omerta_body *table, struct omerta_b
 			audit_row(cli, &t, entry);
 		}
 	}
+	if (omerta_has(table, "scanned")) {
+		omerta_set_u64(query, "after_seq", omerta_get_u64(table, "scanned"));
+	}
 	if (t.count > 0) {
 		om_cli_table_print(cli, &t);
 		(void)fflush(cli->out);
@@ -350,16 +353,18 @@ audit_print(struct om_cli *cli, const struct omerta_body *table, struct omerta_b
 
 /*
  * JSON Lines, one entry a line: the trail is a stream.  At most `left` entries; page after page until
- * there are no more, and with follow until then and beyond.
+ * there are no more, and with follow until then and beyond.  A page without an entry is not the end when
+ * it says that there is more: the daemon looks at so many at a time.
  */
 static int
 audit_run(struct om_cli *cli, struct omerta_body *query, uint64_t left, bool follow)
 {
-	size_t n = 1;
+	bool more = true;
+	size_t n;
 	int rc = 0;
 
 	omerta_set_bool(query, "follow", follow);
-	while (rc == 0 && left > 0 && (n > 0 || follow)) {
+	while (rc == 0 && left > 0 && (more || follow)) {
 		struct omerta_body *table = NULL;
 
 		omerta_set_u64(query, "limit", left < AUDIT_PAGE ? left : AUDIT_PAGE);
@@ -369,7 +374,8 @@ audit_run(struct om_cli *cli, struct omerta_body *query, uint64_t left, bool fol
 		if (rc == 0) {
 			n = audit_print(cli, table, query);
 			left -= n < left ? n : left;
-			if (n == 0 && follow) {
+			more = n > 0 || omerta_get_bool(table, "more");
+			if (!more && follow) {
 				(void)poll(NULL, 0, AUDIT_STEP_MS);
 			}
 		}

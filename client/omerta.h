@@ -284,6 +284,7 @@ int omerta_rules_test(struct omerta *o, const struct omerta_body *request,
 		      struct omerta_body **decision);
 int omerta_filter_stats(struct omerta *o, struct omerta_body **stats);
 int omerta_filter_reset(struct omerta *o);
+/* The next page: `after_seq` = the answer's `scanned`, as long as it says `more`; one may be empty. */
 int omerta_audit(struct omerta *o, const struct omerta_body *query, struct omerta_body **table);
 int omerta_audit_verify(struct omerta *o, struct omerta_body **report);
 

@@ -116,7 +116,7 @@ sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
 	sqlite3_stmt *s;
 	size_t given = 0;
 	bool found = false, go_on = true;
-	int looked;
+	uint32_t looks = filter->looks == 0 ? OM_STORE_SCAN_MAX : filter->looks;
 
 	*more = false;
 	s = sq_stmt(sq, SQ_AUDIT_EACH, &err);
@@ -124,7 +124,7 @@ sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
 		return err;
 	}
 	sq_bind_u64(s, 1, filter->after_seq);
-	for (looked = 0; go_on && given < limit && looked < OM_STORE_SCAN_MAX; looked++) {
+	for (; go_on && given < limit && looks > 0; looks--) {
 		err = sq_step(sq, s, &found, "read the audit");
 		if (err != OM_OK || !found) {
 			break;

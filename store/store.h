@@ -64,6 +64,7 @@ struct om_audit_filter {
 	uint64_t after_seq; /* rows after this one; the cursor */
 	struct om_wall since; /* 0: all */
 	struct om_str job; /* absent: all */
+	uint32_t looks; /* rows that one call looks at; 0: OM_STORE_SCAN_MAX */
 };
 
 /* Views are valid during the call.  false: enough. */

@@ -1119,7 +1119,8 @@ class Provider:
             for entry in table["entries"]:
                 query["after_seq"] = entry["seq"]
                 yield Record(entry)
-            if not table["entries"]:
+            query["after_seq"] = table.get("scanned", query["after_seq"])
+            if not table["entries"] and not table.get("more"):
                 if not follow:
                     return
                 time.sleep(_IDLE_STEP)

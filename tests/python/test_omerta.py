@@ -392,6 +392,15 @@ class Several(Case):
         self.assertEqual([j.job for j in p.pending()], ["7f"])
 
 
+    def test_an_empty_page_is_not_the_end_of_the_trail(self):
+        def answer(kind, body):
+            scanned = min(body["after_seq"] + 1000, 2501)
+            fits = body["after_seq"] < 2501 == scanned
+            return "audit.table", {"entries": [{"seq": 2501}] if fits else [], "scanned": scanned,
+                                   "more": scanned < 2501}
+        p = self.provider(self.fake(answer))
+        self.assertEqual([e.seq for e in p.audit(job="a1")], [2501])
+
     def test_a_count_names_those_that_failed(self):
         p = self.provider(self.fake(lambda k, b: ("count", {"count": 1, "failed": [
             {"job": "b", "code": "wrong_state", "text": "job b is denied"}]})))

@@ -54,6 +54,7 @@ struct fake_disk {
 	size_t item_count;
 	char trail[FAKE_EVENTS][96]; /* "job from->to" in the order of writing */
 	size_t trail_count;
+	uint64_t trail_after; /* the last audit.list asked from there */
 	enum om_err fail; /* not OM_OK: every write fails so */
 	int64_t moves;
 	size_t asked; /* questions about one job that were answered */
@@ -533,7 +534,10 @@ fake_on_audit(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_audit_table out = { .entries = { entries, 0 } };
 
 	(void)state;
-	for (size_t i = (size_t)m->after_seq; i < disk.trail_count; i++) {
+	disk.trail_after = m->after_seq;
+	OM_SET(&out, audit_table, scanned, disk.trail_count);
+	/* All of them are about no job. */
+	for (size_t i = (size_t)m->after_seq; m->job.len == 0 && i < disk.trail_count; i++) {
 		entries[out.entries.n++] = (struct om_audit_entry){
 			.seq = i + 1, .at_ms = 1, .event = om_str_of(disk.trail[i])
 		};

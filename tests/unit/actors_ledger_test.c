@@ -529,6 +529,51 @@ test_lists(void **state)
 		  "uid:0 trusted: removed lab");
 }
 
+/* Entries about no job, put in behind the ledger's back. */
+static void
+put_entries(size_t n)
+{
+	const struct om_audit_note row = { .event = OM_STR("reloaded") };
+
+	world_stop();
+	fx_open(&W.fx);
+	OK(om_store_begin(W.fx.st));
+	for (size_t i = 0; i < n; i++) {
+		OK(om_store_audit_append(W.fx.st, fx_at(0), &row));
+	}
+	OK(om_store_commit(W.fx.st));
+	fx_close(&W.fx);
+	world_start();
+}
+
+/* However long the trail, one question holds up nobody: it says how far it has looked. */
+static void
+test_audit_is_looked_through_in_steps(void **state)
+{
+	struct om_audit_query query = { 0 };
+	const struct om_audit_table *table;
+	size_t steps = 0, found = 0;
+
+	(void)state;
+	put_entries(9000);
+	ask_plain("a1");
+	go();
+	OM_SET(&query, audit_query, job, OM_STR("a1"));
+	do {
+		ask(OM_MSG_LEDGER_AUDIT, &query);
+		go();
+		table = body_of(0, OM_MSG_AUDIT_TABLE);
+		found += table->entries.n;
+		assert_true(table->scanned > query.after_seq);
+		assert_true(table->scanned - query.after_seq <= 4000);
+		OM_SET(&query, audit_query, after_seq, table->scanned);
+		steps++;
+	} while (table->more);
+	assert_int_equal(found, 2); /* received, accepted */
+	assert_int_equal(steps, 3);
+	assert_int_equal(query.after_seq, 9002);
+}
+
 static void
 test_audit_is_read_and_verified(void **state)
 {
@@ -704,6 +749,7 @@ main(void)
 		T(test_private_keys_are_taken_out_at_the_end),
 		T(test_evidence_of_a_rogue_job),
 		T(test_lists),
+		T(test_audit_is_looked_through_in_steps),
 		T(test_audit_is_read_and_verified),
 		T(test_no_event_is_lost_when_the_provider_is_behind),
 		T(test_retention),

@@ -523,6 +523,35 @@ the_trail_is_read_followed_and_verified(void **state)
 	om_arena_fini(&arena);
 }
 
+/* With nothing that fits, each new entry costs itself, not the whole trail again. */
+static void
+test_a_follower_goes_on_where_it_has_looked(void **state)
+{
+	struct om_audit_query query = { 0 };
+	struct om_audit_table table = { 0 };
+	struct om_audit_entry entry = { .event = OM_STR("config_changed") };
+	struct om_arena arena = { 0 };
+	struct fake_answer *a;
+	struct om_caller actor = ACTOR;
+
+	(void)state;
+	fake_up();
+	OM_SET(&query, audit_query, job, OM_STR("j"));
+	OM_SET(&query, audit_query, follow, true);
+	a = operator_asks(OM_ACTIVITY_LOGGER, OM_MSG_AUDIT_LIST, &query);
+	for (int i = 0; i < 5; i++) {
+		ok(fake_ask(&actor, OM_LEDGER, OM_MSG_AUDIT_APPEND, &entry));
+	}
+	assert_false(a->done);
+	assert_true(disk.trail_count >= 5);
+	assert_int_equal(disk.trail_after, disk.trail_count - 1);
+	fake_advance(61000);
+	fake_body(a, OM_MSG_AUDIT_TABLE, &table, &arena);
+	assert_int_equal(table.entries.n, 0);
+	assert_int_equal(table.scanned, disk.trail_count); /* and so does its next question */
+	om_arena_fini(&arena);
+}
+
 static void
 a_stop_is_in_the_trail(void **state)
 {
@@ -554,6 +583,7 @@ main(void)
 		T(a_job_that_the_executor_refuses_has_failed),
 		T(without_an_executor_jobs_wait),
 		T(the_trail_is_read_followed_and_verified),
+		T(test_a_follower_goes_on_where_it_has_looked),
 		T(a_stop_is_in_the_trail),
 	};
 

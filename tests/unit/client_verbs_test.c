@@ -112,6 +112,39 @@ test_top_shows_what_runs_first(void **state)
 	fake_free(&f);
 }
 
+/* The trail in steps of 1,000; one entry of the job, behind 2,500 others. */
+static void
+give_steps(struct fake *f, struct fake_request *r)
+{
+	struct om_audit_entry entry = { .seq = 2501, .at_ms = 1, .event = OM_STR("received") };
+	struct om_audit_table table = { .entries = { &entry, 0 } };
+	struct om_audit_query q = { 0 };
+
+	(void)f;
+	fake_body(r, &q);
+	OM_SET(&table, audit_table, scanned, q.after_seq + 1000 < 2501 ? q.after_seq + 1000 : 2501);
+	OM_SET(&table, audit_table, more, table.scanned < 2501);
+	table.entries.n = table.scanned == 2501 && q.after_seq < 2501;
+	fake_answer(r, OM_MSG_AUDIT_TABLE, &table);
+}
+
+static void
+test_audit_goes_on_over_empty_pages(void **state)
+{
+	struct fake f;
+	struct ran r;
+
+	(void)state;
+	fake_new(&f, give_steps, NULL);
+	r = run(&f, "audit --job a1 --json");
+	assert_int_equal(r.status, 0);
+	assert_string_equal(r.out,
+			    "{\"version\":1,\"type\":\"audit.entry\",\"seq\":2501,\"at_ms\":1,"
+			    "\"event\":\"received\"}\n");
+	ran_free(&r);
+	fake_free(&f);
+}
+
 /* --- several jobs ---------------------------------------------------------------------------------- */
 
 static int64_t last_deadline_ms;
@@ -229,6 +262,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_empty_page_is_not_the_end),
 		cmocka_unit_test(test_top_shows_what_runs_first),
+		cmocka_unit_test(test_audit_goes_on_over_empty_pages),
 		cmocka_unit_test(test_each_of_several_jobs_has_its_own_result),
 		cmocka_unit_test(test_a_cancel_is_waited_for_as_long_as_its_grace),
 	};
