@@ -9,9 +9,11 @@ left: no namespace, link, tap, table, socket, file, process or domain.
     JOBS=100 SEED=7 chaos_test.py     (default: 20 jobs, a seed that is printed)
 """
 import collections
+import contextlib
 import glob
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +63,27 @@ def comm(pid):
             return f.read().strip()
     except OSError:
         return ""
+
+
+def namespace_ids():
+    """Namespaces that the host's knows by number: each to which a link of a job was moved, until it is
+    gone, and it is not gone while a socket of it is open."""
+    return {line for line in sh("ip", "netns", "list-id").splitlines() if "omtest-" not in line}
+
+
+def foreign_sockets(pid):
+    """Sockets of a process that are not of the host's network namespace: a watch's NFLOG socket."""
+    own = set()
+    for table in ("unix", "netlink", "packet", "tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
+        with contextlib.suppress(OSError), open(f"/proc/net/{table}") as f:
+            own.update(word for line in f for word in line.split())
+    found = []
+    for path in glob.glob(f"/proc/{pid}/fd/*"):
+        with contextlib.suppress(OSError):
+            inode = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(path))
+            if inode and inode[1] not in own:
+                found.append(f"socket {inode[1]} in another namespace")
+    return found
 
 
 def namespaces():
@@ -136,6 +159,8 @@ class Chaos(unittest.TestCase):
 
     def test_chaos(self):
         before = namespaces()
+        self.ids = namespace_ids()
+        began = time.monotonic()
         names = list(SCRIPTS)
         with self.daemon.connect() as provider:
             kinds = {}
@@ -161,16 +186,28 @@ class Chaos(unittest.TestCase):
         self.ends(kinds)
         with self.daemon.connect() as provider:
             self.assertTrue(provider.verify_audit().intact)
-            # It still works: a job with a tunnel from its beginning to its end.
-            r = provider.submit(script=GET, lang="bash",
-                                vpn=self.requester.vpn()).wait(timeout=120)
-            self.assertEqual(r.state, "completed", r.text)
-            self.assertIn(b"HTTP/1.0", r.stdout)
+            self.works(provider)
         self.nothing_left_of_jobs()
         self.assertEqual(self.daemon.stop(), 0)
         self.assertEqual(self.daemon.left(), [])
         self.assertLessEqual(namespaces() - before, self.of_others(), "a namespace was left")
         self.nothing_left_on_the_host()
+        print(f"   {JOBS} jobs, {sum(self.did.values())} kills in {time.monotonic() - began:.0f} s, "
+              "nothing left", flush=True)
+
+    def works(self, provider):
+        """A job with a tunnel from its beginning to its end; while it runs all that must not be left
+        later is there to be seen."""
+        job = provider.submit(script=GET + " && sleep 4", lang="bash", vpn=self.requester.vpn())
+        deadline = time.monotonic() + 120
+        while b"HTTP/1.0" not in provider.call("job.output", {"job": job.id})["data"]:
+            self.assertLess(time.monotonic(), deadline, provider.call("job.get", {"job": job.id}))
+            time.sleep(0.1)
+        seen = self.of_jobs()
+        for kind in ("process", "tunnel", "place", "socket", "namespace", "domain"):
+            self.assertTrue([thing for thing in seen if thing.startswith(kind)], f"{kind}: {seen}")
+        r = job.wait(timeout=60)
+        self.assertEqual(r.state, "completed", r.text)
 
     def live(self):
         for _ in range(50):
@@ -201,33 +238,38 @@ class Chaos(unittest.TestCase):
 
     # --- what may be left ----------------------------------------------------------------------
 
+    def tunnels(self):
+        """A wireguard-go whose daemon was killed is nobody's child; its link is in its command line."""
+        return [f"tunnel {line}" for line in
+                rig.processes(" omw" + tunnel_rig.instance_of(self.daemon))]
+
+    def of_jobs(self):
+        """All that a job makes, and takes away."""
+        pid = self.daemon.process.pid
+        things = [f"process {p} {comm(p)}" for p in descendants(pid)
+                  if comm(p).startswith(("qemu", "wireguard-go"))]
+        things += self.tunnels() + foreign_sockets(pid) + tunnel_rig.links_of(self.daemon)
+        things += [f"place {path}" for path in glob.glob(f"{self.daemon.dir}/run/jobs/*")]
+        things += [f"namespace {line}" for line in namespace_ids() - self.ids]
+        for path in glob.glob(f"/proc/{pid}/fd/*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(path).startswith("net:["):
+                    things.append(f"namespace {os.readlink(path)} held open")
+        uri = f"qemu+unix:///system?socket={self.daemon.dir}/run/libvirt/run/libvirt-sock"
+        domains = subprocess.run(["virsh", "-c", uri, "list", "--all", "--name"],
+                                 capture_output=True, text=True)
+        return things + [f"domain {name}" for name in domains.stdout.split()]
+
     def nothing_left_of_jobs(self):
         """With the daemon still up: each job has taken away all that it made."""
-        def left():
-            things = [f"process {p} {comm(p)}" for p in descendants(self.daemon.process.pid)
-                      if comm(p).startswith(("qemu", "wireguard-go"))]
-            things += glob.glob(f"{self.daemon.dir}/run/jobs/*")
-            things += tunnel_rig.links_of(self.daemon)
-            held = glob.glob(f"/proc/{self.daemon.process.pid}/fd/*")
-            for path in held:
-                try:
-                    target = os.readlink(path)
-                except OSError:
-                    continue
-                if target.startswith("net:["):
-                    things.append(f"namespace {target}")
-            uri = f"qemu+unix:///system?socket={self.daemon.dir}/run/libvirt/run/libvirt-sock"
-            domains = subprocess.run(["virsh", "-c", uri, "list", "--all", "--name"],
-                                     capture_output=True, text=True)
-            things += [f"domain {name}" for name in domains.stdout.split()]
-            return things
         deadline = time.monotonic() + 10
-        while left() and time.monotonic() < deadline:
+        while self.of_jobs() and time.monotonic() < deadline:
             time.sleep(0.2)
-        self.assertEqual(left(), [])
+        self.assertEqual(self.of_jobs(), [])
 
     def nothing_left_on_the_host(self):
         self.assertEqual(tunnel_rig.links_of(self.daemon), [])
+        self.assertEqual(self.tunnels(), [])
         ours = "omw" + tunnel_rig.instance_of(self.daemon)
         sockets = [name for name in os.listdir("/var/run/wireguard") if name.startswith(ours)]
         self.assertEqual(sockets, [])

@@ -33,7 +33,14 @@ LIFE_JOBS = 200             # submissions in one life; about half of them run in
 LIFE_S = 0.2                # a life lasts at most so long
 START_S = 0.06              # killed in the start: at most so long after exec
 ALREADY_DEAD = 0.15         # of the lives end in their start
-FATES = ("plain",) * 70 + ("requeue",) * 28 + ("hold", "pending")
+# What is asked for each job; of some more is asked once they are acknowledged.
+FATES = (("plain",) * 50 + ("requeue",) * 18 + ("retries",) * 8 + ("after",) * 8 + ("array",) * 3
+         + ("cancel held",) * 3 + ("cancel",) * 3 + ("approve",) * 3 + ("deny",) * 2
+         + ("hold", "pending"))
+PENDING = ("approve", "deny", "pending")
+ARRAY = 3                   # jobs of each
+RETRIES = 2
+CHANGES = 4                 # of rules and settings under way in each life
 FINAL = ("completed", "lost")
 
 
@@ -46,58 +53,162 @@ def until(what, seconds=30):
         time.sleep(0.02)
 
 
+class Op:
+    """A request that is sent again in each life until it is answered."""
+
+    def __init__(self, kind, body, want, done, errors=()):
+        self.kind, self.body, self.want, self.done, self.errors = kind, body, want, done, errors
+        self.sent = False
+
+
+class Policy:
+    """Rules, blocked peers and a setting that are changed all the time.  Of each name one change is
+    under way, so what the last answer said is what must be in force at the end."""
+
+    def __init__(self, rnd):
+        self.rnd = rnd
+        self.rules = {f"r{n}": None for n in range(6)}  # None: not there; else: is it enabled?
+        self.blocked = {f"b{n}": False for n in range(6)}
+        self.max_jobs = 8
+        self.changed = 0
+        self.busy = set()
+
+    def change(self):
+        """An Op, or None when what was chosen is being changed already."""
+        name = self.rnd.choice([*self.rules, *self.blocked, "max_jobs"])
+        if name in self.busy:
+            return None
+        self.busy.add(name)
+        if name == "max_jobs":
+            return self.set_max_jobs(self.rnd.randrange(6, 11))
+        if name in self.blocked:
+            return self.block(name, not self.blocked[name])
+        return self.rule(name)
+
+    def done(self, name, table, value):
+        self.busy.discard(name)
+        self.changed += 1
+        table[name] = value
+
+    def set_max_jobs(self, value):
+        def done(_):
+            self.max_jobs = value
+            self.done("max_jobs", {}, value)
+        return Op("config.set", {"key": "jobs.max_jobs", "value": str(value)}, "ok", done)
+
+    def block(self, name, on):
+        return Op("config.block" if on else "config.unblock", {"value": name}, "ok",
+                  lambda _: self.done(name, self.blocked, on))
+
+    def rule(self, name):
+        verb = self.rnd.choice(["add"] if self.rules[name] is None else
+                               ["change", "remove", "disable" if self.rules[name] else "enable"])
+        body = {"name": name}
+        if verb in ("add", "change"):
+            body.update(kind="resources", settings={"max_cores": "900"})
+        after = {"add": True, "change": True, "remove": None, "disable": False, "enable": True}[verb]
+        # Once more after a crash it may have been done already.
+        return Op(f"rules.{verb}", body, "ok", lambda _: self.done(name, self.rules, after),
+                  {"add": ("exists",), "remove": ("not_found",)}.get(verb, ()))
+
+    def check(self, test, provider):
+        rules = {r.name: r.enabled for r in provider.rules()}
+        test.assertEqual(rules, {n: on for n, on in self.rules.items() if on is not None})
+        test.assertEqual(set(provider.call("config.blocked")["values"]),
+                         {n for n, on in self.blocked.items() if on})
+        shown = {e["key"]: e["value"] for e in provider.call("config.show")["entries"]}
+        test.assertEqual(shown["jobs.max_jobs"], str(self.max_jobs))
+        test.assertEqual(provider.queue().max_jobs, self.max_jobs)
+
+
 class Load:
     """Submits under ids of its own and remembers what was acknowledged, over all lives."""
 
     def __init__(self, rnd):
         self.rnd = rnd
+        self.policy = Policy(rnd)
         self.next = 0
         self.acknowledged = {}  # id -> fate
-        self.unknown = {}       # sent, and the daemon died before the answer
+        self.cancelled = set()  # a cancel was acknowledged
+        self.after = {}         # id -> what it waits for
+        self.plain = []
+        self.unknown = []       # ops: sent, and the daemon died before the answer
         self.duplicates = 0
+        self.follow = []
 
-    def body(self, job, fate):
+    def submit(self):
+        job, fate = f"c{self.next}", self.rnd.choice(FATES)
+        self.next += 1
         body = {"job": job, "lang": "sh", "script": b"true", "network": "none"}
-        if fate == "pending":
+        if fate in PENDING:
             body.update(on_behalf="eve", network_id="cafe")
-        elif fate != "plain":
+        elif fate == "cancel held":
+            body["hold"] = True
+        elif fate in ("requeue", "hold"):
             body[fate] = True
-        return body
+        elif fate == "retries":
+            body.update(retries=RETRIES, backoff_s=1)
+        elif fate == "array":
+            body["array"] = f"0-{ARRAY - 1}"
+        elif fate == "after" and self.plain:
+            self.after[job] = self.rnd.choice(self.plain)
+            body.update(after=[self.after[job]], after_any=True)
+        return Op("job.submit", body, "job.accepted", lambda answer: self.accepted(job, fate, answer))
+
+    def accepted(self, job, fate, answer):
+        if answer["job"] != job:
+            raise AssertionError(f"{job} became {answer['job']}")
+        self.duplicates += answer.get("duplicate", False)
+        self.acknowledged[job] = fate
+        if fate == "plain":
+            self.plain.append(job)
+        elif fate.startswith("cancel"):
+            def done(answer):
+                if answer.get("count"):
+                    self.cancelled.add(job)
+            self.follow.append(Op("job.cancel", {"job": job, "grace_ms": 0}, "count", done,
+                                  ("wrong_state",)))
+        elif fate in ("approve", "deny"):
+            # Once more after a crash: it is no longer pending.
+            self.follow.append(Op(f"job.{fate}", {"jobs": [job]}, "count", lambda _: None,
+                                  ("wrong_state",)))
 
     def run(self, endpoint, seconds, new):
         """Asks again for what is not known, then submits `new` jobs; ends after `seconds`."""
         deadline = time.monotonic() + seconds
-        todo = list(self.unknown.items())
-        for _ in range(new):
-            todo.append((f"c{self.next}", self.rnd.choice(FATES)))
-            self.next += 1
-        todo.reverse()
+        todo = self.unknown + [self.submit() for _ in range(new)]
+        if new:
+            todo += filter(None, [self.policy.change() for _ in range(CHANGES)])
+            self.rnd.shuffle(todo)
+        self.unknown = todo
         numbers = itertools.count()
-        by_request = {}
+        sent = {}
         with zmq.Context() as context, context.socket(zmq.DEALER) as s:
             s.setsockopt(zmq.LINGER, 0)
             s.connect(endpoint)
-            while time.monotonic() < deadline:
-                if not todo and not by_request and not new:
-                    return
-                while todo and len(by_request) < WINDOW:
-                    job, fate = todo.pop()
-                    self.unknown[job] = fate
+            todo = list(reversed(todo))
+            while time.monotonic() < deadline and (todo or sent or new):
+                while todo and len(sent) < WINDOW:
+                    op = todo.pop()
                     number = next(numbers)
-                    by_request[number] = job
-                    s.send(msgpack.packb([1, "job.submit", number, 0, self.body(job, fate)]))
+                    sent[number] = op
+                    op.sent = True
+                    s.send(msgpack.packb([1, op.kind, number, 0, op.body]))
                 if s.poll(max(0, int((deadline - time.monotonic()) * 1000))):
-                    self.take(msgpack.unpackb(s.recv()), by_request)
+                    self.take(msgpack.unpackb(s.recv()), sent)
+                todo += self.follow
+                self.unknown += self.follow
+                self.follow = []
+        # A job that was never sent is none; a change that a job or a name waits for stays.
+        self.unknown = [op for op in self.unknown if op.sent or op.kind != "job.submit"]
 
-    def take(self, answer, by_request):
+    def take(self, answer, sent):
         _, kind, number, _, body = answer
-        job = by_request.pop(number)
-        if kind != "job.accepted":
-            raise AssertionError(f"{job}: {body}")
-        if body["job"] != job:
-            raise AssertionError(f"{job} became {body['job']}")
-        self.duplicates += body.get("duplicate", False)
-        self.acknowledged[job] = self.unknown.pop(job)
+        op = sent.pop(number)
+        if kind != op.want and not (kind == "error" and body["code"] in op.errors):
+            raise AssertionError(f"{op.kind} {op.body}: {body}")
+        self.unknown.remove(op)
+        op.done(body)
 
 
 class Cycles(unittest.TestCase):
@@ -132,7 +243,8 @@ class Cycles(unittest.TestCase):
         last_start = time.monotonic() - before
         with self.daemon.connect() as provider:
             self.load.run(self.daemon.endpoint, 30, 0)
-            self.assertEqual(self.load.unknown, {})
+            self.assertEqual(self.load.unknown, [])
+            self.load.policy.check(self, provider)
             self.settle()
             report = provider.verify_audit()
             held = provider.get(next(j for j, f in self.load.acknowledged.items() if f == "hold"))
@@ -145,8 +257,10 @@ class Cycles(unittest.TestCase):
         self.assertEqual(self.daemon.left(), [])
         took = time.monotonic() - began
         print(f"   {CYCLES} lives in {took:.1f} s, {len(self.load.acknowledged)} jobs acknowledged, "
-              f"{self.load.duplicates} of them found again, {report.entries} audit entries, "
-              f"last start {last_start * 1000:.0f} ms", flush=True)
+              f"{self.load.duplicates} of them found again, {self.load.policy.changed} changes of rules "
+              f"and settings, {report.entries} audit entries, last start {last_start * 1000:.0f} ms\n"
+              "   acknowledged and lost 0, run twice 0, orphans 0, broken links of the chain 0",
+              flush=True)
         self.assertLess(took, CYCLES_S)
 
     def settle(self):
@@ -156,30 +270,52 @@ class Cycles(unittest.TestCase):
 
     def check(self):
         rows = {r[0]: r[1:] for r in self.ask("select id, state, held, reason from job")}
-        runs = dict(self.ask("select job, count(*) from audit where event = 'started' group by job"))
+        self.runs = dict(self.ask("select job, count(*) from audit where event = 'started' group by job"))
         ends = dict(self.ask("select job, count(*) from audit where event = 'completed' group by job"))
-        lost = [j for j in self.load.acknowledged if j not in rows]
-        self.assertEqual(lost, [], "acknowledged, and not there")
+        fates = {}
+        for job, fate in self.load.acknowledged.items():
+            for one in [f"{job}_{n}" for n in range(ARRAY)] if fate == "array" else [job]:
+                fates[one] = fate
+        self.assertEqual([j for j in fates if j not in rows], [], "acknowledged, and not there")
         states = {}
         released = 0
-        for job, fate in self.load.acknowledged.items():
+        for job, fate in fates.items():
             state, held, reason = rows[job]
             states[fate, state] = states.get((fate, state), 0) + 1
             self.assertEqual(ends.get(job, 0), state == "completed", (job, fate, state))
-            if fate == "plain":
-                self.assertIn(state, FINAL, job)
-                self.assertLessEqual(runs.get(job, 0), 1, job)
-                self.assertTrue(state == "completed" or reason == "provider_crash", (job, reason))
-            elif fate == "requeue":
-                self.assertEqual(state, "completed", job)
-            elif fate == "pending":
-                self.assertEqual(state, "pending_approval", job)
-            elif state == "completed":
+            if fate == "hold" and state == "completed":
                 released += 1
             else:
-                self.assertEqual((state, held), ("queued", 1), job)
+                self.check_one(job, fate, state, held, reason)
         self.assertEqual(released, 1)
+        self.check_order()
         print(f"   {states}")
+
+    def check_one(self, job, fate, state, held, reason):
+        """How it may have ended, how often it may have run."""
+        end = {"requeue": ("completed",), "pending": ("pending_approval",), "deny": ("denied",),
+               "hold": ("queued",), "cancel held": ("cancelled",), "cancel": (*FINAL, "cancelled"),
+               "retries": ("completed", "dead")}.get(fate, FINAL)
+        most = {"requeue": 4, "retries": 1 + RETRIES, "pending": 0, "deny": 0, "hold": 0,
+                "cancel held": 0}.get(fate, 1)
+        self.assertIn(state, end, (job, fate, reason))
+        self.assertLessEqual(self.runs.get(job, 0), most, (job, fate))
+        if state == "lost":
+            self.assertEqual(reason, "provider_crash", job)
+        if fate == "hold":
+            self.assertEqual(held, 1, job)
+        if job in self.load.cancelled:
+            self.assertEqual(state, "cancelled", job)
+
+    def check_order(self):
+        """Nothing has begun before what it waited for had ended."""
+        began = dict(self.ask("select job, min(seq) from audit where event = 'started' group by job"))
+        ended = dict(self.ask("select job, max(seq) from audit where event in ('completed', 'lost') "
+                              "group by job"))
+        self.assertGreater(len(self.load.after), 0)
+        for job, other in self.load.after.items():
+            if job in began:
+                self.assertGreater(began[job], ended[other], (job, other))
 
 
 class Machine(unittest.TestCase):

@@ -396,9 +396,32 @@ test_detection_latency(void **state)
 	assert_true(us[100] < 10000);
 }
 
-int
-main(void)
+/* For redteam_test.py, which sends them as a VM's: name, rule, label and bytes of each frame. */
+static void
+print_frames(const struct attack *list, size_t count)
 {
+	for (size_t i = 0; i < count; i++) {
+		struct frame f;
+
+		list[i].build(&f);
+		printf("%s %s %s ", list[i].name, list[i].rule, list[i].label);
+		for (size_t k = 0; k < f.len; k++) {
+			printf("%02x", f.b[k]);
+		}
+		printf("\n");
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc == 4 && strcmp(argv[1], "frames") == 0) {
+		assert_int_equal(om_mac_parse(om_str_of(argv[2]), &guest_mac), OM_OK);
+		assert_int_equal(om_mac_parse(om_str_of(argv[3]), &gateway_mac), OM_OK);
+		print_frames(attacks, OM_COUNT(attacks));
+		print_frames(attacks6, OM_COUNT(attacks6));
+		return 0;
+	}
 #define T(f) cmocka_unit_test_setup_teardown(f, range_setup, range_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_suspicious_connection_detection),

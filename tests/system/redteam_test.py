@@ -6,8 +6,8 @@ Each attempt is a Python job in a VM of its own.  It must end in one of these wa
 beforehand: `killed` (rogue_killed, with the packet as evidence), `noise` (on the operator's noise list:
 dropped, the job goes on), `guest` (the guest's own kernel lets no packet out), `tunnel` (allowed).
 A capture of all interfaces of the host meanwhile must see nothing but WireGuard's own packets.  What
-needs privileges in the guest (raw frames, forged addresses, ARP, DHCP) is net_redteam_test's, at the
-tap.
+needs privileges in the guest (raw frames, forged addresses, ARP, DHCP) is redteam_frames_test's, sent
+in the VM's name.
 
     redteam_test.py [NAME...]     only these attempts
 """
@@ -231,8 +231,8 @@ class Capture(threading.Thread):
         self.leaks += [self.macs[mac] for mac in sorted(macs & self.macs.keys())]
 
 
-class RedTeam(unittest.TestCase):
-    only = []
+class Range(unittest.TestCase):
+    """A daemon, a requester, and a silent link between them."""
 
     @classmethod
     def setUpClass(cls):
@@ -266,6 +266,10 @@ class RedTeam(unittest.TestCase):
         cls.requester.close()
         os.rmdir(cls.www)
         assert not left, left
+
+
+class RedTeam(Range):
+    only = []
 
     def begins(self, lines):
         said, _, mac = lines[0].rpartition(" ")
