@@ -23,7 +23,7 @@
  * limit.  A second one here would end jobs that were acknowledged.
  *
  * Cost.  Add, pick, end, cancel, hold: O(1); with a not_before O(log n) of those that have one.
- * About 190 bytes a job.  A parked job's turn is found among those at the head of its line.
+ * About 130 bytes a job.  A parked job's turn is found among those at the head of its line.
  *
  * All functions: owner thread.
  */

@@ -32,8 +32,9 @@ $(foreach b,$(BENCH_SMALL),$(eval $(call BENCHRULE,$(b))))
 .PHONY: benches bench-pipeline
 benches: $(BENCH_RUNTIME) $(addprefix $(BUILD)/bench/,$(notdir $(BENCH_SMALL)))
 
-# Jobs through the daemon, beside beanstalkd, Redis and PostgreSQL where they are installed.
-bench-pipeline: $(BUILD)/omertad $(BUILD)/bench/submit_bench
+# Jobs through the daemon, beside beanstalkd, Redis and PostgreSQL where they are installed; and what a
+# queued job and a decision cost.
+bench-pipeline: $(BUILD)/omertad $(patsubst %,$(BUILD)/bench/%_bench,submit schedule queue filter)
 	bench/pipeline.py
 
 # Jobs in real VMs, timed from outside: needs root.

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
 """Submit and whole cycle through a daemon with the null executor, beside beanstalkd, Redis and
-PostgreSQL where they are installed: 200-byte bodies, acknowledged after the sync.
+PostgreSQL where they are installed: 200-byte bodies, acknowledged after the sync.  And without
+peers: what a queued job costs in time and memory, and a decision of the filter.
 
-    bench/pipeline.py [--runs N] [--only submit|cycle] [--point 16x100] [--peers NAME,...] [--dir DIR]
+    bench/pipeline.py [--runs N] [--only submit|cycle|queue] [--point 16x100] [--peers NAME,...]
+                      [--dir DIR]
 
 Everything is started by this script in private directories below --dir (a real disk, not a tmpfs:
 the sync is what is measured) and listens on sockets of its own.  All sides run in turn, round by
@@ -40,6 +42,12 @@ POINTS = [
     ("cycle", 16, 100, 60000, 51000),
 ]
 
+# Programs without a daemon; each prints its rows, medians of its own rounds.
+PROGRAMS = ["schedule_bench", "queue_bench", "filter_bench"]
+# Jobs that are queued in a daemon before its memory is looked at, and once more.
+QUEUED = (100000, 400000)
+MEMORY_TARGET = 256  # bytes a job
+
 # The null executor runs nothing, so what the machine has is no limit: as many jobs may be on their
 # way as the peers are asked for.
 CONF = """[daemon]
@@ -65,6 +73,25 @@ class Daemon:
         self.base = base
 
     def measure(self, args):
+        return self.during(lambda endpoint, _: harness.run(
+            [f"{BUILD}/bench/submit_bench", endpoint] + args, 120))
+
+    def queued_bytes(self):
+        """Resident memory of one job that is queued: its body and its row are in the ledger."""
+        def fill(endpoint, pid):
+            resident = []
+            for jobs in (QUEUED[0], QUEUED[1] - QUEUED[0]):
+                result, why = harness.run(
+                    [f"{BUILD}/bench/submit_bench", endpoint, "16", "100", str(jobs)], 300)
+                if result is None:
+                    return None, why
+                with open(f"/proc/{pid}/status") as f:
+                    resident += [int(line.split()[1]) for line in f if line.startswith("VmRSS")]
+            return (resident[1] - resident[0]) * 1024 / (QUEUED[1] - QUEUED[0]), None
+        return self.during(fill)
+
+    def during(self, what):
+        """what(endpoint, pid) while a daemon runs."""
         path = tempfile.mkdtemp(prefix="omerta-bench.", dir=self.base)
         conf = os.path.join(path, "omertad.conf")
         with open(conf, "w") as f:
@@ -74,8 +101,7 @@ class Daemon:
         try:
             if not any(line.startswith("ready:") for line in process.stdout):
                 return None, "omertad did not start"
-            return harness.run([f"{BUILD}/bench/submit_bench", f"ipc://{path}/run/control.sock"]
-                               + args, 120)
+            return what(f"ipc://{path}/run/control.sock", process.pid)
         finally:
             process.terminate()
             process.communicate()
@@ -235,10 +261,31 @@ def point(found, what, clients, in_flight, jobs, target, runs):
             "p50_us": statistics.median(p50), "p99_us": statistics.median(p99)}
 
 
+def alone(base):
+    """The rows that have no peers."""
+    rows = []
+    for program in PROGRAMS:
+        out = subprocess.run([f"{BUILD}/bench/{program}"], capture_output=True, text=True, check=True)
+        rows += [json.loads(line) for line in out.stdout.splitlines()]
+    value, why = Daemon(base).queued_bytes()
+    if value is None:
+        raise SystemExit(f"queue/resident: {why}")
+    rows.append({"name": "queue/resident", "value": value, "unit": "B/job", "target": MEMORY_TARGET})
+    results = []
+    for row in rows:
+        name, ours, target = row.pop("name"), row.pop("value"), row.pop("target", None)
+        unit = row.pop("unit")
+        print(f"{name:18}{ours:10.4g} {unit:8}{'-' if target is None else target:>8}   "
+              + ", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+        results.append({"name": f"pipeline/{name}", "unit": unit, "better": "lower", "ours": ours,
+                        "target": target, "peers": {}, "ratio_to_best": None, **row})
+    return results
+
+
 def main():
     ap = argparse.ArgumentParser(description="jobs through omertad beside its peers")
     ap.add_argument("--runs", type=int, default=5)
-    ap.add_argument("--only", default="", choices=["", "submit", "cycle"])
+    ap.add_argument("--only", default="", choices=["", "submit", "cycle", "queue"])
     ap.add_argument("--point", default="", help="one column, such as 16x100")
     ap.add_argument("--peers", help="only these: beanstalkd,redis,postgresql; empty: none")
     ap.add_argument("--dir", default="/var/tmp")
@@ -247,8 +294,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
     header = harness.machine()
     print("machine: " + ", ".join(f"{k} {v}" for k, v in header.items()))
-    results = []
-    found = sides(args.dir, args.peers)
+    results = alone(args.dir) if args.only in ("", "queue") and args.point == "" else []
+    found = sides(args.dir, args.peers) if args.only != "queue" else []
     try:
         print(f"{'jobs/s':14}" + f"{'omerta':>10}" + "".join(f"{s.name:>12}" for s in found[1:]) +
               f"{'target':>10}{'p50 us':>10}{'p99 us':>10}   median of {args.runs}")

@@ -171,7 +171,7 @@ static double
 measure(uint32_t queued)
 {
 	struct om_system_conf conf = { .sim = true, .seed = 1 };
-	struct om_job_queue_conf queue = { .max_jobs = 1, .queue_max = UINT64_C(1) << 32 };
+	struct om_job_queue_conf queue = { .max_jobs = 1 };
 	struct om_service_arg args[3];
 	struct om_actor_id ids[3];
 	const struct om_service_def *defs[3] = { &executor, &om_job_queue_service, &feeder };
