@@ -149,6 +149,9 @@ om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *ar
 	}
 	cx->n.spawned++;
 	*out = om_mbox_open(cx->sys, a);
+	if (om_unlikely(cx->tracing != 0)) {
+		om_trace_put(cx->sys, OM_TRACE_SPAWN, *out, NULL, cx->self_id);
+	}
 	om_sched_spawned(cx, a);
 	return OM_OK;
 }

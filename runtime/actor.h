@@ -265,9 +265,10 @@ enum om_err om_reply_u64(struct om_ctx *cx, const struct om_msg *req, uint64_t v
 /* "I will answer later": the duty leaves the handler and must be discharged once. */
 struct om_request {
 	struct om_actor_id from;
-	uint64_t tag; /* runtime: 0: there is no duty */
-	struct om_actor_id
-	    debtor; /* runtime: who said om_later, and is told when another answers */
+	/* The runtime's: */
+	uint64_t tag; /* 0: there is no duty */
+	struct om_actor_id debtor; /* who said om_later, and is told when another answers */
+	uint32_t trace; /* of the question, for the answer */
 };
 struct om_request om_later(struct om_ctx *cx, const struct om_msg *req);
 enum om_err om_reply_to(struct om_ctx *cx, struct om_request *rq,

@@ -23,6 +23,7 @@ struct om_ask {
 	om_answer_fn fn;
 	uint64_t cookie;
 	int64_t deadline_ns;
+	uint32_t trace; /* the continuation goes on with the question's way */
 	uint8_t cls;
 };
 
@@ -110,6 +111,11 @@ om_ask(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp, uint64_t 
 	duty = om_ask_lift_duty(cx, msg);
 	msg->tag = ask->key;
 	msg->from.v = cx->self_id;
+	if (om_unlikely(cx->tracing != 0 && om_hdr(msg)->trace == 0 &&
+			(cx->self->flags & OM_ACTOR_TRACED) != 0)) {
+		om_trace_message(cx->sys, msg);
+	}
+	ask->trace = om_hdr(msg)->trace;
 	err = om_send_as_is(cx, to.v, msgp);
 	if (err != OM_OK) {
 		om_ask_owe_again(msg, &duty);
@@ -132,10 +138,16 @@ ask_finish(struct om_ctx *cx, struct om_actor *a, struct om_ask *ask, enum om_er
 {
 	struct om_answer answer = { .err = err, .msg = msg, .cookie = ask->cookie };
 	om_answer_fn fn = ask->fn;
+	uint32_t trace = ask->trace;
 
 	ask_unlink(a->ext, ask);
 	om_pool_free(cx, ask, ask->cls);
+	if (om_unlikely(om_trace_wants(a, trace))) {
+		om_trace_begin(cx, trace, cx->current != NULL ? OM_TRACE_HANDLE : OM_TRACE_TIMEOUT,
+			       cx->current);
+	}
 	fn(cx, a->state, &answer);
+	om_trace_end(cx);
 }
 
 /* Takes msg. */
@@ -291,6 +303,7 @@ om_later(struct om_ctx *cx, const struct om_msg *req)
 	rq.from = req->from;
 	rq.tag = req->tag;
 	rq.debtor.v = cx->self_id;
+	rq.trace = om_hdr(req)->trace;
 	/* No memory for the note: the asker still has its time-out.  A kept request is noted already. */
 	if (req == cx->current && !cx->current_moved) {
 		(void)om_ask_note_later(cx, req);
@@ -348,8 +361,8 @@ om_ask_owe_again(struct om_msg *msg, const struct om_request *duty)
 /* --- answering ------------------------------------------------------------------------------------------ */
 
 /* Takes msg (NULL: one is made).  An asker that is gone is no error; the answer is counted. */
-void
-om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, enum om_err err)
+static void
+ask_answer(struct om_ctx *cx, const struct om_request *rq, struct om_msg *msg, enum om_err err)
 {
 	enum om_err sent;
 
@@ -362,15 +375,19 @@ om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, 
 	om_hdr(msg)->kind = OM_KIND_REPLY;
 	om_hdr(msg)->err = (uint8_t)err;
 	msg->from.v = cx->self_id;
-	msg->tag = tag;
-	if ((to & OM_PORT_BIT) != 0) {
-		sent = om_port_answer(cx->sys, to, msg);
+	msg->tag = rq->tag;
+	if (om_unlikely((rq->trace | om_hdr(msg)->trace | cx->tracing) != 0)) {
+		om_hdr(msg)->trace = rq->trace != 0 ? rq->trace : om_hdr(msg)->trace;
+		om_trace_sent(cx, rq->from.v, msg);
+	}
+	if ((rq->from.v & OM_PORT_BIT) != 0) {
+		sent = om_port_answer(cx->sys, rq->from.v, msg);
 	} else {
-		sent = om_mbox_push_sys(cx, to, msg);
+		sent = om_mbox_push_sys(cx, rq->from.v, msg);
 	}
 	if (sent != OM_OK) {
 		cx->n.sent++;
-		om_hdr(msg)->to = to;
+		om_hdr(msg)->to = rq->from.v;
 		om_actor_discard(cx, msg, OM_DROP_STALE);
 	}
 }
@@ -379,6 +396,7 @@ om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg, 
 void
 om_ask_turn_round(struct om_ctx *cx, struct om_msg *req, enum om_err err)
 {
+	const struct om_request rq = { .from = req->from, .tag = req->tag };
 	struct om_msg_hdr *hdr = om_hdr(req);
 
 	if ((hdr->flags & OM_HDR_OWNER) != 0) {
@@ -391,16 +409,16 @@ om_ask_turn_round(struct om_ctx *cx, struct om_msg *req, enum om_err err)
 	hdr->flags = 0;
 	req->type = OM_SYS_REPLY;
 	req->size = 0;
-	om_ask_answer(cx, req->from.v, req->tag, req, err);
+	ask_answer(cx, &rq, req, err);
 }
 
 /* The answer may be a kept request too: another one, or this one, which is marked by now. */
 static void
-answer_with(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg **msgp)
+answer_with(struct om_ctx *cx, const struct om_request *rq, struct om_msg **msgp)
 {
 	struct om_request duty = om_ask_lift_duty(cx, *msgp);
 
-	om_ask_answer(cx, to, tag, *msgp, OM_OK);
+	ask_answer(cx, rq, *msgp, OM_OK);
 	*msgp = NULL;
 	om_reply_err_to(cx, &duty, OM_ERR_CANCELLED);
 }
@@ -408,7 +426,9 @@ answer_with(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg **msgp)
 enum om_err
 om_reply(struct om_ctx *cx, const struct om_msg *req, struct om_msg **msgp)
 {
-	const struct om_request rq = { .from = req->from, .tag = req->tag };
+	const struct om_request rq = { .from = req->from,
+				       .tag = req->tag,
+				       .trace = om_hdr(req)->trace };
 
 	if (req->tag == 0 || om_hdr(req)->kind != OM_KIND_USER ||
 	    (om_hdr(req)->flags & OM_HDR_ANSWERED) != 0) {
@@ -418,7 +438,7 @@ om_reply(struct om_ctx *cx, const struct om_msg *req, struct om_msg **msgp)
 	if (req != cx->current || cx->current_moved) { /* kept by om_msg_take */
 		om_ask_forget_later(cx->self, &rq);
 	}
-	answer_with(cx, rq.from.v, rq.tag, msgp);
+	answer_with(cx, &rq, msgp);
 	return OM_OK;
 }
 
@@ -444,7 +464,7 @@ om_reply_to(struct om_ctx *cx, struct om_request *rq, struct om_msg **msgp)
 		return OM_ERR_STATE;
 	}
 	later_settle(cx, rq);
-	answer_with(cx, rq->from.v, rq->tag, msgp);
+	answer_with(cx, rq, msgp);
 	rq->tag = 0;
 	return OM_OK;
 }
@@ -456,7 +476,7 @@ om_reply_err_to(struct om_ctx *cx, struct om_request *rq, enum om_err err)
 		return;
 	}
 	later_settle(cx, rq);
-	om_ask_answer(cx, rq->from.v, rq->tag, NULL, err);
+	ask_answer(cx, rq, NULL, err);
 	rq->tag = 0;
 }
 
@@ -476,7 +496,9 @@ om_ask_end(struct om_ctx *cx, struct om_actor *a)
 		struct om_later_entry *e = &ext->laters[i];
 
 		if (e->from != 0) {
-			om_ask_answer(cx, e->from, e->tag, NULL, OM_ERR_GONE);
+			const struct om_request rq = { .from.v = e->from, .tag = e->tag };
+
+			ask_answer(cx, &rq, NULL, OM_ERR_GONE);
 			e->from = 0;
 		}
 	}

@@ -210,18 +210,6 @@ send_full(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 	return err;
 }
 
-static void
-send_trace(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
-{
-	if (cx->self != NULL && (cx->self->flags & OM_ACTOR_TRACED) != 0 &&
-	    om_hdr(msg)->trace == 0) {
-		om_trace_message(cx->sys, msg);
-	}
-	if (om_hdr(msg)->trace != 0) {
-		om_trace_put(cx->sys, OM_TRACE_SEND, cx->self_id, msg, to);
-	}
-}
-
 /* The mailbox did not take the message. */
 static __attribute__((noinline)) enum om_err
 send_refused(struct om_ctx *cx, uint64_t to, struct om_msg **msgp, enum om_err err)
@@ -242,7 +230,7 @@ send_it(struct om_ctx *cx, uint64_t to, struct om_msg **msgp)
 	enum om_err err;
 
 	if (om_unlikely((om_hdr(msg)->trace | cx->tracing) != 0)) {
-		send_trace(cx, to, msg);
+		om_trace_sent(cx, to, msg);
 	}
 	err = om_mbox_push(cx, to, msg);
 	if (om_unlikely(err != OM_OK)) {
@@ -320,7 +308,7 @@ om_send_urgent(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp)
 	duty = om_ask_lift_duty(cx, msg);
 	msg->from.v = cx->self_id;
 	if (om_unlikely((om_hdr(msg)->trace | cx->tracing) != 0)) {
-		send_trace(cx, to.v, msg);
+		om_trace_sent(cx, to.v, msg);
 	}
 	err = om_mbox_push_sys(cx, to.v, msg);
 	if (err == OM_OK) {

@@ -35,14 +35,11 @@ handler_call_slow(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const
 	uint32_t trace = om_hdr(msg)->trace;
 	enum om_err err;
 
-	if (trace != 0 || (a->flags & OM_ACTOR_TRACED) != 0) {
-		om_trace_put(cx->sys, OM_TRACE_HANDLE, cx->self_id, msg, 0);
-		cx->trace = trace;
-		cx->tracing = 1;
+	if (om_trace_wants(a, trace)) {
+		om_trace_begin(cx, trace, OM_TRACE_HANDLE, msg);
 	}
 	err = om_stats_timed(cx, a, fn, msg);
-	cx->trace = 0;
-	cx->tracing = 0;
+	om_trace_end(cx);
 	return err;
 }
 
@@ -125,6 +122,8 @@ om_actor_deliver(struct om_ctx *cx, struct om_actor *a, uint32_t type, const voi
 		return;
 	}
 	om_mbox_node_init(&node, OM_KIND_USER, type, size);
+	node.hdr.to = cx->self_id;
+	node.hdr.trace = cx->trace; /* of a timer, else 0 */
 	memcpy(node.words, payload, size);
 	cx->current = &node.msg;
 	cx->current_moved = false;
@@ -252,6 +251,11 @@ om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		om_fail(cx, OM_OK);
 		cx->leave_ordered = true;
 		break;
+	case OM_KIND_TRACE:
+		a->flags &= (uint8_t)~OM_ACTOR_TRACED;
+		a->flags |= om_msg_u64(msg) != 0 ? OM_ACTOR_TRACED : 0;
+		om_pool_msg_free(cx, msg);
+		break;
 	}
 }
 
@@ -302,6 +306,7 @@ om_actor_discard(struct om_ctx *cx, struct om_msg *msg, enum om_drop why)
 	case OM_KIND_RESTART:
 	case OM_KIND_SUSPEND:
 	case OM_KIND_RELEASE:
+	case OM_KIND_TRACE:
 		om_pool_msg_free(cx, msg);
 		break;
 	}

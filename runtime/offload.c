@@ -204,6 +204,7 @@ om_offload_to(struct om_ctx *cx, unsigned pool_index, om_work_fn fn, void *arg,
 	}
 	memset(work, 0, sizeof(*work));
 	om_mbox_node_init(&work->node, OM_KIND_WORK, 0, 0);
+	work->node.hdr.trace = cx->trace;
 	work->owner = cx->self_id;
 	work->fn = fn;
 	work->arg = arg;
@@ -247,6 +248,7 @@ om_offload_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 {
 	struct om_work *work = om_container_of(msg, struct om_work, node.msg);
 	om_work_done_fn done = work->done;
+	uint32_t trace = om_hdr(msg)->trace;
 	void *arg = work->arg;
 	enum om_err result = work->result;
 
@@ -263,7 +265,11 @@ om_offload_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		work->owner_next->owner_prev = work->owner_prev;
 	}
 	free(work);
+	if (om_unlikely(om_trace_wants(a, trace))) {
+		om_trace_begin(cx, trace, OM_TRACE_DONE, NULL);
+	}
 	done(cx, a->state, arg, result);
+	om_trace_end(cx);
 }
 
 void

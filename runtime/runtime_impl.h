@@ -125,8 +125,6 @@ struct om_hist *om_actor_hist(struct om_actor *a);
 
 /* --- context.c, ask.c, link.c, registry.c, timer.c, io.c, offload.c, trace.c --------------------- */
 
-void om_ask_answer(struct om_ctx *cx, uint64_t to, uint64_t tag, struct om_msg *msg,
-		   enum om_err err);
 void om_ask_turn_round(struct om_ctx *cx, struct om_msg *req, enum om_err err); /* takes req */
 void om_ask_on_reply(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg);
 void om_ask_on_timer(struct om_ctx *cx, struct om_actor *a);
@@ -182,11 +180,35 @@ void om_offload_end(struct om_ctx *cx, struct om_actor *a);
 size_t om_offload_waiting(struct om_system *sys); /* sim */
 void om_offload_run_nth(struct om_system *sys, size_t n); /* sim */
 
-enum om_trace_event { OM_TRACE_SEND, OM_TRACE_HANDLE, OM_TRACE_DROP, OM_TRACE_SPAWN, OM_TRACE_END };
+enum om_trace_event {
+	OM_TRACE_SEND,
+	OM_TRACE_HANDLE,
+	OM_TRACE_DROP,
+	OM_TRACE_SPAWN, /* arg: the parent */
+	OM_TRACE_END, /* arg: why */
+	OM_TRACE_TIMEOUT, /* of an ask; arg: number of the way */
+	OM_TRACE_DONE, /* an offloaded work; arg: number of the way */
+};
 enum om_err om_trace_init(struct om_system *sys);
 void om_trace_fini(struct om_system *sys);
 void om_trace_put(struct om_system *sys, enum om_trace_event event, uint64_t who,
 		  const struct om_msg *msg, uint64_t arg);
+/* Before a message goes out: one that a traced actor sends begins a way. */
+void om_trace_sent(struct om_ctx *cx, uint64_t to, struct om_msg *msg);
+/* Around a function that goes on with way `trace`; 0: no way, but the actor is traced. */
+static inline bool
+om_trace_wants(const struct om_actor *a, uint32_t trace)
+{
+	return trace != 0 || (a->flags & OM_ACTOR_TRACED) != 0;
+}
+void om_trace_begin(struct om_ctx *cx, uint32_t trace, enum om_trace_event event,
+		    const struct om_msg *msg);
+static inline void
+om_trace_end(struct om_ctx *cx)
+{
+	cx->trace = 0;
+	cx->tracing = 0;
+}
 
 /* --- system.c, stats.c, sim.c ---------------------------------------------------------------------- */
 

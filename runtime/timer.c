@@ -284,6 +284,7 @@ om_timer_start(struct om_ctx *cx, uint64_t delay_ms, uint64_t period_ms, uint64_
 		return OM_ERR_NOMEM;
 	}
 	t->cookie = cookie;
+	t->node.hdr.trace = cx->trace;
 	t->period = period_ms < WHEEL_PERIOD_MAX ? period_ms : WHEEL_PERIOD_MAX;
 	timer_arm(cx->sys, t, om_ns_after(om_system_now(cx->sys).ns, delay_ms));
 	if (timer != NULL) {
@@ -324,6 +325,7 @@ om_timer_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 {
 	struct om_timer *t = om_container_of(msg, struct om_timer, node.msg);
 	struct om_timer_fired fired = { .timer = t->key, .cookie = t->cookie };
+	uint32_t trace = om_hdr(msg)->trace;
 	bool dead, once;
 
 	(void)pthread_mutex_lock(&cx->sys->wheel->lock);
@@ -343,7 +345,9 @@ om_timer_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		(void)om_slotmap_del(&a->ext->timers, t->key);
 		free(t);
 	}
+	cx->trace = trace;
 	om_actor_deliver(cx, a, OM_SYS_TIMER, &fired, sizeof(fired));
+	cx->trace = 0;
 }
 
 /* The mailbox that held the node is gone; its owner has ended its timers before (om_timer_end). */

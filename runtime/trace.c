@@ -2,6 +2,9 @@
 /*
  * The trace ring: what traced actors and messages did last.  Nothing is recorded, and nothing is
  * paid but one test of a word that is at hand, unless something is traced.
+ *
+ * A way is a number that a message carries.  It goes on to all that is sent while the message is
+ * handled, and past answers, time-outs, timers and works that were asked for then.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +28,8 @@ struct om_trace {
 	struct trace_entry ring[TRACE_RING];
 };
 
-static const char *const trace_names[] = { "send", "handle", "drop", "spawn", "end" };
+static const char *const trace_names[] = { "send", "handle",  "drop", "spawn",
+					   "end",  "timeout", "done" };
 
 enum om_err
 om_trace_init(struct om_system *sys)
@@ -59,6 +63,9 @@ om_trace_put(struct om_system *sys, enum om_trace_event event, uint64_t who,
 	*e = (struct trace_entry){
 		.at_ns = om_system_now(sys).ns, .who = who, .arg = arg, .event = (uint8_t)event
 	};
+	if (event == OM_TRACE_TIMEOUT || event == OM_TRACE_DONE) {
+		e->trace = (uint32_t)arg;
+	}
 	if (msg != NULL) {
 		e->trace = om_hdr(msg)->trace;
 		e->from = msg->from.v;
@@ -79,6 +86,48 @@ om_trace_message(struct om_system *sys, struct om_msg *msg)
 	}
 	om_hdr(msg)->trace = sys->trace->last_id;
 	(void)pthread_mutex_unlock(&sys->trace->lock);
+}
+
+void
+om_trace_sent(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
+{
+	if (om_hdr(msg)->trace == 0 && cx->self != NULL &&
+	    (cx->self->flags & OM_ACTOR_TRACED) != 0) {
+		om_trace_message(cx->sys, msg);
+	}
+	if (om_hdr(msg)->trace != 0) {
+		om_trace_put(cx->sys, OM_TRACE_SEND, cx->self_id, msg, to);
+	}
+}
+
+void
+om_trace_begin(struct om_ctx *cx, uint32_t trace, enum om_trace_event event,
+	       const struct om_msg *msg)
+{
+	om_trace_put(cx->sys, event, cx->self_id, msg, trace);
+	cx->trace = trace;
+	cx->tracing = 1;
+}
+
+/* The actor's flags are its own thread's: it is asked to set this one. */
+enum om_err
+om_trace_actor(struct om_system *sys, struct om_actor_id who, bool on)
+{
+	bool locked;
+	struct om_ctx *cx = om_system_enter(sys, &locked);
+	struct om_msg *msg = om_pool_msg(cx, 0, sizeof(uint64_t));
+	enum om_err err = OM_ERR_NOMEM;
+
+	if (msg != NULL) {
+		om_hdr(msg)->kind = OM_KIND_TRACE;
+		*(uint64_t *)(void *)msg->payload = on;
+		err = om_mbox_push_sys(cx, who.v, msg);
+		if (err != OM_OK) {
+			om_pool_msg_free(cx, msg);
+		}
+	}
+	om_system_leave(sys, locked);
+	return err;
 }
 
 /* --- dump: no locks, no stdio: it may run in a signal handler -------------------------------------- */
@@ -136,6 +185,10 @@ om_trace_dump(struct om_system *sys, int fd)
 		line_id(&line, " actor=", e->who);
 		if (e->event == OM_TRACE_END) {
 			line_num(&line, " why=", e->arg);
+		} else if (e->event == OM_TRACE_SPAWN) {
+			line_id(&line, " parent=", e->arg);
+		} else if (e->event == OM_TRACE_TIMEOUT || e->event == OM_TRACE_DONE) {
+			line_num(&line, " way=", e->trace);
 		} else {
 			line_num(&line, " way=", e->trace);
 			line_num(&line, " type=", e->type);

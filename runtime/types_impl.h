@@ -97,6 +97,7 @@ enum om_kind {
 	OM_KIND_RESTART, /* supervisor to child */
 	OM_KIND_SUSPEND, /* supervisor to child: stop, keep the mailbox, wait for a verdict */
 	OM_KIND_RELEASE, /* supervisor to child: end for good */
+	OM_KIND_TRACE, /* om_trace_actor: on or off */
 };
 
 enum om_hdr_flag {

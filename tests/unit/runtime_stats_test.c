@@ -123,6 +123,31 @@ do_send_on(struct om_ctx *cx, void *arg)
 	assert_int_equal(om_send_u64(cx, c->to, T_DATA, 1), OM_OK);
 }
 
+/* The ring as text; "": nothing was traced. */
+static void
+dump(struct om_system *sys, char *text, size_t size)
+{
+	FILE *f = tmpfile();
+
+	assert_non_null(f);
+	om_trace_dump(sys, fileno(f));
+	rewind(f);
+	text[fread(text, 1, size - 1, f)] = '\0';
+	assert_int_equal(fclose(f), 0);
+}
+
+static unsigned
+count_of(const char *text, const char *word)
+{
+	unsigned n = 0;
+
+	while ((text = strstr(text, word)) != NULL) {
+		text++;
+		n++;
+	}
+	return n;
+}
+
 static void
 test_trace_shows_a_messages_way(void **state)
 {
@@ -132,9 +157,6 @@ test_trace_shows_a_messages_way(void **state)
 	struct chain c = { .to = b };
 	struct om_msg *msg = om_system_msg_new(sys, T_CALL, sizeof(struct call));
 	char text[4096];
-	int fds[2];
-	ssize_t n;
-	unsigned lines = 0;
 
 	(void)state;
 	*(struct call *)(void *)msg->payload = (struct call){ .fn = do_send_on, .arg = &c };
@@ -142,18 +164,198 @@ test_trace_shows_a_messages_way(void **state)
 	assert_int_equal(om_system_send(sys, a, &msg), OM_OK);
 	assert_int_equal(post_u64(sys, a, T_DATA, 9), OM_OK); /* not traced */
 	(void)om_sim_run(sys);
-	assert_int_equal(pipe(fds), 0);
-	om_trace_dump(sys, fds[1]);
-	assert_int_equal(close(fds[1]), 0);
-	n = read(fds[0], text, sizeof(text) - 1);
-	assert_true(n > 0);
-	text[n] = '\0';
-	assert_int_equal(close(fds[0]), 0);
-	for (const char *at = text; (at = strstr(at, "way=1")) != NULL; at++) {
-		lines++;
-	}
-	assert_int_equal(lines, 4); /* send, handle; its child: send, handle */
+	dump(sys, text, sizeof(text));
+	assert_int_equal(count_of(text, "way=1"), 4); /* send, handle; its child: send, handle */
 	assert_null(strstr(text, "way=2"));
+	sys_end(sys);
+}
+
+/* --- one actor's doings, and a way that goes on past questions, timers and works ------------------ */
+
+enum { T_QUESTION = 70, T_LATER };
+
+static struct {
+	struct om_actor_id server, sink;
+	struct om_request owed;
+	unsigned ended;
+} t;
+
+static enum om_err
+server_on_question(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	return om_reply_u64(cx, msg, 5);
+}
+
+static enum om_err
+server_on_later(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	t.owed = om_later(cx, msg);
+	return OM_OK;
+}
+
+static void
+do_answer_later(struct om_ctx *cx, void *arg)
+{
+	struct om_msg *msg = om_msg_new(cx, T_DATA, 8);
+
+	(void)arg;
+	assert_non_null(msg);
+	assert_int_equal(om_reply_to(cx, &t.owed, &msg), OM_OK);
+}
+
+static void
+on_traced_answer(struct om_ctx *cx, void *state, const struct om_answer *answer)
+{
+	(void)state;
+	(void)answer;
+	t.ended++;
+	assert_int_equal(om_send_u64(cx, t.sink, T_DATA, 1), OM_OK);
+}
+
+static void
+on_traced_work(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	(void)state;
+	(void)arg;
+	(void)result;
+	assert_int_equal(om_send_u64(cx, t.sink, T_DATA, 1), OM_OK);
+}
+
+static enum om_err
+no_work(void *arg)
+{
+	(void)arg;
+	return OM_OK;
+}
+
+static enum om_err
+on_traced_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	(void)msg;
+	return om_send_u64(cx, t.sink, T_DATA, 1);
+}
+
+static void
+do_question(struct om_ctx *cx, void *arg)
+{
+	struct om_msg *msg = om_msg_new(cx, *(uint32_t *)arg, 8);
+
+	assert_non_null(msg);
+	assert_int_equal(om_ask(cx, t.server, &msg, 10, on_traced_answer, 0), OM_OK);
+}
+
+static void
+do_timer(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	assert_int_equal(om_timer_start(cx, 5, 0, 0, NULL), OM_OK);
+}
+
+static void
+do_work(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	assert_int_equal(om_offload(cx, no_work, NULL, on_traced_work, NULL), OM_OK);
+}
+
+static void
+do_make_child(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	assert_int_equal(om_spawn(cx, &probe_def, NULL, NULL), OM_OK);
+}
+
+static const struct om_handler traced_handlers[] = {
+	{ T_CALL, probe_on_call },
+	{ T_QUESTION, server_on_question },
+	{ T_LATER, server_on_later },
+	{ OM_SYS_TIMER, on_traced_timer },
+};
+static const struct om_actor_def traced_def = { .name = "traced",
+						.handlers = traced_handlers,
+						.handler_count = OM_COUNT(traced_handlers) };
+
+static void
+call_traced(struct om_system *sys, struct om_actor_id to, call_fn fn, void *arg)
+{
+	struct om_msg *msg = om_system_msg_new(sys, T_CALL, sizeof(struct call));
+
+	assert_non_null(msg);
+	*(struct call *)(void *)msg->payload = (struct call){ .fn = fn, .arg = arg };
+	om_trace_message(sys, msg);
+	assert_int_equal(om_system_send(sys, to, &msg), OM_OK);
+	(void)om_sim_run(sys);
+}
+
+static void
+test_a_way_goes_on_past_what_was_asked_for(void **state)
+{
+	uint32_t question = T_QUESTION, later = T_LATER;
+	struct om_system *sys = sim_new(5);
+	struct om_actor_id a = spawn_probe(sys, &traced_def, NULL);
+	char text[16384];
+
+	(void)state;
+	memset(&t, 0, sizeof(t));
+	t.server = spawn_probe(sys, &traced_def, NULL);
+	t.sink = spawn_probe(sys, &probe_def, NULL);
+	call_traced(sys, a, do_question, &question); /* 1: answered at once */
+	call_traced(sys, a, do_question, &later); /* 2: answered later */
+	run_in(sys, t.server, do_answer_later, NULL);
+	call_traced(sys, a, do_question, &later); /* 3: not answered */
+	om_sim_advance(sys, 20);
+	call_traced(sys, a, do_timer, NULL); /* 4 */
+	om_sim_advance(sys, 20);
+	call_traced(sys, a, do_work, NULL); /* 5 */
+	run_in(sys, a, do_question, &question); /* of no way */
+	assert_int_equal(t.ended, 4);
+	dump(sys, text, sizeof(text));
+	/* call, question, answer, and what the continuation sends: each sent and handled */
+	assert_int_equal(count_of(text, "way=1 "), 8);
+	assert_int_equal(count_of(text, "way=2 "), 8);
+	assert_int_equal(count_of(text, "timeout"), 1);
+	assert_int_equal(count_of(text, "way=3"), 7); /* the time-out instead of an answer */
+	assert_int_equal(count_of(text, "way=4 "), 5);
+	assert_int_equal(count_of(text, "way=5"), 5);
+	assert_null(strstr(text, "way=6"));
+	assert_null(strstr(text, "way=0"));
+	sys_end(sys);
+}
+
+static void
+test_one_actor_is_traced_until_it_is_not(void **state)
+{
+	uint32_t question = T_QUESTION;
+	struct om_system *sys = sim_new(5);
+	struct om_actor_id a = spawn_probe(sys, &traced_def, NULL);
+	char text[16384];
+
+	(void)state;
+	memset(&t, 0, sizeof(t));
+	t.server = spawn_probe(sys, &traced_def, NULL);
+	t.sink = spawn_probe(sys, &probe_def, NULL);
+	run_in(sys, a, do_question, &question);
+	dump(sys, text, sizeof(text));
+	assert_string_equal(text, "");
+	assert_int_equal(om_trace_actor(sys, a, true), OM_OK);
+	run_in(sys, a, do_question, &question);
+	run_in(sys, a, do_make_child, NULL);
+	dump(sys, text, sizeof(text));
+	assert_int_equal(count_of(text, "way=1 "), 6); /* question, answer, what follows */
+	assert_int_equal(count_of(text, " spawn "), 1);
+	assert_int_equal(om_trace_actor(sys, a, false), OM_OK);
+	run_in(sys, a, do_question, &question);
+	dump(sys, text, sizeof(text));
+	assert_null(strstr(text, "way=2"));
+	assert_int_equal(om_trace_actor(sys, a, true), OM_OK);
+	om_system_stop_actor(sys, a);
+	(void)om_sim_run(sys);
+	dump(sys, text, sizeof(text));
+	assert_int_equal(count_of(text, " end "), 1);
+	assert_int_equal(om_trace_actor(sys, a, true), OM_ERR_STALE);
 	sys_end(sys);
 }
 
@@ -286,6 +488,8 @@ main(void)
 		cmocka_unit_test(test_trace_shows_a_messages_way),
 		cmocka_unit_test(test_same_seed_same_run),
 		cmocka_unit_test(test_an_own_budget_in_simulation),
+		cmocka_unit_test(test_a_way_goes_on_past_what_was_asked_for),
+		cmocka_unit_test(test_one_actor_is_traced_until_it_is_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
