@@ -357,6 +357,28 @@ om_cli_actors(struct om_cli *cli)
 }
 
 static void
+trace_print(struct om_cli *cli, const struct omerta_body *lines)
+{
+	if (cli->operand_count == 0 || om_cli_opt(cli, "dump") != NULL) {
+		(void)fputs(omerta_get_str(lines, "text"), cli->out);
+	}
+}
+
+int
+om_cli_trace(struct om_cli *cli)
+{
+	const char *actor = cli->operand_count > 0 ? cli->operands[0] : NULL;
+	bool off = om_cli_opt(cli, "off") != NULL;
+	struct omerta_body *lines = NULL;
+
+	if (off && actor == NULL) {
+		return om_cli_usage(cli, "--off needs the name of an actor");
+	}
+	return om_cli_answer(cli, omerta_trace(cli->o, actor, off, &lines), "trace.text", lines,
+			     trace_print);
+}
+
+static void
 metrics_print(struct om_cli *cli, const struct omerta_body *metrics)
 {
 	(void)fputs(omerta_get_str(metrics, "text"), cli->out);

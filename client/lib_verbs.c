@@ -224,6 +224,23 @@ omerta_actors(struct omerta *o, struct omerta_body **table)
 }
 
 int
+omerta_trace(struct omerta *o, const char *actor, bool off, struct omerta_body **lines)
+{
+	struct omerta_body *body = omerta_body_new("daemon.trace");
+	int rc;
+
+	if (actor != NULL) {
+		omerta_set_str(body, "actor", actor);
+	}
+	if (off) {
+		omerta_set_bool(body, "off", true);
+	}
+	rc = omerta_call(o, "daemon.trace", body, lines);
+	omerta_body_free(body);
+	return rc;
+}
+
+int
 omerta_config(struct omerta *o, struct omerta_body **table)
 {
 	return omerta_call(o, "config.show", NULL, table);

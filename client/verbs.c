@@ -94,6 +94,10 @@ static const struct om_verb_opt purge_opts[] = {
 static const struct om_verb_opt reason_opts[] = {
 	{ "reason", 'r', "TEXT", "why" },
 };
+static const struct om_verb_opt trace_opts[] = {
+	{ "off", 0, NULL, "no longer" },
+	{ "dump", 0, NULL, "show what traced actors did last (without ACTOR: always)" },
+};
 static const struct om_verb_opt rule_opts[] = {
 	{ "kind", 'k', "KIND",
 	  "resources, activity, quiet_hours, peers, networks, rate, concurrency, quota" },
@@ -232,6 +236,8 @@ const struct om_verb om_verbs[] = {
 	  0, 0, NULL, 0, false, true },
 	{ "actors", OM_VERB_OPERATOR, "", "what each actor does", om_cli_actors, 0, 0, NULL, 0,
 	  false, true },
+	{ "trace", OM_VERB_OPERATOR, "[ACTOR]", "trace actors; what traced ones did last",
+	  om_cli_trace, 0, 1, OPTS(trace_opts), false, false },
 	{ "metrics", OM_VERB_OPERATOR, "", "all counters as Prometheus text", om_cli_metrics, 0, 0,
 	  NULL, 0, false, false },
 	{ "stop", OM_VERB_OPERATOR, "", "drain, then end the daemon", om_cli_stop, 0, 0,

@@ -108,6 +108,9 @@ bool control_counter_grows(size_t i);
 enum om_err control_verb_metrics(struct om_service *sv, struct control *c,
 				 const struct control_call *call, struct om_why *why);
 void control_metrics_stop(struct control *c);
+/* daemon.trace.  control_trace.c */
+enum om_err control_verb_trace(struct om_service *sv, struct control *c,
+			       const struct control_call *call, struct om_why *why);
 
 /* Ends every request. */
 void control_fail_all(struct om_service *sv, struct control *c, enum om_err err);

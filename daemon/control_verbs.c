@@ -448,6 +448,7 @@ static const struct {
 	{ OM_MSG_DAEMON_STOP, verb_stop },
 	{ OM_MSG_DAEMON_ACTORS, verb_actors },
 	{ OM_MSG_DAEMON_METRICS, control_verb_metrics },
+	{ OM_MSG_DAEMON_TRACE, control_verb_trace },
 	{ OM_MSG_CONFIG_SHOW, control_verb_config_show },
 	{ OM_MSG_CONFIG_SET, control_verb_config_set },
 	{ OM_MSG_CONFIG_RELOAD, control_verb_config_reload },

@@ -5,7 +5,7 @@ _omertad()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local verb=${COMP_WORDS[1]} sub=${COMP_WORDS[2]}
 	local verbs='start stop status doctor config pending approve deny rules pause drain resume queue
-		filter audit top actors events jobs list show cancel hold release retry purge move ping call keygen version'
+		filter audit top actors trace events jobs list show cancel hold release retry purge move ping call keygen version'
 
 	case $prev in
 	--config | check)

@@ -86,11 +86,18 @@ struct om_slow_report {
 
 /* --- tracing --------------------------------------------------------------------------------------- */
 
-/* Traces one actor (all it sends and handles), and each message that follows from those. */
+/*
+ * Traces one actor (all that it handles, sends and spawns), and what follows from its messages: their
+ * way goes on past answers, time-outs, timers and works.  From the actor's next turn on.  STALE, NOMEM.
+ */
 enum om_err om_trace_actor(struct om_system *sys, struct om_actor_id who, bool on) OM_MUST_CHECK;
 /* Marks a message before it is sent: its way, and that of all messages sent while handling it. */
 void om_trace_message(struct om_system *sys, struct om_msg *msg);
-/* Writes the ring, oldest first, as text lines.  Async-signal-safe: usable from a crash hook. */
+/*
+ * Writes the ring, oldest first, as text lines; an actor is `slot.generation`, the slot being the low
+ * OM_TRACE_SLOT_BITS of its handle.  Async-signal-safe: usable from a crash hook.
+ */
+#define OM_TRACE_SLOT_BITS 24
 void om_trace_dump(struct om_system *sys, int fd);
 
 #endif /* OM_RUNTIME_STATS_H */

@@ -12,6 +12,7 @@
 #include "runtime/runtime_impl.h"
 
 #define TRACE_RING 4096
+_Static_assert(OM_TRACE_SLOT_BITS == OM_SLOT_BITS, "as stats.h says");
 
 struct trace_entry {
 	int64_t at_ns;

@@ -62,7 +62,7 @@ _omerta()
 	"")
 		COMPREPLY=($(compgen -W "submit list show output wait cancel hold release retry
 			purge status ping
-			pending approve deny move queue rules filter audit config events top actors metrics stop
+			pending approve deny move queue rules filter audit config events top actors trace metrics stop
 			call keygen version help $common --version" -- "$cur"))
 		return
 		;;
@@ -89,6 +89,7 @@ _omerta()
 	config_show) opts="--origin" ;;
 	events) opts="--events-endpoint --job --count" ;;
 	stop) opts="--now --timeout --reason" ;;
+	trace) opts="--off --dump" ;;
 	show | pending | queue | queue_usage | filter | top | actors) opts="--watch" ;;
 	esac
 	if [[ $cur == -* ]]; then

@@ -1175,6 +1175,10 @@ class Provider:
         """What each actor of the daemon does."""
         return [Record(a) for a in self.call("daemon.actors")["actors"]]
 
+    def trace(self, actor=None, off=False):
+        """Traces all actors of this name, or no longer (``off``); gives what traced ones did last."""
+        return self.call("daemon.trace", _given(actor=actor, off=off or None))["text"]
+
     def metrics(self):
         """All counters of the daemon, Prometheus text."""
         return self.call("daemon.metrics")["text"]

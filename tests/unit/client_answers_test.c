@@ -397,6 +397,8 @@ test_helpers_send_their_message(void **state)
 	assert_string_equal(omerta_error_text(o), "audit.verify");
 	assert_int_equal(omerta_actors(o, &answer), -1);
 	assert_string_equal(omerta_error_text(o), "daemon.actors");
+	assert_int_equal(omerta_trace(o, "job_queue", true, &answer), -1);
+	assert_string_equal(omerta_error_text(o), "daemon.trace");
 	assert_int_equal(omerta_trusted(o, &answer), -1);
 	assert_string_equal(omerta_error_text(o), "config.trusted");
 	assert_int_equal(omerta_trusted_peers(o, &answer), -1);

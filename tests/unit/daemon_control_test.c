@@ -198,6 +198,43 @@ test_status(void **state)
 }
 
 static void
+test_trace_of_an_actor(void **state)
+{
+	struct om_daemon_trace trace = { 0 };
+	const struct om_empty empty = { 0 };
+	struct reply r;
+	struct om_str text;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	call(sock, OM_MSG_DAEMON_TRACE, &trace, &r);
+	text = ((const struct om_trace_lines *)reply_body(&r, OM_BODY_trace_lines))->text;
+	assert_non_null(memmem(text.ptr, text.len, " name=job_queue\n", 16));
+	assert_null(
+	    memmem(text.ptr, text.len, "trace us=", 9)); /* nothing is traced unless asked for */
+	reply_fini(&r);
+	OM_SET(&trace, daemon_trace, actor, OM_STR("job_queue"));
+	call(sock, OM_MSG_DAEMON_TRACE, &trace, &r);
+	assert_int_equal(r.type, OM_MSG_TRACE_TEXT);
+	reply_fini(&r);
+	call(sock, OM_MSG_QUEUE_STATS, &empty, &r);
+	reply_fini(&r);
+	OM_SET(&trace, daemon_trace, off, true);
+	call(sock, OM_MSG_DAEMON_TRACE, &trace, &r);
+	text = ((const struct om_trace_lines *)reply_body(&r, OM_BODY_trace_lines))->text;
+	assert_non_null(memmem(text.ptr, text.len, " handle actor=", 14));
+	reply_fini(&r);
+	OM_SET(&trace, daemon_trace, actor, OM_STR("nobody"));
+	client_send(sock, OM_MSG_DAEMON_TRACE, 5, 0, &trace);
+	assert_true(reply_recv(sock, &r));
+	assert_memory_equal(r.text, "not_found: ", 11);
+	reply_fini(&r);
+	client_close(sock);
+}
+
+static void
 test_deadline_of_the_request(void **state)
 {
 	struct om_job_ref ref = { .job = OM_STR("x") };
@@ -444,6 +481,7 @@ main(int argc, char **argv)
 		TEST(test_req_socket),
 		TEST(test_pipelined),
 		TEST(test_status),
+		TEST(test_trace_of_an_actor),
 		TEST(test_deadline_of_the_request),
 		TEST(test_events),
 		TEST(test_config_set),
