@@ -12,6 +12,7 @@
 struct om_account {
 	struct om_name_node node; /* first */
 	uint64_t jobs;
+	uint64_t asked_s;
 	uint64_t ran_ms;
 	int64_t ran_day_s; /* the day of ran_ms */
 	uint8_t len;
@@ -114,24 +115,27 @@ account_ran(struct om_books *books, struct om_account *a, uint64_t ran_ms, struc
 }
 
 struct om_account *
-om_books_open(struct om_books *books, struct om_str peer)
+om_books_open(struct om_books *books, struct om_str peer, uint64_t asked_s)
 {
 	struct om_account *a = account_get(books, peer);
 
 	if (a != NULL) {
 		a->jobs++;
+		a->asked_s += asked_s;
 	}
 	return a;
 }
 
 void
-om_books_close(struct om_books *books, struct om_account *a, uint64_t ran_ms, struct om_wall now)
+om_books_close(struct om_books *books, struct om_account *a, uint64_t asked_s, uint64_t ran_ms,
+	       struct om_wall now)
 {
-	OM_ASSERT(a->jobs > 0);
+	OM_ASSERT(a->jobs > 0 && a->asked_s >= asked_s);
 	if (ran_ms > 0) {
 		account_ran(books, a, ran_ms, now);
 	}
 	a->jobs--;
+	a->asked_s -= asked_s;
 	account_drop(books, a);
 }
 
@@ -152,6 +156,18 @@ om_books_add_ran(struct om_books *books, struct om_str peer, uint64_t ran_ms, st
 	return OM_OK;
 }
 
+void
+om_books_forget_ran(struct om_books *books)
+{
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	while ((node = om_name_table_next(&books->peers, &walk)) != NULL) {
+		((struct om_account *)node)->ran_ms = 0;
+		account_drop(books, (struct om_account *)node);
+	}
+}
+
 uint64_t
 om_books_jobs(const struct om_books *books, struct om_str peer)
 {
@@ -159,6 +175,15 @@ om_books_jobs(const struct om_books *books, struct om_str peer)
 	    (const struct om_account *)om_name_table_find(&books->peers, peer);
 
 	return a == NULL ? 0 : a->jobs;
+}
+
+uint64_t
+om_books_asked_s(const struct om_books *books, struct om_str peer)
+{
+	const struct om_account *a =
+	    (const struct om_account *)om_name_table_find(&books->peers, peer);
+
+	return a == NULL ? 0 : a->asked_s;
 }
 
 uint64_t

@@ -3,7 +3,7 @@
 #define OM_ACTORS_BOOKS_H
 
 /*
- * What each requester has: unfinished jobs, and seconds run today.  Plain logic, for the filter's
+ * What each requester has: unfinished jobs, how long they may run, and seconds run today.  Plain logic, for the filter's
  * concurrency and quota rules and for the limit per requester.  A requester with nothing is
  * forgotten.
  *
@@ -23,17 +23,25 @@ struct om_account; /* opaque */
 void om_books_init(struct om_books *books);
 void om_books_fini(struct om_books *books);
 
-/* One job more.  Gives the account, which lives until its last job is closed.  NULL: no memory. */
-struct om_account *om_books_open(struct om_books *books, struct om_str peer);
-/* One job less, after it ran for ran_ms (0: it did not). */
-void om_books_close(struct om_books *books, struct om_account *account, uint64_t ran_ms,
-		    struct om_wall now);
+/*
+ * One job more, which may run so long.  Gives the account, which lives until its last job is closed.
+ * NULL: no memory.
+ */
+struct om_account *om_books_open(struct om_books *books, struct om_str peer, uint64_t asked_s);
+/* One job less, opened with that, after it ran for ran_ms (0: it did not). */
+void om_books_close(struct om_books *books, struct om_account *account, uint64_t asked_s,
+		    uint64_t ran_ms, struct om_wall now);
 /* Time that an earlier process of ours measured today.  NOMEM. */
 enum om_err om_books_add_ran(struct om_books *books, struct om_str peer, uint64_t ran_ms,
 			     struct om_wall now) OM_MUST_CHECK;
 
+/* As if nothing had run. */
+void om_books_forget_ran(struct om_books *books);
+
 /* Unfinished jobs; 0 for an unknown requester. */
 uint64_t om_books_jobs(const struct om_books *books, struct om_str peer);
+/* Seconds that its unfinished jobs may run, all together. */
+uint64_t om_books_asked_s(const struct om_books *books, struct om_str peer);
 /* Milliseconds run since the last local midnight. */
 uint64_t om_books_ran_ms(struct om_books *books, struct om_str peer, struct om_wall now);
 

@@ -568,6 +568,7 @@ static const struct om_service_handler ledger_handlers[] = {
 	{ OM_MSG_AUDIT_APPEND, ledger_on_append },
 	{ OM_MSG_JOB_GET, ledger_on_get },
 	{ OM_MSG_JOB_LIST, ledger_on_list },
+	{ OM_MSG_LEDGER_RAN, ledger_on_ran },
 	{ OM_MSG_JOB_OUTPUT, ledger_on_job_output },
 	{ OM_MSG_LEDGER_SPEC_GET, ledger_on_spec_get },
 	{ OM_MSG_LEDGER_RECOVER, ledger_on_recover },

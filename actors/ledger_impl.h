@@ -179,6 +179,7 @@ enum om_err ledger_submit_one(struct om_service *sv, struct ledger *l,
 			      const struct om_in *in) OM_MUST_CHECK;
 
 /* ledger_stats.c */
+enum om_err ledger_on_ran(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in);
 void ledger_count_moves(struct ledger *l); /* of a group that is durable */
 void ledger_count_commit(struct ledger *l, enum om_err err, int64_t took_ns);

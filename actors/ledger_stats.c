@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
-/* What the ledger tells a monitoring system. */
+/* What the ledger tells a monitoring system, and the provider's books. */
 #include <inttypes.h>
 #include <stdio.h>
 #include "actors/ledger_impl.h"
+#include "store/ran.h"
 
 /* Edges of the commits' histogram in microseconds: a disk's cache, a flash, a disk, trouble. */
 static const uint64_t edges_us[LEDGER_COMMIT_EDGES] = { 100,    250,    500,     1000,
@@ -81,4 +82,38 @@ ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	}
 	OM_SET(out, ledger_stats, moves, ((struct om_pairs){ moves, OM_JOB_STATES }));
 	return ledger_answer_read(sv, l, in, OM_MSG_LEDGER_STATE, out);
+}
+
+/* --- run times -------------------------------------------------------------------------------- */
+
+#define RAN_PAGE 1000 /* the schema's limit */
+
+enum om_err
+ledger_on_ran(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct ledger *l = ledger_of(state);
+	const struct om_ledger_ran_query *m = in->body;
+	struct om_ledger_ran_table *table = om_arena_alloc(&l->arena, sizeof(*table));
+	struct om_store_ran *rows = om_arena_alloc(&l->arena, RAN_PAGE * sizeof(*rows));
+	struct om_ran *peers = om_arena_alloc(&l->arena, RAN_PAGE * sizeof(*peers));
+	size_t count = 0;
+	enum om_err err;
+
+	if (table == NULL || rows == NULL || peers == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	err = om_store_ran_since(l->store, ledger_wall(m->since_ms), m->after, rows, RAN_PAGE,
+				 &count);
+	if (err != OM_OK) {
+		return ledger_refuse(sv, l, in, err);
+	}
+	for (size_t i = 0; i < count; i++) {
+		peers[i] =
+		    (struct om_ran){ .peer = om_str_of(rows[i].requester), .ms = rows[i].ms };
+	}
+	*table = (struct om_ledger_ran_table){
+		.peers = { peers, count },
+		.at_ms = (uint64_t)(ledger_now(l).ns / OM_NS_PER_MS),
+	};
+	return ledger_answer_read(sv, l, in, OM_MSG_LEDGER_RAN_TABLE, table);
 }

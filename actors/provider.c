@@ -110,6 +110,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	LIST_INIT(&p->comebacks);
 	LIST_INIT(&p->looks);
 	LIST_INIT(&p->drain_asks);
+	LIST_INIT(&p->tests);
 	TAILQ_INIT(&p->verbs);
 	TAILQ_INIT(&p->tasks);
 	provider_live_init(p);
@@ -127,6 +128,7 @@ provider_stop(struct om_service *sv, void *state, enum om_err why)
 	provider_recover_fini(p);
 	provider_adopt_fini(p);
 	provider_drain_fini(sv, p);
+	provider_tests_fini(sv, p);
 	provider_verbs_fini(sv, p);
 	provider_live_fini(p);
 	om_arena_fini(&p->arena);
@@ -145,6 +147,7 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch },
 	{ OM_MSG_JOB_MOVE, provider_on_move },
 	{ OM_MSG_QUEUE_DRAIN, provider_on_drain },
+	{ OM_MSG_RULES_TEST, provider_on_test },
 	{ OM_MSG_QUEUE_RESUME, provider_on_resume },
 	{ OM_MSG_JOB_RETRY, provider_on_refs },
 	{ OM_MSG_EVENTS_WANTED, provider_on_events_wanted },

@@ -73,7 +73,7 @@ provider_adopt(struct om_service *sv, struct provider *p, const struct om_job_in
 		return false;
 	}
 	if (!known) {
-		live = provider_live_add(p, info->job, info->peer);
+		live = provider_live_add(p, info->job, info->peer, info->runtime_s);
 	}
 	if (live == NULL) {
 		om_error("provider.adopt", "job %.*s: out of memory", OM_STR_ARG(info->job));

@@ -129,7 +129,7 @@ static enum om_err
 open_account(struct provider *p, struct submit *s, struct om_why *why)
 {
 	while (s->opened < submit_jobs(s)) {
-		s->account = om_books_open(&p->books, om_str_of(s->peer));
+		s->account = om_books_open(&p->books, om_str_of(s->peer), s->runtime_s);
 		if (s->account == NULL) {
 			return om_why_set(why, OM_ERR_NOMEM, "out of memory");
 		}
@@ -138,8 +138,9 @@ open_account(struct provider *p, struct submit *s, struct om_why *why)
 	return OM_OK;
 }
 
-static enum om_err
-check_limits(const struct provider *p, const struct submit *s, struct om_why *why)
+enum om_err
+provider_room(const struct provider *p, struct om_str peer, uint64_t jobs, bool operator_own,
+	      struct om_why *why)
 {
 	const struct om_provider_limits *max = &p->limits;
 	enum om_err err = provider_drain_check(p, why);
@@ -147,40 +148,63 @@ check_limits(const struct provider *p, const struct submit *s, struct om_why *wh
 	if (err != OM_OK) {
 		return err;
 	}
-	if (p->live.count + p->submitting > max->jobs_max) { /* these are counted in submitting */
+	if (p->live.count + p->submitting + jobs > max->jobs_max) {
 		return om_why_set(why, OM_ERR_FULL, "%" PRIu64 " jobs have not ended yet",
 				  max->jobs_max);
 	}
-	if (max->peer_jobs_max != 0 && !s->operator_own &&
-	    om_books_jobs(&p->books, om_str_of(s->peer)) + submit_jobs(s) > max->peer_jobs_max) {
+	if (max->peer_jobs_max != 0 && !operator_own &&
+	    om_books_jobs(&p->books, peer) + jobs > max->peer_jobs_max) {
 		return om_why_set(why, OM_ERR_LIMIT,
 				  "%" PRIu64
 				  " of your jobs have not ended yet, the limit is %" PRIu64,
-				  om_books_jobs(&p->books, om_str_of(s->peer)), max->peer_jobs_max);
+				  om_books_jobs(&p->books, peer), max->peer_jobs_max);
 	}
 	return OM_OK;
 }
 
+static enum om_err
+check_limits(struct provider *p, struct submit *s, struct om_why *why)
+{
+	enum om_err err;
+
+	p->submitting -= s->counted; /* these are counted there */
+	err = provider_room(p, om_str_of(s->peer), submit_jobs(s), s->operator_own, why);
+	p->submitting += s->counted;
+	return err;
+}
+
 bool
-provider_never_fits(const struct provider *p, struct submit *s)
+provider_too_big(const struct provider *p, uint64_t cores, uint64_t mem_mib, struct om_why *why)
 {
 	const struct om_provider_conf *conf = p->conf;
-	uint64_t asked = s->cores, total = conf->cores_total;
+	uint64_t asked = cores, total = conf->cores_total;
 	const char *unit = "cores";
 
 	if (total == 0 || asked <= total) {
-		asked = s->mem_mib;
+		asked = mem_mib;
 		total = conf->mem_mib_total;
 		unit = "MiB of memory";
 	}
 	if (total == 0 || asked <= total) {
 		return false;
 	}
+	(void)om_why_set(why, OM_ERR_LIMIT, "it wants %" PRIu64 " %s, %" PRIu64 " are lent in all",
+			 asked, unit, total);
+	return true;
+}
+
+bool
+provider_never_fits(const struct provider *p, struct submit *s)
+{
+	struct om_why why;
+
+	if (!provider_too_big(p, s->cores, s->mem_mib, &why)) {
+		return false;
+	}
 	s->state = OM_JOB_REJECTED;
 	s->level = OM_LEVEL_EXTERNAL;
 	(void)snprintf(s->reason, sizeof(s->reason), "never_fits");
-	(void)snprintf(s->text, sizeof(s->text),
-		       "it wants %" PRIu64 " %s, %" PRIu64 " are lent in all", asked, unit, total);
+	(void)snprintf(s->text, sizeof(s->text), "%s", why.text);
 	return true;
 }
 

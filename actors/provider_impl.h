@@ -13,6 +13,7 @@
  *   provider_after.c    jobs on their way into the queue, and what they wait for first
  *   provider_adopt.c    rows that were written after we had given up on them
  *   provider_drain.c    taking no new jobs
+ *   provider_books.c    what a requester has: run times, rules.test
  *   provider_recover.c  at the start: what the ledger has; draining at the end
  */
 #include <sys/queue.h>
@@ -49,6 +50,8 @@ struct waiting; /* provider_after.c */
 LIST_HEAD(waitings, waiting);
 struct edge;
 LIST_HEAD(edges, edge);
+struct test; /* provider_books.c */
+LIST_HEAD(tests, test);
 struct drain_ask; /* provider_drain.c */
 LIST_HEAD(drain_asks, drain_ask);
 struct look; /* provider_adopt.c */
@@ -68,6 +71,7 @@ struct live {
 	struct om_account *account;
 	struct om_time_node expiry; /* held for approval; or its failure is to be written again */
 	struct live_more *more; /* NULL: none of it */
+	uint32_t runtime_s; /* as the account has it */
 	uint8_t len;
 	char id[];
 };
@@ -138,6 +142,7 @@ struct provider_task {
 	enum om_err over_err;
 	struct om_why over_text;
 	bool adopted; /* approve: it was approved before, the answer came too late */
+	uint64_t runtime_s; /* as the account has it */
 	struct om_account *account; /* a retry counts for its requester until it is live again */
 };
 
@@ -170,6 +175,7 @@ struct provider {
 	    drain_known; /* by the operator's word: no new jobs; drain_known: it was read */
 	char drain_reason[257];
 	struct drain_asks drain_asks;
+	struct tests tests;
 	bool unheard; /* nobody listens to events */
 	struct comebacks comebacks;
 	uint64_t queue_timer; /* some of them are brought again; 0: none */
@@ -179,6 +185,8 @@ struct provider {
 	size_t moved_count, moved_cap;
 	uint64_t recovering; /* questions of the recovery on their way */
 	bool last_page;
+	bool ran_known; /* today's run times were read ... */
+	uint64_t ran_at_ms; /* ... and tell what ended before */
 	char cursor[65];
 	uint64_t recovered, lost;
 	struct om_wall started;
@@ -210,7 +218,8 @@ void provider_live_init(struct provider *p);
 void provider_live_fini(struct provider *p);
 struct live *provider_live_find(const struct provider *p, struct om_str id);
 /* Opens the requester's account too.  NULL: no memory, or it is there (recovery). */
-struct live *provider_live_add(struct provider *p, struct om_str id, struct om_str peer);
+struct live *provider_live_add(struct provider *p, struct om_str id, struct om_str peer,
+			       uint64_t runtime_s);
 /* It expires at that time (ns since 1970). */
 enum om_err provider_live_expires(struct om_service *sv, struct provider *p, struct live *live,
 				  int64_t at_ns);
@@ -384,6 +393,27 @@ void provider_verb_unpend(struct om_service *sv, struct provider *p, struct prov
 enum om_err provider_bulk_begin(struct om_service *sv, struct provider *p,
 				struct provider_verb *verb, const struct om_job_cancel *m);
 void provider_bulk_page(struct om_service *sv, struct provider *p, struct provider_verb *verb);
+
+/* --- provider_check.c ------------------------------------------------------------------------- */
+
+/* So many new jobs of the requester are taken now: DRAINING, FULL, LIMIT. */
+enum om_err provider_room(const struct provider *p, struct om_str peer, uint64_t jobs,
+			  bool operator_own, struct om_why *why);
+/* More than is lent in all. */
+bool provider_too_big(const struct provider *p, uint64_t cores, uint64_t mem_mib,
+		      struct om_why *why);
+
+/* --- provider_books.c ------------------------------------------------------------------------- */
+
+/* What the requester has, but for these jobs, which are in the books and ask for it. */
+void provider_books_tell(struct provider *p, struct om_str peer, uint64_t jobs, uint64_t runtime_s,
+			 struct om_filter_request *out);
+/* The time that the attempt took which the event ends; 0: none, or it is known from the ledger. */
+uint64_t provider_ran_ms(const struct provider *p, const struct om_job_event *event);
+/* Reads today's run times, then recovers. */
+void provider_ran_look(struct om_service *sv, struct provider *p);
+enum om_err provider_on_test(struct om_service *sv, void *state, const struct om_in *in);
+void provider_tests_fini(struct om_service *sv, struct provider *p);
 
 /* --- provider_recover.c ----------------------------------------------------------------------- */
 

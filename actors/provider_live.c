@@ -86,11 +86,11 @@ provider_live_find(const struct provider *p, struct om_str id)
 }
 
 struct live *
-provider_live_add(struct provider *p, struct om_str id, struct om_str peer)
+provider_live_add(struct provider *p, struct om_str id, struct om_str peer, uint64_t runtime_s)
 {
 	struct live *live;
 
-	if (id.len > OM_JOB_ID_MAX || peer.len > OM_PEER_MAX) {
+	if (id.len > OM_JOB_ID_MAX || peer.len > OM_PEER_MAX || runtime_s > UINT32_MAX) {
 		return NULL;
 	}
 	live = calloc(1, sizeof(*live) + id.len);
@@ -99,11 +99,12 @@ provider_live_add(struct provider *p, struct om_str id, struct om_str peer)
 	}
 	memcpy(live->id, id.ptr, id.len);
 	live->len = (uint8_t)id.len;
+	live->runtime_s = (uint32_t)runtime_s;
 	if (om_name_table_add(&p->live, &live->node) != OM_OK) {
 		free(live);
 		return NULL;
 	}
-	live->account = om_books_open(&p->books, peer);
+	live->account = om_books_open(&p->books, peer, runtime_s);
 	if (live->account == NULL) {
 		om_name_table_remove(&p->live, &live->node);
 		free(live);
@@ -302,7 +303,7 @@ live_end(struct om_service *sv, struct provider *p, struct live *live,
 	om_time_heap_remove(&p->expiries, &live->expiry);
 	arm_expiry(sv, p);
 	om_name_table_remove(&p->live, &live->node);
-	om_books_close(&p->books, live->account, event->info != NULL ? event->info->wall_ms : 0,
+	om_books_close(&p->books, live->account, live->runtime_s, provider_ran_ms(p, event),
 		       p->wall());
 	if (event->info != NULL) {
 		om_usage_add(&p->usage, event->info);
@@ -325,8 +326,8 @@ live_end(struct om_service *sv, struct provider *p, struct live *live,
 static void
 count_attempt(struct provider *p, const struct om_job_event *event)
 {
-	if (event->info != NULL &&
-	    om_books_add_ran(&p->books, event->peer, event->info->wall_ms, p->wall()) != OM_OK) {
+	if (om_books_add_ran(&p->books, event->peer, provider_ran_ms(p, event), p->wall()) !=
+	    OM_OK) {
 		om_warn("provider.quota", "out of memory");
 	}
 }
@@ -338,7 +339,9 @@ comes_back(struct om_service *sv, struct provider *p, struct live *live,
 {
 	struct schedule plan;
 
-	if (live == NULL && provider_live_add(p, event->job, event->peer) == NULL) {
+	if (live == NULL &&
+	    provider_live_add(p, event->job, event->peer,
+			      event->info != NULL ? event->info->runtime_s : 0) == NULL) {
 		om_error("provider.live", "job %.*s: out of memory, its end will not be noticed",
 			 OM_STR_ARG(event->job));
 	}

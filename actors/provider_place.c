@@ -229,25 +229,18 @@ static enum om_err
 retry_limits(struct provider *p, struct provider_task *task, const struct om_job_info *info,
 	     struct om_why *why)
 {
-	const struct om_provider_limits *max = &p->limits;
-	enum om_err err = provider_drain_check(p, why);
+	enum om_err err = OM_OK;
 
 	if (p->draining) {
-		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
+		err = om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping");
+	} else {
+		err = provider_room(p, info->peer, 1, false, why);
 	}
 	if (err != OM_OK) {
 		return err;
 	}
-	if (p->live.count + p->submitting >= max->jobs_max) {
-		return om_why_set(why, OM_ERR_FULL, "%llu jobs have not ended yet",
-				  (unsigned long long)max->jobs_max);
-	}
-	if (max->peer_jobs_max != 0 && om_books_jobs(&p->books, info->peer) >= max->peer_jobs_max) {
-		return om_why_set(why, OM_ERR_LIMIT,
-				  "%llu of your jobs have not ended yet, that is the limit",
-				  (unsigned long long)max->peer_jobs_max);
-	}
-	task->account = om_books_open(&p->books, info->peer);
+	task->runtime_s = info->runtime_s;
+	task->account = om_books_open(&p->books, info->peer, info->runtime_s);
 	return task->account != NULL ? OM_OK : om_why_set(why, OM_ERR_NOMEM, "out of memory");
 }
 
@@ -272,9 +265,7 @@ retry_decide(struct om_service *sv, struct provider *p, struct provider_task *ta
 	if (OM_HAS(info, job_info, activity)) {
 		OM_SET(&m, filter_request, activity, info->activity);
 	}
-	OM_SET(&m, filter_request, peer_jobs, om_books_jobs(&p->books, info->peer) - 1);
-	OM_SET(&m, filter_request, peer_runtime_s,
-	       om_books_ran_ms(&p->books, info->peer, p->wall()) / 1000);
+	provider_books_tell(p, info->peer, 1, info->runtime_s, &m);
 	provider_task_ask(sv, p, task, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m,
 			  retry_on_decision);
 }

@@ -20,11 +20,9 @@
 
 #include "actors/names.h"
 #include "actors/provider_impl.h"
-#include "actors/quiet_hours.h"
 #include "base/log.h"
 
 #define RECOVER_RETRY_MS 1000
-#define RAN_BACK_S       (24 * 3600)
 #define DRAIN_DEFAULT_MS 30000
 #define DRAIN_MORE_MS    1000 /* the executor answers at the deadline at the latest */
 
@@ -44,67 +42,6 @@ provider_recover_fini(struct provider *p)
 
 static void recover_page(struct om_service *sv, struct provider *p);
 static void recover_moved(struct om_service *sv, struct provider *p);
-
-/* --- what requesters have used today ---------------------------------------------------------- */
-
-static void ran_page(struct om_service *sv, struct provider *p, struct om_str cursor);
-
-static void
-ran_on_page(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	const struct om_job_table *m = answer->body;
-	uint64_t from_ms = (uint64_t)om_local_midnight(p->started) * 1000;
-	uint64_t to_ms = (uint64_t)(p->started.ns / OM_NS_PER_MS);
-
-	if (answer->err != OM_OK) {
-		om_warn("provider.quota", "today's run times are not all known: %s", answer->text);
-		return;
-	}
-	for (size_t i = 0; i < m->jobs.n; i++) {
-		const struct om_job_info *info = &m->jobs.v[i];
-
-		/* What ended after our start came as an event. */
-		if (info->finished_ms >= from_ms && info->finished_ms < to_ms &&
-		    om_books_add_ran(&p->books, info->peer, info->wall_ms, p->wall()) != OM_OK) {
-			om_warn("provider.quota", "out of memory");
-			return;
-		}
-	}
-	if (m->next.len > 0) {
-		ran_page(sv, p, m->next);
-	}
-}
-
-/*
- * Jobs that ended today, for the filter's quota rules; those submitted before yesterday are missed.
- */
-static void
-ran_page(struct om_service *sv, struct provider *p, struct om_str cursor)
-{
-	static const enum om_job_state ended[] = { OM_JOB_COMPLETED, OM_JOB_FAILED,
-						   OM_JOB_TIMED_OUT, OM_JOB_CANCELLED,
-						   OM_JOB_ROGUE_KILLED };
-	struct om_str states[OM_COUNT(ended)];
-	struct om_job_query query = { 0 };
-	int64_t since_s = om_local_midnight(p->started) - RAN_BACK_S;
-	enum om_err err;
-
-	for (size_t i = 0; i < OM_COUNT(ended); i++) {
-		states[i] = om_str_of(om_job_state_text(ended[i]));
-	}
-	OM_SET(&query, job_query, states, ((struct om_strs){ states, OM_COUNT(states) }));
-	OM_SET(&query, job_query, since_ms, since_s > 0 ? (uint64_t)since_s * 1000 : 0);
-	OM_SET(&query, job_query, limit, PROVIDER_PAGE);
-	if (cursor.len > 0) {
-		OM_SET(&query, job_query, cursor, cursor);
-	}
-	err = om_service_ask(sv, OM_LEDGER, OM_MSG_JOB_LIST, &query, NULL, PROVIDER_LEDGER_MS,
-			     ran_on_page, 0);
-	if (err != OM_OK) {
-		om_warn("provider.quota", "today's run times are not known: %s", om_err_text(err));
-	}
-}
 
 /* --- jobs ------------------------------------------------------------------------------------- */
 
@@ -147,7 +84,6 @@ recover_ready(struct om_service *sv, struct provider *p)
 		om_service_reply_to(sv, &p->pings[i], OM_MSG_OK, &ok);
 	}
 	p->ping_count = 0;
-	ran_page(sv, p, (struct om_str){ NULL, 0 });
 }
 
 void
@@ -327,7 +263,7 @@ recover_row(struct om_service *sv, struct provider *p, const struct om_job_info 
 	    om_job_is_final(state)) {
 		return;
 	}
-	live = provider_live_add(p, info->job, info->peer);
+	live = provider_live_add(p, info->job, info->peer, info->runtime_s);
 	if (live == NULL) {
 		om_error("provider.recover", "job %.*s: out of memory", OM_STR_ARG(info->job));
 		return;
@@ -407,6 +343,8 @@ provider_recover(struct om_service *sv, struct provider *p)
 	}
 	if (!p->drain_known) {
 		provider_drain_look(sv, p);
+	} else if (!p->ran_known) {
+		provider_ran_look(sv, p);
 	} else {
 		recover_page(sv, p);
 	}

@@ -34,7 +34,7 @@ submit_uncount(struct provider *p, struct submit *s)
 	p->submitting -= s->counted;
 	s->counted = 0;
 	for (; s->opened > 0; s->opened--) { /* each opening gave the same account */
-		om_books_close(&p->books, s->account, 0, p->wall());
+		om_books_close(&p->books, s->account, s->runtime_s, 0, p->wall());
 	}
 	s->account = NULL;
 }
@@ -264,7 +264,8 @@ static void submit_store(struct om_service *sv, struct provider *p, struct submi
 static struct live *
 submit_live(struct provider *p, const struct submit *s, const struct om_job_id *id)
 {
-	struct live *live = provider_live_add(p, om_str_of(id->text), om_str_of(s->peer));
+	struct live *live =
+	    provider_live_add(p, om_str_of(id->text), om_str_of(s->peer), s->runtime_s);
 
 	if (live == NULL) {
 		om_error("provider.live", "job %s: out of memory, its end will not be noticed",
@@ -483,10 +484,7 @@ submit_filter(struct om_service *sv, struct provider *p, struct submit *s)
 	if (s->array != NULL) {
 		OM_SET(&m, filter_request, jobs, s->array->count);
 	}
-	OM_SET(&m, filter_request, peer_jobs,
-	       om_books_jobs(&p->books, m.peer) - s->opened); /* but these */
-	OM_SET(&m, filter_request, peer_runtime_s,
-	       om_books_ran_ms(&p->books, m.peer, p->wall()) / 1000);
+	provider_books_tell(p, m.peer, s->opened, s->runtime_s, &m); /* but these */
 	err = om_service_ask(sv, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m, NULL,
 			     PROVIDER_FILTER_MS, submit_on_decision, (uintptr_t)s);
 	if (err != OM_OK) {

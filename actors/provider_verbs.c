@@ -121,7 +121,7 @@ task_free(struct provider *p, struct provider_task *task)
 	TAILQ_REMOVE(task->list, task, link);
 	p->task_count--;
 	if (task->account != NULL) {
-		om_books_close(&p->books, task->account, 0, p->wall());
+		om_books_close(&p->books, task->account, task->runtime_s, 0, p->wall());
 	}
 	free(task);
 }

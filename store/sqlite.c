@@ -323,6 +323,7 @@ const struct om_store_ops sq_ops = {
 	.job_after = sq_job_after,
 	.counts = sq_counts,
 	.counts_since = sq_counts_since,
+	.ran_since = sq_ran_since,
 	.output_append = sq_output_append,
 	.output_read = sq_output_read,
 	.output_list = sq_output_list,

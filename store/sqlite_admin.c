@@ -300,17 +300,23 @@ purge_audit(struct om_sqlite *sq, struct om_purge *purge)
 	return sq_audit_note(sq, om_wall_now(), &note, NULL);
 }
 
+/* Counts by the quarter of an hour that nobody asks for any more. */
 static enum om_err
 purge_tally(struct om_sqlite *sq)
 {
+	static const enum sq_stmt cuts[] = { SQ_TALLY_CUT, SQ_RAN_CUT };
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_TALLY_CUT, &err);
 
-	if (s == NULL) {
-		return err;
+	for (size_t i = 0; err == OM_OK && i < OM_COUNT(cuts); i++) {
+		sqlite3_stmt *s = sq_stmt(sq, cuts[i], &err);
+
+		if (s == NULL) {
+			return err;
+		}
+		sq_bind_i64(s, 1, om_wall_now().ns / OM_NS_PER_S - TALLY_KEEP_S);
+		err = sq_run(sq, s, "remove old counts");
 	}
-	sq_bind_i64(s, 1, om_wall_now().ns / OM_NS_PER_S - TALLY_KEEP_S);
-	return sq_run(sq, s, "remove old counts");
+	return err;
 }
 
 enum om_err

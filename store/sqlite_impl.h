@@ -58,6 +58,9 @@ enum sq_stmt {
 	SQ_TALLY_ADD,
 	SQ_TALLY_SUM,
 	SQ_TALLY_CUT,
+	SQ_RAN_ADD,
+	SQ_RAN_SUM,
+	SQ_RAN_CUT,
 	SQ_STMTS
 };
 
@@ -164,6 +167,11 @@ enum om_err sq_cached_load(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_count_move(struct om_sqlite *sq, enum om_job_state from, enum om_job_state to,
 			  struct om_wall at) OM_MUST_CHECK;
 enum om_err sq_counts(struct om_store *st, uint64_t counts[OM_JOB_STATES]) OM_MUST_CHECK;
+/* The requester's attempt ended then, after so long. */
+enum om_err sq_count_ran(struct om_sqlite *sq, const char *requester, uint64_t ms,
+			 struct om_wall at);
+enum om_err sq_ran_since(struct om_store *st, struct om_wall since, struct om_str after,
+			 struct om_store_ran *out, size_t cap, size_t *count);
 enum om_err sq_counts_since(struct om_store *st, struct om_wall since,
 			    uint64_t counts[OM_JOB_STATES]) OM_MUST_CHECK;
 

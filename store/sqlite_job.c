@@ -382,6 +382,9 @@ sq_job_move(struct om_store *st, const struct om_job_id *id, const struct om_job
 	if (err == OM_OK) {
 		err = sq_count_move(sq, from, change->to, change->at);
 	}
+	if (err == OM_OK && change->result != NULL && change->result->wall_ms > 0) {
+		err = sq_count_ran(sq, row->requester.text, change->result->wall_ms, change->at);
+	}
 	return err;
 }
 

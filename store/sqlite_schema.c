@@ -72,7 +72,15 @@ static const char schema_v2[] =
 /* Jobs of an array have their id from it; NULL: in no array. */
 static const char schema_v3[] = "ALTER TABLE job ADD COLUMN array_limit INTEGER;";
 
-static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3 };
+/* How long the jobs of each requester ran, by the quarter of an hour in which an attempt ended. */
+static const char schema_v4[] =
+    "CREATE TABLE ran(slot INTEGER NOT NULL, requester TEXT NOT NULL, ms INTEGER NOT NULL,"
+    " PRIMARY KEY(slot, requester)) WITHOUT ROWID;"
+    "INSERT INTO ran SELECT finished / 900000000000 * 900 AS slot, requester, sum(wall_ms) FROM job"
+    " WHERE finished > (strftime('%s', 'now') - 172800) * 1000000000 AND wall_ms > 0"
+    " GROUP BY slot, requester;";
+
+static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3, schema_v4 };
 const uint32_t sq_schema_version = OM_COUNT(schema_steps);
 
 static enum om_err

@@ -90,6 +90,11 @@ static const char *const sq_sql[SQ_STMTS] = {
 			 " ON CONFLICT(slot, state) DO UPDATE SET n=n+excluded.n",
 	[SQ_TALLY_SUM] = "SELECT state, sum(n) FROM tally WHERE slot>=?1 GROUP BY state",
 	[SQ_TALLY_CUT] = "DELETE FROM tally WHERE slot<?1",
+	[SQ_RAN_ADD] = "INSERT INTO ran(slot, requester, ms) VALUES(?1, ?2, ?3)"
+		       " ON CONFLICT(slot, requester) DO UPDATE SET ms=ms+excluded.ms",
+	[SQ_RAN_SUM] = "SELECT requester, sum(ms) FROM ran WHERE slot>=?1 AND requester>?2"
+		       " GROUP BY requester ORDER BY requester LIMIT ?3",
+	[SQ_RAN_CUT] = "DELETE FROM ran WHERE slot<?1",
 };
 
 sqlite3_stmt *

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include <string.h>
+#include "store/ran.h"
 #include "store/sqlite_impl.h"
 
 /*
@@ -256,6 +257,21 @@ sq_count_move(struct om_sqlite *sq, enum om_job_state from, enum om_job_state to
 }
 
 enum om_err
+sq_count_ran(struct om_sqlite *sq, const char *requester, uint64_t ms, struct om_wall at)
+{
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s = sq_stmt(sq, SQ_RAN_ADD, &err);
+
+	if (s == NULL) {
+		return err;
+	}
+	sq_bind_i64(s, 1, at.ns / OM_NS_PER_S / TALLY_SLOT_S * TALLY_SLOT_S);
+	sq_bind_text(s, 2, requester);
+	sq_bind_u64(s, 3, ms);
+	return sq_run(sq, s, "count a run time");
+}
+
+enum om_err
 sq_counts(struct om_store *st, uint64_t counts[OM_JOB_STATES])
 {
 	struct om_sqlite *sq = sq_of(st);
@@ -289,6 +305,31 @@ sq_counts_since(struct om_store *st, struct om_wall since, uint64_t counts[OM_JO
 
 		if (om_job_state_parse(text.ptr, text.len, &state) == OM_OK) {
 			counts[state] = sq_col_u64(s, 1);
+		}
+	}
+	return err;
+}
+
+enum om_err
+sq_ran_since(struct om_store *st, struct om_wall since, struct om_str after,
+	     struct om_store_ran *out, size_t cap, size_t *count)
+{
+	struct om_sqlite *sq = sq_of(st);
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s = sq_stmt(sq, SQ_RAN_SUM, &err);
+	bool row;
+
+	*count = 0;
+	if (s == NULL) {
+		return err;
+	}
+	sq_bind_i64(s, 1, since.ns / OM_NS_PER_S / TALLY_SLOT_S * TALLY_SLOT_S);
+	sq_bind_str(s, 2, after.ptr != NULL ? after : OM_STR(""));
+	sq_bind_u64(s, 3, cap);
+	while ((err = sq_step(sq, s, &row, "read the run times")) == OM_OK && row) {
+		if (om_str_copy(sq_col_str(s, 0), out[*count].requester,
+				sizeof(out[*count].requester)) == OM_OK) {
+			out[(*count)++].ms = sq_col_u64(s, 1);
 		}
 	}
 	return err;

@@ -5,8 +5,8 @@
 /*
  * The durable state: jobs, results and output, lists and settings, the audit chain.
  *
- * A store is an ops table, so that another engine can serve behind it; store/sqlite.h opens the
- * embedded one.  One owner thread at a time; every call may block on the disk.
+ * A store is an ops table, so that another engine can serve; store/sqlite.h opens the embedded
+ * one.  One owner thread at a time; every call may block on the disk.
  *
  * Writing.  Functions marked [tx] are called between om_store_begin and om_store_commit; nothing is
  * durable before the commit returned OM_OK, and everything is when it did.  Each [tx] function is
@@ -15,10 +15,9 @@
  * disk, locked) and OM_ERR_CORRUPT doom the transaction: later [tx] calls and the commit return the
  * same error, nothing of it is kept, and the next begin tries anew.
  *
- * A job's state never changes without its audit row: both are written by one function.
- *
- * Errors leave the reason in words in om_store_why().  Views (om_str, om_bin) that go in are
- * borrowed for the call; what comes out is copied to the caller's memory.
+ * A job's state never changes without its audit row: both are written by one function.  Errors leave
+ * the reason in words in om_store_why().  Views (om_str, om_bin) that go in are borrowed for the
+ * call; what comes out is copied to the caller's memory.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -234,6 +233,7 @@ struct om_store_stat {
 };
 
 struct om_store;
+struct om_store_ran; /* store/ran.h */
 
 struct om_store_ops {
 	const char *engine;
@@ -267,6 +267,8 @@ struct om_store_ops {
 	enum om_err (*counts)(struct om_store *st, uint64_t counts[OM_JOB_STATES]);
 	enum om_err (*counts_since)(struct om_store *st, struct om_wall since,
 				    uint64_t counts[OM_JOB_STATES]);
+	enum om_err (*ran_since)(struct om_store *st, struct om_wall since, struct om_str after,
+				 struct om_store_ran *out, size_t cap, size_t *count);
 
 	enum om_err (*output_append)(struct om_store *st, const struct om_job_id *id,
 				     struct om_out_ref ref, uint64_t offset, struct om_bin data,

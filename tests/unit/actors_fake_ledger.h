@@ -32,13 +32,20 @@
 struct fake_row {
 	char id[65], peer[65], network[65], level[17], reason[33], text[513];
 	enum om_job_state state;
-	uint64_t cores, mem_mib, expires_ms, wall_ms, finished_ms, started_ms, submitted_ms;
+	uint64_t cores, mem_mib, runtime_s, expires_ms, wall_ms, finished_ms, started_ms,
+	    submitted_ms;
 	uint64_t not_before_ms, attempts, attempts_max, backoff_s;
 	bool held, after_any, requeue;
 	int64_t rank;
 	char after[4][65];
 	size_t after_count;
 	struct om_buf spec;
+};
+
+struct fake_ran {
+	char peer[65];
+	uint64_t ms;
+	int64_t at_ns;
 };
 
 struct fake_item {
@@ -50,6 +57,8 @@ struct fake_item {
 struct fake_disk {
 	struct fake_row rows[FAKE_JOBS];
 	size_t row_count;
+	struct fake_ran ran[FAKE_JOBS];
+	size_t ran_count;
 	struct fake_item items[FAKE_ITEMS];
 	size_t item_count;
 	char trail[FAKE_EVENTS][96]; /* "job from->to" in the order of writing */
@@ -101,6 +110,7 @@ fake_info(const struct fake_row *row, struct om_job_info *out)
 	OM_SET(out, job_info, level, om_str_of(row->level));
 	OM_SET(out, job_info, cores, row->cores);
 	OM_SET(out, job_info, mem_mib, row->mem_mib);
+	OM_SET(out, job_info, runtime_s, row->runtime_s);
 	OM_SET(out, job_info, expires_ms, row->expires_ms);
 	OM_SET(out, job_info, wall_ms, row->wall_ms);
 	OM_SET(out, job_info, finished_ms, row->finished_ms);
@@ -118,7 +128,7 @@ fake_tell(struct om_service *sv, const struct fake_row *row, const char *from, b
 {
 	struct om_job_event event = { .job = om_str_of(row->id),
 				      .state = om_str_of(om_job_state_text(row->state)),
-				      .at_ms = 1 };
+				      .at_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS) };
 	struct om_job_info info;
 	enum om_err err;
 
@@ -209,6 +219,7 @@ fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 	fake_copy(m->info->text, row->text, sizeof(row->text));
 	row->cores = m->info->cores;
 	row->mem_mib = m->info->mem_mib;
+	row->runtime_s = m->info->runtime_s;
 	row->expires_ms = m->info->expires_ms;
 	row->submitted_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS);
 	row->not_before_ms = m->not_before * 1000;
@@ -265,7 +276,12 @@ fake_on_move(struct om_service *sv, void *state, const struct om_in *in)
 	fake_copy(m->reason, row->reason, sizeof(row->reason));
 	fake_copy(m->text, row->text, sizeof(row->text));
 	if (m->result != NULL) {
+		struct fake_ran *ran = &disk.ran[disk.ran_count++];
+
+		assert_true(disk.ran_count < FAKE_JOBS);
 		row->wall_ms = m->result->wall_ms;
+		*ran = (struct fake_ran){ .ms = row->wall_ms, .at_ns = fake_now.ns };
+		memcpy(ran->peer, row->peer, sizeof(ran->peer));
 		row->finished_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS);
 	}
 	row->attempts += to == OM_JOB_PROVISIONING;
@@ -284,6 +300,28 @@ fake_on_move(struct om_service *sv, void *state, const struct om_in *in)
 		fake_tell(sv, row, om_job_state_text(to), false);
 	}
 	return fake_reply(sv, in, OM_MSG_JOB_INFO, &info);
+}
+
+/* One entry for each attempt: the provider adds them up. */
+static enum om_err
+fake_on_ran(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_ran_query *m = in->body;
+	struct om_ran peers[FAKE_JOBS];
+	struct om_ledger_ran_table out = { .peers = { peers, 0 },
+					   .at_ms = (uint64_t)(fake_now.ns / OM_NS_PER_MS) };
+
+	(void)state;
+	if (disk.fail != OM_OK) {
+		return disk.fail;
+	}
+	for (size_t i = 0; i < disk.ran_count; i++) {
+		if (disk.ran[i].at_ns / OM_NS_PER_MS >= (int64_t)m->since_ms) {
+			peers[out.peers.n++] = (struct om_ran){ .peer = om_str_of(disk.ran[i].peer),
+								.ms = disk.ran[i].ms };
+		}
+	}
+	return om_service_reply(sv, in, OM_MSG_LEDGER_RAN_TABLE, &out);
 }
 
 static enum om_err
@@ -564,19 +602,13 @@ fake_start_nothing(struct om_service *sv, void *state, const void *arg)
 }
 
 static const struct om_service_handler fake_ledger_handlers[] = {
-	{ OM_MSG_LEDGER_SUBMIT, fake_on_submit },
-	{ OM_MSG_LEDGER_MOVE, fake_on_move },
-	{ OM_MSG_JOB_GET, fake_on_get },
-	{ OM_MSG_JOB_LIST, fake_on_list },
-	{ OM_MSG_LEDGER_RECOVER, fake_on_list },
-	{ OM_MSG_LEDGER_SPEC_GET, fake_on_spec },
-	{ OM_MSG_LEDGER_SET, fake_on_set },
-	{ OM_MSG_LEDGER_PLACE, fake_on_place },
-	{ OM_MSG_LEDGER_AFTER, fake_on_after },
-	{ OM_MSG_LEDGER_LIST, fake_on_items },
-	{ OM_MSG_AUDIT_APPEND, fake_on_append },
-	{ OM_MSG_LEDGER_AUDIT, fake_on_audit },
-	{ OM_MSG_LEDGER_AUDIT_VERIFY, fake_on_verify },
+	{ OM_MSG_LEDGER_SUBMIT, fake_on_submit }, { OM_MSG_LEDGER_MOVE, fake_on_move },
+	{ OM_MSG_JOB_GET, fake_on_get },          { OM_MSG_JOB_LIST, fake_on_list },
+	{ OM_MSG_LEDGER_RECOVER, fake_on_list },  { OM_MSG_LEDGER_SPEC_GET, fake_on_spec },
+	{ OM_MSG_LEDGER_SET, fake_on_set },       { OM_MSG_LEDGER_PLACE, fake_on_place },
+	{ OM_MSG_LEDGER_AFTER, fake_on_after },   { OM_MSG_LEDGER_RAN, fake_on_ran },
+	{ OM_MSG_LEDGER_LIST, fake_on_items },    { OM_MSG_AUDIT_APPEND, fake_on_append },
+	{ OM_MSG_LEDGER_AUDIT, fake_on_audit },   { OM_MSG_LEDGER_AUDIT_VERIFY, fake_on_verify },
 };
 
 static const struct om_service_def fake_ledger = {

@@ -64,6 +64,39 @@ test_attempts_follow_each_other(void **state)
 	STR_IS(job_now("j")->state, "dead");
 }
 
+/* Each attempt that was measured, and who asked for it; also when its row is gone. */
+static void
+test_run_times_are_kept_by_requester(void **state)
+{
+	struct om_job_submit spec = plain_spec();
+	const struct om_ledger_ran_table *table;
+	struct om_ledger_ran_query query = { .since_ms = (uint64_t)(W.now.ns / OM_NS_PER_MS) };
+
+	(void)state;
+	OM_SET(&spec, job_submit, retries, 1);
+	ask_submit("j", &spec, true);
+	go();
+	attempt("j", "failed");
+	attempt("j", "failed");
+	STR_IS(job_now("j")->state, "dead");
+	for (int life = 0; life < 2; life++) {
+		ask(OM_MSG_LEDGER_RAN, &query);
+		go();
+		table = body_of(0, OM_MSG_LEDGER_RAN_TABLE);
+		assert_int_equal(table->peers.n, 1);
+		STR_IS(table->peers.v[0].peer, "alice");
+		assert_int_equal(table->peers.v[0].ms, 2 * 1234);
+		assert_int_equal(table->at_ms, W.now.ns / OM_NS_PER_MS);
+		world_stop();
+		world_start();
+	}
+	OM_SET(&query, ledger_ran_query, after, OM_STR("alice"));
+	ask(OM_MSG_LEDGER_RAN, &query);
+	go();
+	table = body_of(0, OM_MSG_LEDGER_RAN_TABLE);
+	assert_int_equal(table->peers.n, 0);
+}
+
 static void
 test_the_end_and_what_follows_are_one_commit(void **state)
 {
@@ -334,6 +367,7 @@ main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_attempts_follow_each_other),
+		T(test_run_times_are_kept_by_requester),
 		T(test_the_end_and_what_follows_are_one_commit),
 		T(test_what_never_began_is_not_tried_again),
 		T(test_a_crash_is_a_failed_attempt),

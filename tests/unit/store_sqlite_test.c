@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include <sys/stat.h>
+#include "store/ran.h"
 #include "tests/unit/store_fixture.h"
 
 static void
@@ -506,6 +507,34 @@ test_submit_again_when_its_after_is_gone(void **state)
 }
 
 static void
+test_run_times(void **state)
+{
+	struct fx *fx = *state;
+	struct om_store_ran ran[4];
+	size_t n;
+
+	fx_put(fx, "a1");
+	fx_put(fx, "a2");
+	fx_put(fx, "a3");
+	fx_run(fx, "a1", 10);
+	fx_run(fx, "a2", 7200); /* 9 ms each */
+	OK(fx_try_move(fx, "a3", OM_JOB_CANCELLED, 7200)); /* never ran */
+	OK(om_store_ran_since(fx->st, fx_at(0), (struct om_str){ NULL, 0 }, ran, 4, &n));
+	assert_int_equal(n, 1);
+	assert_string_equal(ran[0].requester, "alice");
+	assert_int_equal(ran[0].ms, 18);
+	fx_close(fx);
+	fx_open(fx);
+	OK(om_store_ran_since(fx->st, fx_at(3600), (struct om_str){ NULL, 0 }, ran, 4, &n));
+	assert_int_equal(n, 1);
+	assert_int_equal(ran[0].ms, 9);
+	OK(om_store_ran_since(fx->st, fx_at(0), OM_STR("alice"), ran, 4, &n));
+	assert_int_equal(n, 0);
+	OK(om_store_ran_since(fx->st, fx_at(36000), (struct om_str){ NULL, 0 }, ran, 4, &n));
+	assert_int_equal(n, 0);
+}
+
+static void
 test_counts(void **state)
 {
 	struct fx *fx = *state;
@@ -637,6 +666,7 @@ main(void)
 		T(test_list_of_live_jobs_skips_ended_ones),
 		T(test_jobs_that_wait_for_others),
 		T(test_submit_again_when_its_after_is_gone),
+		T(test_run_times),
 		T(test_counts),
 		T(test_one_process_writes),
 		T(test_file_is_private),
