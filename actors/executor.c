@@ -12,41 +12,9 @@
 #include "actors/executor.h"
 #include "actors/executor_impl.h"
 #include "actors/job_run.h"
-#include "actors/name_table.h"
 #include "actors/names.h"
 #include "base/assert.h"
 #include "base/log.h"
-
-#define EXEC_MAGIC     0x65786563u
-#define EXEC_LEDGER_MS 30000
-
-struct exec_job {
-	struct om_name_node node;
-	struct om_job_id id;
-	struct om_actor_id actor;
-	uint64_t monitor;
-	enum om_job_state state; /* the final one, once known */
-};
-
-struct exec_drain {
-	struct exec_drain *next;
-	struct om_bus_request rq;
-};
-
-struct executor {
-	uint32_t magic;
-	const struct om_executor_conf *conf;
-	struct om_name_table jobs;
-	struct exec_drain *drains;
-	struct om_exec_relays relays;
-	unsigned sweeping; /* of what an executor before this one left; nothing starts until 0 */
-};
-
-static struct exec_job *
-job_of(struct om_name_node *node)
-{
-	return (struct exec_job *)(void *)((char *)node - offsetof(struct exec_job, node));
-}
 
 static struct om_str
 job_name_of(const struct om_name_node *node)
@@ -57,12 +25,19 @@ job_name_of(const struct om_name_node *node)
 	return om_str_of(job->id.text);
 }
 
+static void
+job_free(struct exec_job *job)
+{
+	free(job->cleanup);
+	free(job);
+}
+
 static struct exec_job *
 job_find(const struct executor *ex, struct om_str id)
 {
 	struct om_name_node *node = om_name_table_find(&ex->jobs, id);
 
-	return node != NULL ? job_of(node) : NULL;
+	return node != NULL ? om_exec_job_of(node) : NULL;
 }
 
 static struct exec_job *
@@ -72,8 +47,8 @@ job_of_actor(const struct executor *ex, struct om_actor_id actor)
 	struct om_name_node *node;
 
 	while ((node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
-		if (om_actor_id_eq(job_of(node)->actor, actor)) {
-			return job_of(node);
+		if (om_actor_id_eq(om_exec_job_of(node)->actor, actor)) {
+			return om_exec_job_of(node);
 		}
 	}
 	return NULL;
@@ -102,9 +77,8 @@ om_exec_swept(struct om_service *sv)
 	drains_answer(sv, ex);
 }
 
-/* Frees the slot in the queue and forgets the job. */
-static void
-job_done(struct om_service *sv, struct executor *ex, struct exec_job *job)
+void
+om_exec_job_done(struct om_service *sv, struct executor *ex, struct exec_job *job)
 {
 	struct om_exec_done done = { 0 };
 
@@ -114,104 +88,8 @@ job_done(struct om_service *sv, struct executor *ex, struct exec_job *job)
 		om_error("exec.done_lost", "%s: the queue does not listen", job->id.text);
 	}
 	om_name_table_remove(&ex->jobs, &job->node);
-	free(job);
+	job_free(job);
 	drains_answer(sv, ex);
-}
-
-/* --- a child that failed ----------------------------------------------------------------------- */
-
-struct cleanup {
-	struct om_vm_driver driver;
-	struct om_job_id id;
-	char dir[OM_VM_PATH_MAX];
-};
-
-/* Offload thread.  What the child's undo list would have done for VM and files. */
-static enum om_err
-cleanup_work(void *arg)
-{
-	struct cleanup *c = arg;
-	char name[OM_VM_NAME_MAX + 1];
-	struct om_why why;
-
-	(void)snprintf(name, sizeof(name), OM_VM_PREFIX "%s", c->id.text);
-	if (c->driver.ops->destroy(c->driver.state, name, &why) != OM_OK) {
-		om_error("exec.cleanup", "%s: %s", name, why.text);
-	}
-	if (om_job_dir_remove(c->dir, &why) != OM_OK) {
-		om_error("exec.cleanup", "%s", why.text);
-	}
-	return OM_OK;
-}
-
-static void
-on_failed_recorded(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct executor *ex = state;
-	struct om_name_walk walk = { 0 };
-	struct om_name_node *node;
-
-	if (answer->err != OM_OK) {
-		om_error("exec.record_failed", "%s", answer->text);
-	}
-	while ((node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
-		if (job_of(node)->monitor == answer->cookie) {
-			job_done(sv, ex, job_of(node));
-			return;
-		}
-	}
-}
-
-static void
-on_cleaned(struct om_ctx *cx, void *actor_state, void *arg, enum om_err result)
-{
-	struct om_service *sv = om_service_of_actor(cx, actor_state);
-	struct cleanup *c = arg;
-	struct executor *ex = om_service_state(sv);
-	struct exec_job *job = job_find(ex, om_str_of(c->id.text));
-	struct om_ledger_move m = { 0 };
-	struct om_rogue_unwatch unwatch = { 0 };
-	struct om_job_ref ref = { 0 };
-
-	(void)result;
-	OM_ASSERT(job != NULL);
-	OM_SET(&ref, job_ref, job, om_str_of(job->id.text));
-	OM_SET(&unwatch, rogue_unwatch, job, om_str_of(job->id.text));
-	if (om_service_send(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &unwatch) !=
-		OM_OK ||
-	    om_service_send(sv, OM_VPN_MANAGER, OM_MSG_VPN_DOWN, &ref) != OM_OK) {
-		om_warn("exec.cleanup", "%s: its network was not let go", job->id.text);
-	}
-	job->state = OM_JOB_FAILED;
-	OM_SET(&m, ledger_move, job, om_str_of(job->id.text));
-	OM_SET(&m, ledger_move, state, om_str_of("failed"));
-	OM_SET(&m, ledger_move, reason, om_str_of("internal"));
-	OM_SET(&m, ledger_move, text, om_str_of("the provider failed while it ran the job"));
-	if (om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_MOVE, &m, NULL, EXEC_LEDGER_MS,
-			   on_failed_recorded, job->monitor) != OM_OK) {
-		job_done(sv, ex, job); /* the next start finds it provisioning: lost */
-	}
-	free(c);
-}
-
-static void
-job_failed(struct om_service *sv, struct executor *ex, struct exec_job *job, enum om_err why)
-{
-	struct cleanup *c = calloc(1, sizeof(*c));
-
-	om_error("exec.job_failed", "%s: its actor ended: %s", job->id.text, om_err_text(why));
-	if (c == NULL) {
-		job_done(sv, ex, job);
-		return;
-	}
-	c->driver = *ex->conf->driver;
-	c->id = job->id;
-	(void)snprintf(c->dir, sizeof(c->dir), "%s/%s", ex->conf->run_dir, job->id.text);
-	if (om_offload_to(om_service_cx(sv), OM_POOL_VM, cleanup_work, c, on_cleaned, free) !=
-	    OM_OK) {
-		free(c);
-		job_done(sv, ex, job);
-	}
 }
 
 /* --- starting and ending ------------------------------------------------------------------------- */
@@ -224,7 +102,7 @@ on_null_recorded(struct om_service *sv, void *state, const struct om_bus_answer 
 	if (answer->err != OM_OK) {
 		om_error("exec.record_failed", "%s: %s", job->id.text, answer->text);
 	}
-	job_done(sv, state, job);
+	om_exec_job_done(sv, state, job);
 }
 
 /* The null executor: every state is recorded as for a real job, nothing runs. */
@@ -295,7 +173,7 @@ exec_on_start(struct om_service *sv, void *state, const struct om_in *in)
 	if (job_find(ex, m->job) != NULL) {
 		return OM_ERR_EXISTS;
 	}
-	if (ex->sweeping > 0 || ex->jobs.count >= OM_EXEC_JOBS_MAX) {
+	if (ex->sweeping > 0 || ex->ending || ex->jobs.count >= OM_EXEC_JOBS_MAX) {
 		return OM_ERR_FULL; /* the queue asks again */
 	}
 	job = calloc(1, sizeof(*job));
@@ -303,17 +181,20 @@ exec_on_start(struct om_service *sv, void *state, const struct om_in *in)
 		return OM_ERR_FULL; /* the queue keeps it and asks again */
 	}
 	err = om_job_id_parse(m->job.ptr, m->job.len, &job->id);
+	if (err == OM_OK && ex->conf->driver != NULL) {
+		err = om_exec_cleanup_new(ex->conf, &job->id, &job->cleanup);
+	}
 	if (err == OM_OK) {
 		err = om_name_table_add(&ex->jobs, &job->node);
 	}
 	if (err != OM_OK) {
-		free(job);
+		job_free(job);
 		return err;
 	}
 	err = ex->conf->driver == NULL ? null_run(sv, ex, job) : child_start(sv, ex, job);
 	if (err != OM_OK) {
 		om_name_table_remove(&ex->jobs, &job->node);
-		free(job);
+		job_free(job);
 		return err;
 	}
 	return om_service_reply_ok(sv, in);
@@ -337,7 +218,8 @@ job_end(struct om_service *sv, const struct exec_job *job, struct om_jr_end *end
 }
 
 static enum om_err
-job_cancel(struct om_service *sv, const struct exec_job *job, const struct om_queue_cancel *m)
+job_cancel(struct om_service *sv, const struct exec_job *job, const struct om_queue_cancel *m,
+	   const char *reason)
 {
 	struct om_jr_end *end = calloc(1, sizeof(*end));
 
@@ -347,7 +229,7 @@ job_cancel(struct om_service *sv, const struct exec_job *job, const struct om_qu
 	end->state = OM_JOB_CANCELLED;
 	end->grace_ms =
 	    OM_HAS(m, queue_cancel, grace_ms) ? (uint32_t)m->grace_ms : OM_EXEC_CANCEL_GRACE_MS;
-	(void)snprintf(end->reason, sizeof(end->reason), "cancelled");
+	(void)snprintf(end->reason, sizeof(end->reason), "%s", reason);
 	(void)snprintf(end->text, sizeof(end->text), "%.*s",
 		       OM_STR_ARG(m->reason.len > 0 ? m->reason : OM_STR("cancelled")));
 	(void)snprintf(end->by, sizeof(end->by), "%.*s", OM_STR_ARG(m->by));
@@ -364,9 +246,10 @@ exec_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	enum om_err err = OM_OK;
 
 	if (om_str_is(m->job, "*")) {
+		ex->ending = true;
 		while (ex->conf->driver != NULL && err == OM_OK &&
 		       (node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
-			err = job_cancel(sv, job_of(node), m);
+			err = job_cancel(sv, om_exec_job_of(node), m, "daemon_stopping");
 		}
 	} else {
 		struct exec_job *job = job_find(ex, m->job);
@@ -375,7 +258,7 @@ exec_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 			return OM_ERR_NOT_FOUND;
 		}
 		if (ex->conf->driver != NULL) {
-			err = job_cancel(sv, job, m);
+			err = job_cancel(sv, job, m, "cancelled");
 		}
 	}
 	return err != OM_OK ? err : om_service_reply_ok(sv, in);
@@ -468,7 +351,7 @@ exec_on_down(struct om_service *sv, struct executor *ex, const struct om_msg *ms
 	struct exec_job *job = job_of_actor(ex, down->who);
 
 	if (job != NULL) {
-		job_failed(sv, ex, job, down->why);
+		om_exec_job_failed(sv, ex, job, down->why);
 	}
 	return OM_OK;
 }
@@ -482,7 +365,7 @@ exec_on_done(struct om_service *sv, struct executor *ex, const struct om_msg *ms
 	if (job != NULL) {
 		om_demonitor(om_service_cx(sv), job->monitor);
 		job->state = done->state;
-		job_done(sv, ex, job);
+		om_exec_job_done(sv, ex, job);
 	}
 	return OM_OK;
 }
@@ -556,10 +439,11 @@ exec_stop(struct om_service *sv, void *state, enum om_err why)
 		free(d);
 	}
 	while ((node = om_name_table_next(&ex->jobs, &walk)) != NULL) {
-		/* Its stop() kills the VM; the ledger calls the job lost at the next start. */
-		om_kill(om_service_cx(sv), job_of(node)->actor);
+		/* Its stop() kills the VM, and its files are removed by the sweep of the next executor or of
+		 * the next daemon, for which the job is lost. */
+		om_kill(om_service_cx(sv), om_exec_job_of(node)->actor);
 		om_name_table_remove(&ex->jobs, node);
-		free(job_of(node));
+		job_free(om_exec_job_of(node));
 	}
 	om_exec_relays_fini(&ex->relays);
 	om_name_table_fini(&ex->jobs);

@@ -8,8 +8,9 @@
  *	job_queue --exec.start--> executor --> job_run --ledger.move, ledger.output--> ledger
  *	job_queue <--exec.done--- executor <-- job_run (recorded, VM gone, nothing left behind)
  *
- * exec.cancel ends a job ("*": all), exec.drain is answered when none runs, rogue.caught comes
- * from the detector.  A job that job_queue started is ended by exactly one exec.done.
+ * exec.cancel ends a job ("*": all, and none is started any more), exec.drain is answered when none
+ * runs, rogue.caught comes from the detector.  A job that job_queue started is ended by exactly one
+ * exec.done.
  */
 #include "msg/bus.h"
 #include "vm/driver.h"
@@ -18,6 +19,8 @@
 #define OM_EXEC_BOOT_TIMEOUT_MS 60000
 #define OM_EXEC_STOP_GRACE_MS   2000 /* a timed-out job gets SIGTERM and this long */
 #define OM_EXEC_CANCEL_GRACE_MS 5000 /* so does one whose cancel does not say how long */
+#define OM_EXEC_END_MS          20000 /* at a stop, for all jobs to be ended, undone and recorded */
+#define OM_EXEC_STOP_MORE_MS    (OM_EXEC_END_MS + 10000) /* than its time: until it is answered */
 #define OM_EXEC_JOBS_MAX        4096 /* running at one time */
 
 /* Borrowed for the executor's life. */

@@ -483,9 +483,9 @@ run_on_end(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		return OM_OK;
 	}
 	if (run->ended) {
-		/* It was given time to stop, and whoever says this gives it none. */
-		if (end->grace_ms == 0 && run->done == STEP_RUN && run->busy && !run->unwinding) {
-			run_stop_guest(cx, run, 0);
+		/* It was given time to stop, and whoever says this gives it less. */
+		if (run->done == STEP_RUN && run->busy && !run->unwinding) {
+			run_stop_sooner(cx, run, end->grace_ms);
 		}
 		return OM_OK;
 	}

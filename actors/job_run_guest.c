@@ -210,6 +210,13 @@ run_clock(struct om_ctx *cx, struct run *run, uint64_t ms)
 
 /* --- the end --------------------------------------------------------------------------------- */
 
+static void
+stop_within(struct om_ctx *cx, struct run *run, uint64_t ms)
+{
+	run->stop_until.ns = om_now(cx).ns + (int64_t)ms * OM_NS_PER_MS;
+	timer_restart(cx, &run->stop_timer, ms, TIMER_STOP);
+}
+
 void
 run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 {
@@ -219,7 +226,7 @@ run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 	timer_off(cx, &run->runtime_timer);
 	if (may_obey && run_pause_defers_stop(cx, run, grace_ms)) {
 		/* A hypervisor that hangs gets no more time than the guest would. */
-		timer_restart(cx, &run->stop_timer, limit_ms, TIMER_STOP);
+		stop_within(cx, run, limit_ms);
 		return;
 	}
 	if (!may_obey || om_guest_channel_stop(run->channel, grace_ms) != OM_OK) {
@@ -227,8 +234,21 @@ run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 		run_over(cx, run);
 		return;
 	}
-	timer_restart(cx, &run->stop_timer, limit_ms, TIMER_STOP);
+	stop_within(cx, run, limit_ms);
 	channel_write(cx, run);
+}
+
+/* It has had its SIGTERM; what is left of its grace becomes less. */
+void
+run_stop_sooner(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
+{
+	const uint64_t limit_ms = (uint64_t)grace_ms + RUN_STOP_SLACK_MS;
+
+	if (grace_ms == 0) {
+		run_stop_guest(cx, run, 0);
+	} else if (om_mono_ms_between(om_now(cx), run->stop_until) > (int64_t)limit_ms) {
+		stop_within(cx, run, limit_ms);
+	}
 }
 
 /* The grace of a stop is over, or the time for the files of a job that has exited. */

@@ -85,7 +85,7 @@ struct run {
 	struct om_buf output[2]; /* not yet handed to the ledger: stdout, stderr */
 	uint64_t output_at[2]; /* bytes of each that were handed to it */
 	uint64_t boot_timer, runtime_timer, stop_timer, retry_timer;
-	struct om_mono runtime_until; /* what runtime_timer waits for */
+	struct om_mono runtime_until, stop_until; /* what those timers wait for */
 
 	/* Standing still (job_run_pause.c). */
 	bool pause_wanted, pause_busy, suspended;
@@ -159,6 +159,7 @@ void enter_boot(struct om_ctx *cx, struct run *run);
 void undo_boot(struct om_ctx *cx, struct run *run);
 void enter_run(struct om_ctx *cx, struct run *run);
 void run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms);
+void run_stop_sooner(struct om_ctx *cx, struct run *run, uint32_t grace_ms);
 void run_on_stop_timer(struct om_ctx *cx, struct run *run);
 void run_on_channel(struct om_ctx *cx, struct run *run, uint32_t events);
 void run_flush_output(struct om_ctx *cx, struct run *run);

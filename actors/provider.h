@@ -11,8 +11,10 @@
  *   - `ping` is answered when recovery has finished: ask it before the daemon says that it is
  *     ready.
  *   - `daemon.stop` starts the drain: submissions are refused with shutting_down, no job is
- *     started, and the answer comes when none runs any more (or is `timeout` after timeout_ms).
- *     With `now`, running jobs are cancelled first.  Queued and held jobs stay in the ledger.
+ *     started, and the answer comes when none runs any more.  With `now`, or after timeout_ms,
+ *     running jobs are cancelled; the answer is `timeout` when that takes more than OM_EXEC_END_MS
+ *     (all in all at most timeout_ms + OM_EXEC_STOP_MORE_MS).  Queued and held jobs stay in the
+ *     ledger.  A second stop takes the place of the first, which is answered `cancelled`.
  *   - every job.event is passed on to `control`, which publishes it.
  */
 #include "base/clock.h"

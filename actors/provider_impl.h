@@ -27,13 +27,14 @@
 #include "base/id.h"
 #include "store/job_state.h"
 
-#define PROVIDER_MAGIC      0x70726f76u
-#define PROVIDER_FILTER_MS  10000
-#define PROVIDER_LEDGER_MS  30000
-#define PROVIDER_QUEUE_MS   30000 /* a cancel waits for the executor's answer */
-#define PROVIDER_TASKS_MAX  100000 /* questions that wait for a job's end */
-#define PROVIDER_PAGE       1000 /* rows of one page */
-#define PROVIDER_FAILED_MAX 1024 /* jobs that an answer names as failed */
+#define PROVIDER_MAGIC       0x70726f76u
+#define PROVIDER_FILTER_MS   10000
+#define PROVIDER_LEDGER_MS   30000
+#define PROVIDER_QUEUE_MS    30000 /* a cancel waits for the executor's answer */
+#define PROVIDER_STOP_ASK_MS 5000 /* queue and executor are told of a stop */
+#define PROVIDER_TASKS_MAX   100000 /* questions that wait for a job's end */
+#define PROVIDER_PAGE        1000 /* rows of one page */
+#define PROVIDER_FAILED_MAX  1024 /* jobs that an answer names as failed */
 
 #define PROVIDER_PINGS_MAX 16
 
@@ -193,8 +194,9 @@ struct provider {
 	struct om_bus_request pings[PROVIDER_PINGS_MAX];
 	size_t ping_count;
 	struct om_bus_request stop_rq;
+	uint64_t stop_number; /* of the last one */
 	uint64_t drain_ms;
-	bool stop_now;
+	bool stop_now; /* what runs is being ended */
 };
 
 static inline struct provider *

@@ -12,19 +12,21 @@
  * The provider is ready when all answers of the last page are there; then it opens the queue, so that
  * nothing starts before all is back in its place.
  *
- * The end: no submissions, no starts, then until nothing runs.
+ * The end: no submissions, no starts, then until nothing runs.  What runs at the deadline is ended, each
+ * job with its undo and its record, in a time that is bounded too.  Each stop has a number, and an answer
+ * to an earlier one is not heard.  If broken: its deadline ends the jobs of the one that took its place.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/executor.h"
 #include "actors/names.h"
 #include "actors/provider_impl.h"
 #include "base/log.h"
 
 #define RECOVER_RETRY_MS 1000
 #define DRAIN_DEFAULT_MS 30000
-#define DRAIN_MORE_MS    1000 /* the executor answers at the deadline at the latest */
 
 /* The service stops in the middle of it. */
 void
@@ -367,17 +369,34 @@ provider_on_ping(struct om_service *sv, void *state, const struct om_in *in)
 
 /* --- draining --------------------------------------------------------------------------------- */
 
+static void stop_end(struct om_service *sv, struct provider *p, uint64_t grace_ms);
+
+static void
+stop_answer(struct om_service *sv, struct provider *p, enum om_err err, const char *text)
+{
+	struct om_empty ok = { 0 };
+
+	if (err == OM_OK) {
+		om_service_reply_to(sv, &p->stop_rq, OM_MSG_OK, &ok);
+	} else {
+		om_service_reply_err_to(sv, &p->stop_rq, err, text);
+	}
+}
+
 static void
 stop_on_drained(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
-	struct om_empty ok = { 0 };
 
-	if (answer->err == OM_OK) {
-		om_service_reply_to(sv, &p->stop_rq, OM_MSG_OK, &ok);
-	} else {
-		om_service_reply_err_to(sv, &p->stop_rq, answer->err, answer->text);
+	if (answer->cookie != p->stop_number) {
+		return;
 	}
+	if (answer->err == OM_ERR_TIMEOUT && !p->stop_now) {
+		om_warn("provider.stop", "jobs still run at the deadline: they are ended");
+		stop_end(sv, p, OM_EXEC_STOP_GRACE_MS);
+		return;
+	}
+	stop_answer(sv, p, answer->err, answer->text);
 }
 
 static void
@@ -386,42 +405,60 @@ stop_drain(struct om_service *sv, struct provider *p)
 	struct om_empty nothing = { 0 };
 	enum om_err err;
 
-	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_DRAIN, &nothing, NULL, p->drain_ms,
-			     stop_on_drained, 0);
+	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_DRAIN, &nothing, NULL,
+			     p->stop_now ? OM_EXEC_END_MS : p->drain_ms, stop_on_drained,
+			     p->stop_number);
 	if (err != OM_OK) {
-		om_service_reply_err_to(sv, &p->stop_rq, err, om_err_text(err));
+		stop_answer(sv, p, err, om_err_text(err));
 	}
 }
 
 static void
 stop_on_cancelled(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
+	struct provider *p = provider_of(state);
+
+	if (answer->cookie != p->stop_number) {
+		return;
+	}
 	if (answer->err != OM_OK) {
 		om_warn("provider.stop", "running jobs were not cancelled: %s", answer->text);
 	}
-	stop_drain(sv, provider_of(state));
+	stop_drain(sv, p);
+}
+
+/* Ends what runs. */
+static void
+stop_end(struct om_service *sv, struct provider *p, uint64_t grace_ms)
+{
+	struct om_queue_cancel all = { .job = OM_STR("*") };
+	enum om_err err;
+
+	p->stop_now = true;
+	OM_SET(&all, queue_cancel, grace_ms, grace_ms);
+	OM_SET(&all, queue_cancel, reason, OM_STR("the daemon is stopping"));
+	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &all, NULL, PROVIDER_STOP_ASK_MS,
+			     stop_on_cancelled, p->stop_number);
+	if (err != OM_OK) {
+		stop_answer(sv, p, err, om_err_text(err));
+	}
 }
 
 static void
 stop_on_paused(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
-	struct om_queue_cancel all = { .job = OM_STR("*") };
-	enum om_err err;
 
+	if (answer->cookie != p->stop_number) {
+		return;
+	}
 	if (answer->err != OM_OK) {
 		om_warn("provider.stop", "the queue is not paused: %s", answer->text);
 	}
-	if (!p->stop_now) {
+	if (p->stop_now) {
+		stop_end(sv, p, 0);
+	} else {
 		stop_drain(sv, p);
-		return;
-	}
-	OM_SET(&all, queue_cancel, grace_ms, 0);
-	OM_SET(&all, queue_cancel, reason, OM_STR("the daemon is stopping"));
-	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &all, NULL, PROVIDER_QUEUE_MS,
-			     stop_on_cancelled, 0);
-	if (err != OM_OK) {
-		om_service_reply_err_to(sv, &p->stop_rq, err, om_err_text(err));
 	}
 }
 
@@ -438,19 +475,19 @@ provider_on_stop(struct om_service *sv, void *state, const struct om_in *in)
 		return OM_ERR_DENIED;
 	}
 	p->draining = true;
-	p->stop_now = m->now;
 	if (om_str_copy(m->reason, p->stop_reason, sizeof(p->stop_reason)) != OM_OK) {
 		p->stop_reason[0] = '\0';
 	}
-	p->drain_ms =
-	    (OM_HAS(m, daemon_stop, timeout_ms) ? m->timeout_ms : DRAIN_DEFAULT_MS) + DRAIN_MORE_MS;
 	OM_SET(&reason, reason, reason, OM_STR("the daemon is stopping"));
-	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_PAUSE, &reason, NULL, PROVIDER_QUEUE_MS,
-			     stop_on_paused, 0);
+	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_PAUSE, &reason, NULL,
+			     PROVIDER_STOP_ASK_MS, stop_on_paused, p->stop_number + 1);
 	if (err != OM_OK) {
 		return err;
 	}
 	om_service_reply_err_to(sv, &p->stop_rq, OM_ERR_CANCELLED, "another stop took its place");
 	p->stop_rq = om_service_later(sv, in);
+	p->stop_number++;
+	p->stop_now = m->now;
+	p->drain_ms = OM_HAS(m, daemon_stop, timeout_ms) ? m->timeout_ms : DRAIN_DEFAULT_MS;
 	return OM_OK;
 }

@@ -31,7 +31,7 @@ enum om_control_signal {
 
 enum om_control_event {
 	OM_CONTROL_READY, /* the sockets are bound */
-	OM_CONTROL_DRAINING, /* a stop was asked for */
+	OM_CONTROL_DRAINING, /* a stop was asked for; text: for at most so many ms */
 	OM_CONTROL_DRAINED, /* no job runs any more: the daemon may end */
 	OM_CONTROL_FAILED, /* the sockets cannot be bound; the text says why */
 };

@@ -64,6 +64,8 @@ struct control {
 	struct control_counters counters;
 	struct om_endpoint_news news;
 	enum control_phase phase;
+	uint64_t
+	    drain_number; /* of the last drain: the provider's answer to an earlier one is late */
 	size_t ready_count; /* services that have said that they are ready */
 	struct om_mono ready_at;
 	uint64_t retry_timer;

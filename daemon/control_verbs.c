@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "actors/executor.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "daemon/control_config.h"
@@ -318,28 +319,38 @@ verb_status(struct om_service *sv, struct control *c, const struct control_call 
 static void
 drain_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
+	struct control *c = state;
+
 	(void)sv;
+	if (answer->cookie != c->drain_number) {
+		return; /* another one took its place */
+	}
 	if (answer->err == OM_ERR_TIMEOUT) {
-		om_warn("daemon.drain", "jobs still run at the deadline");
+		om_warn("daemon.drain", "jobs that were ended still run");
 	} else if (answer->err != OM_OK) {
 		om_warn("daemon.drain", "%s", answer->text);
 	}
-	control_tell(state, OM_CONTROL_DRAINED, "");
+	control_tell(c, OM_CONTROL_DRAINED, "");
 }
 
 /* The provider refuses submissions from now on and answers when no job runs any more. */
 void
 control_drain(struct om_service *sv, struct control *c, const struct om_daemon_stop *how)
 {
+	char text[24];
 	enum om_err err;
 
 	om_info("daemon.draining", "%s, at most %llu ms",
 		how->now ? "ending running jobs" : "waiting for running jobs",
-		(unsigned long long)how->timeout_ms);
+		(unsigned long long)(how->now ? OM_EXEC_END_MS : how->timeout_ms));
 	c->phase = CONTROL_DRAINING;
-	control_tell(c, OM_CONTROL_DRAINING, "");
+	c->drain_number++;
+	snprintf(text, sizeof(text), "%llu",
+		 (unsigned long long)(how->timeout_ms + OM_EXEC_STOP_MORE_MS));
+	control_tell(c, OM_CONTROL_DRAINING, text);
 	err = om_service_ask(sv, "provider", OM_MSG_DAEMON_STOP, how, NULL,
-			     how->timeout_ms + DRAIN_SLACK_MS, drain_on_answer, 0);
+			     how->timeout_ms + OM_EXEC_STOP_MORE_MS + DRAIN_SLACK_MS,
+			     drain_on_answer, c->drain_number);
 	if (err != OM_OK) {
 		om_warn("daemon.drain", "the provider cannot be asked: %s", om_err_text(err));
 		control_tell(c, OM_CONTROL_DRAINED, "");

@@ -31,7 +31,11 @@
  */
 #define SPIN_US 1
 
-#define STOP_MS      30000 /* for the actors: running jobs' VMs are destroyed in it */
+/*
+ * For the actors.  Jobs have ended by now (actors/provider.h, daemon.stop) unless we stop at once: those
+ * are only killed, and the next start calls them lost and removes what they left.
+ */
+#define STOP_MS      30000
 #define STOP_NOW_MS  10000
 #define LEFT_TEXT    512
 #define CRASH_STACK  65536
@@ -300,8 +304,7 @@ run(struct daemon *d, uint64_t *stop_ms)
 		}
 		if ((bits & DAEMON_DRAINING) != 0) {
 			om_notify("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%llu",
-				  (unsigned long long)(d->s->daemon_drain_timeout + 2 * STOP_MS) *
-				      1000);
+				  (strtoull(text, NULL, 10) + STOP_MS) * 1000);
 		}
 		if ((bits & DAEMON_FAILED) != 0) {
 			fprintf(stderr, "omertad: %s\n", text);

@@ -16,7 +16,7 @@
 
 #define SERVICES_MAX     12
 #define STOP_MS          5000
-#define EXECUTOR_STOP_MS 20000 /* each running job undoes its steps */
+#define EXECUTOR_STOP_MS 20000 /* what still runs is killed; files of many jobs are removed */
 #define LEDGER_STOP_MS   20000 /* the last transaction, on a slow disk */
 #define DETAILS_MAX      128
 

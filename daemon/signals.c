@@ -82,8 +82,11 @@ signals_one(struct om_ctx *cx, struct signals *s, uint32_t signo)
 	}
 	s->stops++;
 	om_info("daemon.signal", "%s: %s", signo == SIGINT ? "INT" : "TERM",
-		s->stops == 1 ? "stop when running jobs have ended" : "stop at once");
-	if (s->stops > 1 || !signals_tell(cx, OM_CONTROL_DRAIN)) {
+		s->stops == 1   ? "stop when running jobs have ended"
+		: s->stops == 2 ? "running jobs are ended now"
+				: "stop at once");
+	if (s->stops > 2 ||
+	    !signals_tell(cx, s->stops == 1 ? OM_CONTROL_DRAIN : OM_CONTROL_DRAIN_NOW)) {
 		s->conf->on_event(s->conf->arg, OM_SIGNALS_STOP_NOW);
 	}
 }

@@ -89,6 +89,8 @@ struct world {
 	uint64_t grace_ms; /* of CMD_CANCEL; 0: one second */
 	uint64_t stop_grace_ms; /* what the guest was given; the guest's until it is joined */
 	const char *cancel_reason; /* NULL: "because" */
+	bool cancel_all; /* of all jobs: the daemon stops */
+	bool stopped; /* the system, by the test */
 	bool late_rogue; /* the detector finds a packet in the socket when the job is over */
 	int listen_fd;
 	pthread_t guest;
@@ -435,7 +437,7 @@ queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	case CMD_CANCEL:
 	case CMD_CANCEL_NOW:
 	case CMD_CANCEL_PLAIN:
-		OM_SET(&cancel, queue_cancel, job, OM_STR(JOB));
+		OM_SET(&cancel, queue_cancel, job, W->cancel_all ? OM_STR("*") : OM_STR(JOB));
 		if (msg->type != CMD_CANCEL_PLAIN) {
 			OM_SET(&cancel, queue_cancel, grace_ms,
 			       msg->type == CMD_CANCEL_NOW ? 0

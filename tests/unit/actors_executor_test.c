@@ -25,13 +25,12 @@ spawn(const struct om_service_arg *arg)
 }
 
 static int
-setup(void **state)
+setup_threads(unsigned offload_threads)
 {
-	struct om_system_conf sys = { .workers = 2 };
+	struct om_system_conf sys = { .workers = 2, .offload_threads = offload_threads };
 	struct om_vm_config vm = { .on_event = om_executor_vm_event };
 	struct om_why why;
 
-	(void)state;
 	W = calloc(1, sizeof(*W));
 	W->listen_fd = -1;
 	W->refuse_with = OM_ERR_DISK;
@@ -71,6 +70,21 @@ setup(void **state)
 }
 
 static int
+setup(void **state)
+{
+	(void)state;
+	return setup_threads(0);
+}
+
+/* A pool has one thread: what is held on it holds up the rest. */
+static int
+setup_one_thread(void **state)
+{
+	(void)state;
+	return setup_threads(1);
+}
+
+static int
 teardown(void **state)
 {
 	char left[256] = "";
@@ -78,7 +92,9 @@ teardown(void **state)
 
 	(void)state;
 	if (W->sys != NULL) {
-		assert_int_equal(om_system_stop(W->sys, 5000, left, sizeof(left)), 0);
+		if (!W->stopped) {
+			assert_int_equal(om_system_stop(W->sys, 5000, left, sizeof(left)), 0);
+		}
 		om_bus_free(W->bus);
 		om_system_free(W->sys);
 		W->driver.ops->close(W->driver.state);
@@ -611,6 +627,71 @@ test_cancel_while_its_vm_is_released(void **state)
 	assert_string_equal(W->states, "provisioning cancelled ");
 }
 
+static void *
+stop_system(void *arg)
+{
+	char left[256] = "";
+
+	(void)arg;
+	OM_ASSERT(om_system_stop(W->sys, 10000, left, sizeof(left)) == 0);
+	W->stopped = true;
+	return NULL;
+}
+
+/* Its cleanup waited for a thread when the executor ended, and was freed: the disk stayed. */
+static void
+test_cleanup_that_waits_when_the_executor_ends(void **state)
+{
+	pthread_t stop;
+
+	(void)state;
+	W->play = PLAY_DEAF;
+	tell(CMD_START);
+	wait_for(is_running);
+	hold(OM_VM_MEM_SUSPEND); /* of the hypervisor's only thread */
+	tell(CMD_PAUSE);
+	wait_sem(&W->held.begun);
+	assert_int_equal(pthread_create(&stop, NULL, stop_system, NULL), 0);
+	assert_int_equal(om_system_wait(W->sys, W->executor_id, WAIT_S * 1000), OM_OK);
+	assert_int_equal(sem_post(&W->held.go), 0);
+	assert_int_equal(pthread_join(stop, NULL), 0);
+	assert_int_equal(om_vm_mem_count(W->driver.state), 0);
+	assert_int_equal(rmdir(W->dir), 0); /* it is empty */
+}
+
+static void
+test_cancel_of_all_at_the_daemons_end(void **state)
+{
+	(void)state;
+	W->play = PLAY_RUN_UNTIL_STOPPED;
+	W->cancel_all = true;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+	assert_string_equal(W->reason, "daemon_stopping");
+	tell(CMD_DRAIN);
+	wait_for(is_drained);
+}
+
+/* It had five minutes, and the daemon ends. */
+static void
+test_less_grace_takes_the_place_of_more(void **state)
+{
+	(void)state;
+	W->play = PLAY_DEAF;
+	W->grace_ms = 300000;
+	tell(CMD_START);
+	wait_for(is_running);
+	tell(CMD_CANCEL);
+	wait_for(is_cancel_answered);
+	W->grace_ms = 1;
+	tell(CMD_CANCEL);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+}
+
 /* --- pause -------------------------------------------------------------------------------------- */
 
 static void
@@ -787,6 +868,10 @@ main(void)
 		T(test_cancel_that_says_no_grace_gives_five_seconds),
 		T(test_end_of_an_earlier_vm_is_not_ours),
 		T(test_cancel_while_its_vm_is_released),
+		cmocka_unit_test_setup_teardown(test_cleanup_that_waits_when_the_executor_ends,
+						setup_one_thread, teardown),
+		T(test_cancel_of_all_at_the_daemons_end),
+		T(test_less_grace_takes_the_place_of_more),
 		T(test_paused_job_goes_on),
 		T(test_cancel_of_a_paused_job),
 		T(test_cancel_while_it_is_suspended),

@@ -379,6 +379,49 @@ stop_now_ends_what_runs(void **state)
 	state_is("run", OM_JOB_CANCELLED);
 }
 
+/* At the deadline the jobs stayed `running`, and the next start called them lost. */
+static void
+the_deadline_of_a_stop_ends_what_runs(void **state)
+{
+	struct om_daemon_stop stop = { 0 };
+	struct om_caller operator= OPERATOR;
+	struct fake_answer *a;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	OM_SET(&stop, daemon_stop, timeout_ms, 5000);
+	a = fake_ask(&operator, OM_PROVIDER, OM_MSG_DAEMON_STOP, &stop);
+	assert_false(a->done);
+	fake_advance(10000);
+	assert_true(a->done && a->err == OM_OK);
+	state_is("run", OM_JOB_CANCELLED);
+}
+
+/* The first one's deadline was taken for the second's. */
+static void
+a_second_stop_has_its_own_deadline(void **state)
+{
+	struct om_daemon_stop stop = { 0 };
+	struct om_caller operator= OPERATOR;
+	struct fake_answer *first, *second;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	OM_SET(&stop, daemon_stop, timeout_ms, 5000);
+	first = fake_ask(&operator, OM_PROVIDER, OM_MSG_DAEMON_STOP, &stop);
+	assert_false(first->done);
+	OM_SET(&stop, daemon_stop, timeout_ms, 600000);
+	second = fake_ask(&operator, OM_PROVIDER, OM_MSG_DAEMON_STOP, &stop);
+	assert_true(first->done && first->err == OM_ERR_CANCELLED);
+	fake_advance(20000);
+	assert_false(second->done);
+	state_is("run", OM_JOB_RUNNING);
+	fake_finish("run", OM_JOB_COMPLETED);
+	assert_true(second->done && second->err == OM_OK);
+}
+
 static void
 bug_11_after_a_stop_the_queue_runs_again(void **state)
 {
@@ -726,6 +769,8 @@ main(void)
 		T(cancel_in_bulk),
 		T(bug_10_nothing_is_accepted_while_draining),
 		T(stop_now_ends_what_runs),
+		T(the_deadline_of_a_stop_ends_what_runs),
+		T(a_second_stop_has_its_own_deadline),
 		T(bug_11_after_a_stop_the_queue_runs_again),
 		T(bug_12_accepted_comes_before_started),
 		T(bug_13_one_id_everywhere),

@@ -58,6 +58,9 @@ struct rig {
 	unsigned events[8]; /* by enum om_control_event */
 	uint64_t max_jobs;
 	uint64_t stops, audits;
+	uint64_t stops_wait; /* the provider answers a stop when the next one comes */
+	struct om_bus_request stop_rq; /* the provider's */
+	unsigned stops_kept;
 	uint64_t policies, queue_max; /* config.policy: how many, the last one's */
 };
 static struct rig rig;
@@ -185,6 +188,13 @@ static inline enum om_err
 fake_stop(struct om_service *sv, void *state, const struct om_in *in)
 {
 	(void)state;
+	if (rig_read(&rig.stops_wait) != 0) {
+		om_service_reply_err_to(sv, &rig.stop_rq, OM_ERR_CANCELLED,
+					"another stop took its place");
+		rig.stop_rq = om_service_later(sv, in);
+		rig_note(NULL, &rig.stops_kept, 0);
+		return OM_OK;
+	}
 	rig_note(&rig.stops, NULL, rig_read(&rig.stops) + 1);
 	return om_service_reply_ok(sv, in);
 }

@@ -445,6 +445,35 @@ test_stop(void **state)
 	client_close(sock);
 }
 
+/* The answer to the first of two stops was taken for the end of the second: it killed what ran. */
+static void
+test_a_stop_that_was_replaced_does_not_end_the_drain(void **state)
+{
+	const struct om_empty body = { 0 };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	rig_note(&rig.stops_wait, NULL, 1);
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	for (unsigned i = 1; i <= 3; i++) {
+		call(sock, OM_MSG_DAEMON_STOP, &body, &r);
+		assert_int_equal(r.type, OM_MSG_OK);
+		reply_fini(&r);
+		rig_wait(&rig.stops_kept, i);
+	}
+	/* Its answers are heard before what is asked after them. */
+	call(sock, OM_MSG_DAEMON_STATUS, &body, &r);
+	reply_fini(&r);
+	assert_int_equal(rig.events[OM_CONTROL_DRAINED], 0);
+	rig_note(&rig.stops_wait, NULL, 0);
+	call(sock, OM_MSG_DAEMON_STOP, &body, &r);
+	reply_fini(&r);
+	rig_wait(&rig.events[OM_CONTROL_DRAINED], 1);
+	client_close(sock);
+}
+
 /* Whoever waits when the daemon ends is told so. */
 static void
 test_waiting_requests_are_told_of_the_end(void **state)
@@ -488,6 +517,7 @@ main(int argc, char **argv)
 		TEST(test_reload_is_all_or_nothing),
 		TEST(test_refused_set_writes_nothing),
 		TEST(test_stop),
+		TEST(test_a_stop_that_was_replaced_does_not_end_the_drain),
 		TEST(test_waiting_requests_are_told_of_the_end),
 	};
 
