@@ -125,7 +125,7 @@ struct provider_verb {
 	char candidates[4 * (OM_JOB_ID_MAX + 1)]; /* ids that an ambiguous one may mean */
 	char array[OM_JOB_ID_MAX + 1]; /* the array that was named where one job is meant */
 	enum om_job_level level;
-	char state[25], peer[OM_PEER_MAX + 1], cursor[65];
+	char state[25] /* job.wait: the state to leave */, peer[OM_PEER_MAX + 1], cursor[65];
 };
 TAILQ_HEAD(provider_verbs, provider_verb);
 
@@ -139,6 +139,7 @@ struct provider_task {
 	struct om_time_node until; /* while it watches */
 	bool
 	    asking; /* while it watches: the queue's answer is on its way, so it may not be freed */
+	bool moved; /* job.wait: the state that it was asked to leave was left */
 	bool over; /* the job ended (or the time did) meanwhile, and so */
 	enum om_err over_err;
 	struct om_why over_text;
@@ -244,6 +245,8 @@ void provider_move(struct om_service *sv, struct om_str id, enum om_job_state to
 /* --- provider_verbs.c ------------------------------------------------------------------------- */
 
 /* The job of a watching task has ended. */
+/* The job that it watches is in another state, and has not ended. */
+void provider_task_moved(struct om_service *sv, struct provider *p, struct provider_task *task);
 void provider_task_ended(struct om_service *sv, struct provider *p, struct provider_task *task,
 			 const struct om_job_event *event);
 /* Its asker waits no longer. */

@@ -322,6 +322,24 @@ live_end(struct om_service *sv, struct provider *p, struct live *live,
 	free(live);
 }
 
+/* Who waits for it to leave a state hears that it has. */
+static void
+tell_moved(struct om_service *sv, struct provider *p, struct live *live)
+{
+	struct provider_task *task, *next;
+
+	if (live == NULL || live->more == NULL) {
+		return;
+	}
+	for (task = TAILQ_FIRST(&live->more->watchers); task != NULL; task = next) {
+		next = TAILQ_NEXT(task, link);
+		if (task->verb->type == OM_MSG_JOB_WAIT && task->verb->state[0] != '\0') {
+			provider_live_unwatch(sv, p, task);
+			provider_task_moved(sv, p, task);
+		}
+	}
+}
+
 /* An attempt has ended, another follows at once: only its time counts. */
 static void
 count_attempt(struct provider *p, const struct om_job_event *event)
@@ -382,8 +400,11 @@ provider_on_event(struct om_service *sv, void *state, const struct om_in *in)
 		live_end(sv, p, live, event);
 	} else if (event->retry) {
 		count_attempt(p, event);
-	} else if (came_back(event)) {
-		comes_back(sv, p, live, event);
+	} else {
+		if (came_back(event)) {
+			comes_back(sv, p, live, event);
+		}
+		tell_moved(sv, p, live);
 	}
 	if (p->unheard) {
 		return OM_OK;

@@ -275,6 +275,16 @@ provider_task_timeout(struct om_service *sv, struct provider *p, struct provider
 
 /* --- wait ------------------------------------------------------------------------------------- */
 
+/* Has the job done what the waiting is for? */
+static bool
+wait_is_over(const struct provider_task *task, enum om_job_state now)
+{
+	const char *from = task->verb->state;
+
+	return om_job_is_final(now) || task->moved ||
+	       (from[0] != '\0' && strcmp(from, om_job_state_text(now)) != 0);
+}
+
 /* job.wait is answered with the row, not with a count: the verb ends here. */
 static void
 wait_answer(struct om_service *sv, struct provider *p, struct provider_task *task,
@@ -284,6 +294,16 @@ wait_answer(struct om_service *sv, struct provider *p, struct provider_task *tas
 
 	om_service_reply_to(sv, &verb->rq, OM_MSG_JOB_INFO, info);
 	provider_task_finish(sv, p, task, OM_OK, "");
+}
+
+/* Its row is read anew, and is the answer whatever it says by then: a state was left. */
+void
+provider_task_moved(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	struct om_job_ref m = { .job = om_str_of(task->id.text) };
+
+	task->moved = true;
+	provider_task_ask(sv, p, task, OM_LEDGER, OM_MSG_JOB_GET, &m, task_on_got);
 }
 
 void
@@ -325,7 +345,7 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 	task->adopted = provider_adopt(sv, p, info, NULL) && now == OM_JOB_QUEUED;
 	switch ((int)task->verb->type) {
 	case OM_MSG_JOB_WAIT:
-		if (om_job_is_final(now)) {
+		if (wait_is_over(task, now)) {
 			wait_answer(sv, p, task, info);
 		} else {
 			(void)provider_task_watch(sv, p, task);
@@ -364,12 +384,19 @@ enum om_err
 provider_on_wait(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct provider *p = provider_of(state);
-	const struct om_job_ref *m = in->body;
-	struct provider_verb *verb = provider_verb_new(sv, p, in);
+	const struct om_job_wait *m = in->body;
+	enum om_job_state from;
+	struct provider_verb *verb;
 
+	if (OM_HAS(m, job_wait, from) &&
+	    om_job_state_parse(m->from.ptr, m->from.len, &from) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_INVALID, "from: there is no such state");
+	}
+	verb = provider_verb_new(sv, p, in);
 	if (verb == NULL) {
 		return OM_ERR_NOMEM;
 	}
+	(void)!om_str_copy(m->from, verb->state, sizeof(verb->state)); /* a state's name fits */
 	verb->rq = om_service_later(sv, in);
 	provider_task_begin(sv, p, verb, m->job);
 	provider_verb_unpend(sv, p, verb);

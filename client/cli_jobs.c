@@ -347,9 +347,32 @@ om_cli_output(struct om_cli *cli)
 
 /* --- wait ------------------------------------------------------------------------------------------ */
 
+/* Until the job's state is another than `from`; a requester's way to hear of an approval. */
+static int
+wait_change(struct om_cli *cli, const char *id, const char *from, int64_t timeout_ms)
+{
+	struct omerta_body *info = NULL;
+	int status = OM_EXIT_OK;
+
+	if (omerta_wait_change(cli->o, id, from, timeout_ms, &info) != 0) {
+		return om_cli_fail(cli);
+	}
+	if (omerta_state_is_final(omerta_get_str(info, "state"))) {
+		status = om_cli_exit_of_job(info);
+	}
+	if (cli->json) {
+		om_cli_print_body(cli, "job.info", info);
+	} else if (om_cli_opt(cli, "quiet") == NULL) {
+		om_cli_summary(cli, cli->out, cli->out_tty, info);
+	}
+	omerta_body_free(info);
+	return status;
+}
+
 int
 om_cli_wait(struct om_cli *cli)
 {
+	const char *from = om_cli_opt(cli, "from");
 	bool follow = om_cli_opt(cli, "follow") != NULL;
 	bool quiet = om_cli_opt(cli, "quiet") != NULL || cli->json;
 	struct om_cli_follow how = {
@@ -365,7 +388,9 @@ om_cli_wait(struct om_cli *cli)
 		struct omerta_body *info = NULL;
 
 		how.id = cli->operands[i];
-		if (om_cli_follow(cli, &how, &info) == 0) {
+		if (from != NULL) {
+			one = wait_change(cli, how.id, from, how.timeout_ms);
+		} else if (om_cli_follow(cli, &how, &info) == 0) {
 			if (cli->json) {
 				om_cli_print_body(cli, "job.info", info);
 			} else if (!quiet) {

@@ -116,10 +116,20 @@ omerta_job_add_file(struct omerta *o, struct omerta_body *job, const char *name,
 int
 omerta_wait(struct omerta *o, const char *id, int64_t timeout_ms, struct omerta_body **info)
 {
+	return omerta_wait_change(o, id, NULL, timeout_ms, info);
+}
+
+int
+omerta_wait_change(struct omerta *o, const char *id, const char *from, int64_t timeout_ms,
+		   struct omerta_body **info)
+{
 	struct omerta_body *ref = omerta_body_new("job.wait");
 	int rc;
 
 	omerta_set_str(ref, "job", id);
+	if (from != NULL) {
+		omerta_set_str(ref, "from", from);
+	}
 	rc = om_client_ask_long(o, "job.wait", ref, timeout_ms, info);
 	omerta_body_free(ref);
 	return rc;

@@ -195,6 +195,13 @@ int omerta_get(struct omerta *o, const char *id, struct omerta_body **info);
 int omerta_list(struct omerta *o, const struct omerta_body *query, struct omerta_body **table);
 /* Gives "job.info" when the job has ended; "timeout" when it goes on after timeout_ms. */
 int omerta_wait(struct omerta *o, const char *id, int64_t timeout_ms, struct omerta_body **info);
+/*
+ * The same as soon as the job's state is another than `from`: called again with the state that it gave,
+ * until that is final, it tells each change, such as what became of a job that waits for approval.  Of
+ * changes that follow fast only the last may be told.  from NULL: omerta_wait.
+ */
+int omerta_wait_change(struct omerta *o, const char *id, const char *from, int64_t timeout_ms,
+		       struct omerta_body **info);
 
 /*
  * Waits until all jobs of an array (`array` in job.submit) have ended; gives their rows, a job.table in

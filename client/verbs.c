@@ -71,6 +71,7 @@ static const struct om_verb_opt cancel_opts[] = {
 	{ "level", 0, "LEVEL", "all jobs of this level" },
 };
 static const struct om_verb_opt wait_opts[] = {
+	{ "from", 0, "STATE", "only until its state is another than this" },
 	{ "timeout", 't', "TIME", "give up after this long" },
 	{ "follow", 'F', NULL, "show the output as it comes" },
 	{ "quiet", 'q', NULL, "no progress, no summary" },

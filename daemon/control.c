@@ -251,6 +251,7 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 	}
 	if (s->control_events) {
 		err = om_endpoint_open_events(zmq, om_config_events_socket(c->config),
+					      s->control_operator_group,
 					      &c->watches[CONTROL_EVENTS].ep, why);
 		if (err == OM_OK) {
 			err = control_watch_add(sv, c, CONTROL_EVENTS, why);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/log.h"
+#include "daemon/endpoint.h"
 #include "msg/codec.h"
 
 #define SHOW_MEMORY_MAX (4u * 1024 * 1024)
@@ -195,6 +196,22 @@ change_load(struct change *ch, bool trial, struct om_why *why)
 	return err;
 }
 
+/* Who may listen to what happens to jobs is who is an operator. */
+static void
+change_share_events(const struct change *ch)
+{
+	const struct om_settings *was = om_config_settings(ch->current);
+	const struct om_settings *is = om_config_settings(ch->config);
+	struct om_why why = { "" };
+
+	if (was->control_events &&
+	    strcmp(was->control_operator_group, is->control_operator_group) != 0 &&
+	    om_endpoint_share(om_config_events_socket(ch->current), is->control_operator_group,
+			      &why) != OM_OK) {
+		om_warn("control.events", "the operators' group cannot listen: %s", why.text);
+	}
+}
+
 /* Any thread; blocks.  Nothing is written before it is known that the result can be taken. */
 static enum om_err
 change_work(void *arg)
@@ -211,6 +228,9 @@ change_work(void *arg)
 		if (err == OM_OK) {
 			err = change_load(ch, false, &ch->why);
 		}
+	}
+	if (err == OM_OK) {
+		change_share_events(ch);
 	}
 	return err;
 }

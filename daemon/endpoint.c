@@ -209,7 +209,14 @@ om_endpoint_open_tcp(void *zmq, const char *address, unsigned port, const char *
 }
 
 enum om_err
-om_endpoint_open_events(void *zmq, const char *path, struct om_endpoint *out, struct om_why *why)
+om_endpoint_share(const char *path, const char *group, struct om_why *why)
+{
+	return endpoint_mode(path, group, why);
+}
+
+enum om_err
+om_endpoint_open_events(void *zmq, const char *path, const char *group, struct om_endpoint *out,
+			struct om_why *why)
 {
 	const struct option options[] = {
 		{ ZMQ_SNDHWM, OM_ENDPOINT_EVENTS_HWM },
@@ -229,7 +236,7 @@ om_endpoint_open_events(void *zmq, const char *path, struct om_endpoint *out, st
 		err = endpoint_bind(out, why);
 	}
 	if (err == OM_OK) {
-		err = endpoint_mode(path, NULL, why);
+		err = endpoint_mode(path, group, why);
 	}
 	if (err == OM_OK) {
 		err = endpoint_fd(out, why);

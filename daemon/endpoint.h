@@ -50,9 +50,12 @@ enum om_err om_endpoint_open_ipc(void *zmq, const char *path, const char *group,
 enum om_err om_endpoint_open_tcp(void *zmq, const char *address, unsigned port,
 				 const char *secret_key, const struct om_endpoint_limits *limits,
 				 struct om_endpoint *out, struct om_why *why) OM_MUST_CHECK;
-/* XPUB on a unix socket that only this user may open (0600). */
-enum om_err om_endpoint_open_events(void *zmq, const char *path, struct om_endpoint *out,
-				    struct om_why *why) OM_MUST_CHECK;
+/* XPUB on a unix socket: all jobs of everybody, so for the operators' group alone; modes as above. */
+enum om_err om_endpoint_open_events(void *zmq, const char *path, const char *group,
+				    struct om_endpoint *out, struct om_why *why) OM_MUST_CHECK;
+/* The socket at path is the group's from now on; without such a group the daemon's user's alone. */
+enum om_err om_endpoint_share(const char *path, const char *group,
+			      struct om_why *why) OM_MUST_CHECK;
 /* The ZAP handler (https://rfc.zeromq.org/spec/27): before the first CURVE endpoint. */
 enum om_err om_endpoint_open_zap(void *zmq, struct om_endpoint *out,
 				 struct om_why *why) OM_MUST_CHECK;

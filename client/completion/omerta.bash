@@ -74,7 +74,7 @@ _omerta()
 		;;
 	list) opts="--state --peer --array --since --limit --watch" ;;
 	output) opts="--follow --stderr --file --offset --to" ;;
-	wait) opts="--timeout --follow --quiet" ;;
+	wait) opts="--from --timeout --follow --quiet" ;;
 	cancel) opts="--grace --reason --state --peer --level" ;;
 	status) opts="--detailed --watch" ;;
 	move) opts="--to --level --reason" ;;

@@ -305,6 +305,25 @@ class Job:
         """Ends it; a running script gets SIGTERM and ``grace`` seconds (5)."""
         return self._provider.cancel(self.id, grace=grace, reason=reason)
 
+    def changes(self, state=None, timeout=None):
+        """Iterates over the job's row (Records of job.info), at each change of its state, to its end.
+
+        state    begin behind this one; None: with the row as it is now
+        timeout  seconds for each change; Timeout when there was none
+
+        For a requester this is what the events are for the operator: a job that waits for approval
+        tells here what became of it.  Of changes that follow fast only the last may be told.
+        """
+        if state is None:
+            row = self.info()
+            yield row
+            state = row.state
+        while state not in FINAL_STATES:
+            row = Record(self._provider._ask_long(
+                "job.wait", {"job": self.id, "from": state}, timeout))
+            yield row
+            state = row.state
+
     def hold(self):
         return self._provider.hold(self.id)
 

@@ -260,6 +260,19 @@ class Waiting(Case):
             p.wait("7f", timeout=0.05)
         self.assertLess(time.monotonic() - begin, SOON)
 
+    def test_each_change_of_a_job_is_told(self):
+        states = ["pending_approval", "queued", "completed"]
+
+        def answer(kind, body):
+            if kind == "job.get":
+                return "job.info", {"job": "7f", "state": states[0]}
+            return "job.info", {"job": "7f", "state": states[states.index(body["from"]) + 1]}
+        fake = self.fake(answer)
+        job = omerta.Job(self.provider(fake), "7f")
+        self.assertEqual([row.state for row in job.changes()], states)
+        self.assertEqual([row.state for row in job.changes(state="queued")], ["completed"])
+        self.assertEqual(fake.seen[1], ("job.wait", {"job": "7f", "from": "pending_approval"}))
+
     def test_lines_are_whole(self):
         pieces = [b"one\ntw", b"", b"o\nthr\xffee"]
 

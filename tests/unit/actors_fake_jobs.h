@@ -103,8 +103,17 @@ approve_always(const char *id, const char *trust)
 static inline struct fake_answer *
 wait_for(struct om_caller as, const char *id)
 {
-	struct om_job_ref m = { .job = om_str_of(id) };
+	struct om_job_wait m = { .job = om_str_of(id) };
 
+	return fake_ask(&as, OM_PROVIDER, OM_MSG_JOB_WAIT, &m);
+}
+
+static inline struct fake_answer *
+wait_from(struct om_caller as, const char *id, const char *from)
+{
+	struct om_job_wait m = { .job = om_str_of(id) };
+
+	OM_SET(&m, job_wait, from, om_str_of(from));
 	return fake_ask(&as, OM_PROVIDER, OM_MSG_JOB_WAIT, &m);
 }
 

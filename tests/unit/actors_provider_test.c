@@ -225,6 +225,47 @@ bug_02_only_the_owner_of_a_job_may_touch_it(void **state)
 }
 
 static void
+state_told(struct fake_answer *a, const char *state)
+{
+	struct om_job_info info = { 0 };
+	struct om_arena arena = { 0 };
+
+	fake_body(a, OM_MSG_JOB_INFO, &info, &arena);
+	assert_true(om_str_is(info.state, state));
+	om_arena_fini(&arena);
+}
+
+/* What a requester has in place of the operator's events: each change of its own job. */
+static void
+test_a_requester_hears_of_approval_and_denial(void **state)
+{
+	struct fake_answer *a, *b;
+
+	(void)state;
+	fake.queue.max_jobs = 1;
+	fake_up();
+	accepted(submit_id(EVE, "j1"), "pending_approval", "external");
+	accepted(submit_id(EVE, "j2"), "pending_approval", "external");
+	a = wait_from(EVE, "j1", "pending_approval");
+	b = wait_from(EVE, "j2", "pending_approval");
+	refused(wait_from(BOB, "j1", "pending_approval"), OM_ERR_NOT_FOUND, "");
+	refused(wait_from(EVE, "j1", "asleep"), OM_ERR_INVALID, "no such state");
+	assert_false(a->done);
+	counted(refs(OPERATOR, OM_MSG_JOB_APPROVE, "j1", false), 1);
+	assert_true(a->done);
+	assert_false(b->done);
+	counted(refs(OPERATOR, OM_MSG_JOB_DENY, "j2", false), 1);
+	state_told(b, "denied");
+	/* It runs by now, whatever the answer said: another wait tells the next change. */
+	state_is("j1", OM_JOB_RUNNING);
+	state_told(wait_from(EVE, "j1", "queued"), "running"); /* left already: at once */
+	a = wait_from(EVE, "j1", "running");
+	assert_false(a->done);
+	fake_finish("j1", OM_JOB_COMPLETED);
+	state_told(a, "completed");
+}
+
+static void
 bug_03_a_held_job_waits_for_approval(void **state)
 {
 	(void)state;
@@ -751,6 +792,7 @@ main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
 	const struct CMUnitTest tests[] = {
+		T(test_a_requester_hears_of_approval_and_denial),
 		T(a_job_from_submit_to_its_end),
 		T(ids_are_made_when_none_is_chosen),
 		T(a_tunnel_is_checked_before_it_is_acknowledged),

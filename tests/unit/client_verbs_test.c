@@ -256,6 +256,34 @@ test_a_cancel_is_waited_for_as_long_as_its_grace(void **state)
 	fake_free(&f);
 }
 
+/* Answers as if the job had been denied, when asked for a change; else it has completed. */
+static void
+give_change(struct fake *f, struct fake_request *r)
+{
+	struct om_job_info info = { .job = OM_STR("7f3a"), .state = OM_STR("completed") };
+	struct om_job_wait m = { 0 };
+
+	(void)f;
+	fake_body(r, &m);
+	if (om_str_is(m.from, "pending_approval")) {
+		info.state = om_str_is(m.job, "good") ? OM_STR("queued") : OM_STR("denied");
+	}
+	fake_answer(r, OM_MSG_JOB_INFO, &info);
+}
+
+static void
+test_wait_for_a_change(void **state)
+{
+	struct fake f;
+
+	(void)state;
+	fake_new(&f, give_change, NULL);
+	ran_is(&f, "wait good --from pending_approval --json", 0,
+	       "{\"version\":1,\"type\":\"job.info\",\"job\":\"7f3a\",\"state\":\"queued\"}\n", "");
+	ran_is(&f, "wait bad --from pending_approval -q", OM_EXIT_JOB_FAILED, "", "");
+	fake_free(&f);
+}
+
 int
 main(void)
 {
@@ -265,6 +293,7 @@ main(void)
 		cmocka_unit_test(test_audit_goes_on_over_empty_pages),
 		cmocka_unit_test(test_each_of_several_jobs_has_its_own_result),
 		cmocka_unit_test(test_a_cancel_is_waited_for_as_long_as_its_grace),
+		cmocka_unit_test(test_wait_for_a_change),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

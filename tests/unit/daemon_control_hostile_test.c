@@ -227,7 +227,7 @@ test_no_zmtp(void **state)
 static void
 test_limit_of_requests_in_flight(void **state)
 {
-	struct om_job_ref ref = { .job = OM_STR("x") };
+	struct om_job_wait ref = { .job = OM_STR("x") };
 	struct reply r;
 	void *sock;
 

@@ -3,6 +3,7 @@
 #include "daemon_control_rig.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/wait.h>
 
 static void
@@ -107,6 +108,7 @@ test_socket_modes(void **state)
 	struct stat st;
 
 	(void)state;
+	rig_flag("control.operator_group", "no-such-group-here");
 	rig_flag("control.socket_group", "no-such-group-here");
 	rig_up();
 	assert_int_equal(stat(rig_path("control.sock"), &st), 0);
@@ -118,8 +120,38 @@ test_socket_modes(void **state)
 	assert_int_equal(access(rig_path("control.sock"), F_OK), -1);
 	rig.events[OM_CONTROL_READY] = 0;
 	rig.flags[rig.flag_count - 1].value = geteuid() == 0 ? "nogroup" : "";
+	rig.flags[rig.flag_count - 2].value = geteuid() == 0 ? "daemon" : "";
 	rig_up();
 	assert_int_equal(stat(rig_path("control.sock"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, geteuid() == 0 ? 0660 : 0600);
+	/* All jobs of everybody: for the operators' group, not for all who may connect. */
+	assert_int_equal(stat(rig_path("events.sock"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, geteuid() == 0 ? 0660 : 0600);
+	if (geteuid() == 0) {
+		assert_int_equal(st.st_gid, getgrnam("daemon")->gr_gid);
+	}
+}
+
+/* Another group of operators: it listens from now on. */
+static void
+test_events_are_for_the_operators_of_now(void **state)
+{
+	const struct om_empty body = { 0 };
+	struct reply r;
+	struct stat st;
+	void *sock;
+
+	(void)state;
+	rig_put("omertad.conf", "[control]\noperator_group = no-such-group-here\n", 0600);
+	rig_up();
+	assert_int_equal(stat(rig_path("events.sock"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	rig_put("omertad.conf", "[control]\noperator_group = daemon\n", 0600);
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
+	reply_fini(&r);
+	client_close(sock);
+	assert_int_equal(stat(rig_path("events.sock"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, geteuid() == 0 ? 0660 : 0600);
 }
 
@@ -507,6 +539,7 @@ main(int argc, char **argv)
 		TEST(test_identity_is_the_connections),
 		TEST(test_another_uid_is_a_requester),
 		TEST(test_socket_modes),
+		TEST(test_events_are_for_the_operators_of_now),
 		TEST(test_req_socket),
 		TEST(test_pipelined),
 		TEST(test_status),
