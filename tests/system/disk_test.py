@@ -60,13 +60,16 @@ class Disk(unittest.TestCase):
     def until_refused(self, provider):
         """Submits until there is no room in what the ledger had taken beforehand either."""
         accepted = []
-        for _ in range((SIZE_MIB << 20) // BODY):
+        refusal = None
+        for size in (BODY, BODY // 10, 0):  # a small one may have room where a large one has none
             try:
-                accepted.append(provider.submit(script="true", lang="sh", hold=True,
-                                                stdin=os.urandom(BODY)).id)
+                for _ in range((SIZE_MIB << 20) // BODY * 10):
+                    accepted.append(provider.submit(script="true", lang="sh", hold=True,
+                                                    stdin=os.urandom(size)).id)
+                raise AssertionError("all were accepted, and there is no room")
             except omerta.Error as e:
-                return accepted, e
-        raise AssertionError("all were accepted, and there is no room")
+                refusal = e
+        return accepted, refusal
 
     def all_there(self, provider, accepted):
         for job in accepted:

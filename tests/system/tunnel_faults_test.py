@@ -109,11 +109,21 @@ class Faults(unittest.TestCase):
                     os.kill(int(pid), signal.SIGKILL)
         self.assert_lost(job, NO_REPLY_S + SLACK_S, since, NO_REPLY_S - 1)
 
-    def test_silence_is_health(self):
+    def silent(self, **vpn):
+        """A job that only computes, with a requester that does not know it."""
         other, _ = tunnel_rig.keypair()
         r = self.provider.submit(script=f"import time; time.sleep({2 * NO_REPLY_S}); print('slept')",
-                                 lang="python", vpn=self.requester.vpn(private_key=other)).wait(90)
+                                 lang="python", vpn=self.requester.vpn(private_key=other, **vpn)).wait(90)
         self.assertEqual((r.state, r.stdout), ("completed", b"slept\n"), r.text)
+        return r
+
+    def test_silence_is_health(self):
+        r = self.silent()
+        self.assertEqual(r.tx_bytes or 0, 0)
+
+    def test_a_keepalive_without_an_answer_is_health_too(self):
+        r = self.silent(keepalive=1)
+        self.assertGreater(r.tx_bytes, 100)  # it did try
 
     def test_reconnects_from_another_address(self):
         job = self.talk()

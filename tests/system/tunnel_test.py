@@ -41,7 +41,8 @@ class Tunnel(unittest.TestCase):
         with open(f"{cls.www}/big", "wb") as f:
             f.write(os.urandom(1 << 20) * 8)
         cls.requester.serve(cls.www)
-        cls.daemon = rig.Daemon("[jobs]\nmax_jobs = 2\n[network]\nallow_endpoints = 10.250.0.0/16\n")
+        cls.daemon = rig.Daemon("[jobs]\nmax_jobs = 2\n[network]\nallow_endpoints = 10.250.0.0/16, "
+                                "fd50::/16\n")
         cls.daemon.start()
         cls.provider = cls.daemon.connect()
 
@@ -79,6 +80,53 @@ class Tunnel(unittest.TestCase):
         with open(f"{self.www}/big", "rb") as f:
             want = hashlib.sha256(f.read()).hexdigest()
         self.assertEqual(r.stdout.decode().split(), [str(8 << 20), want], r.text)
+
+    def test_a_name_by_the_tunnels_resolver(self):
+        log = f"{self.www}/names"
+        self.requester.resolve(log)
+        r = self.run_job(FETCH.replace(tunnel_rig.PEER, "files.requester.test"),
+                         vpn=self.requester.vpn(dns=[tunnel_rig.PEER]))
+        self.assertEqual((r.state, r.stdout), ("completed", b"page through the tunnel\n"), r.text)
+        with open(log) as f:
+            self.assertIn("files.requester.test", f.read().split())
+        # Without one there are no names, and nobody outside is asked.
+        r = self.run_job(FETCH.replace(tunnel_rig.PEER, "other.requester.test"))
+        self.assertEqual((r.state, r.exit_code), ("failed", 1), r.text)
+        with open(log) as f:
+            self.assertNotIn("other.requester.test", f.read())
+
+    def second(self):
+        """Another requester, with the same page."""
+        requester = tunnel_rig.Requester()
+        self.addCleanup(requester.close)
+        requester.serve(self.www)
+        return requester
+
+    def test_preshared_key(self):
+        requester = self.second()
+        key = requester.want_preshared_key()
+        r = self.run_job(FETCH, vpn=requester.vpn(preshared_key=key))
+        self.assertEqual((r.state, r.stdout), ("completed", b"page through the tunnel\n"), r.text)
+        r = self.run_job(FETCH.replace("timeout=20", "timeout=3"), vpn=requester.vpn())
+        self.assertEqual((r.state, r.exit_code), ("failed", 1), r.text)
+
+    def test_endpoint_by_ip6(self):
+        requester = self.second()
+        endpoint = requester.also_by_ip6()
+        r = self.run_job(FETCH, vpn=requester.vpn(endpoint=endpoint))
+        self.assertEqual((r.state, r.stdout), ("completed", b"page through the tunnel\n"), r.text)
+        self.assertIn("[fd50:", tunnel_rig.sh("wg", "show", requester.wg, "endpoints"))
+
+    def test_bandwidth(self):
+        script = ("import time, urllib.request\nbegan = time.monotonic()\n"
+                  "d = urllib.request.urlopen('http://10.99.0.1/big').read()\n"
+                  "print(len(d), time.monotonic() - began)")
+        free = self.run_job(script).stdout.split()
+        held = self.run_job(script, bandwidth_kbit=16000).stdout.split()
+        self.assertEqual((free[0], held[0]), (b"%d" % (8 << 20),) * 2)
+        print(f"   8 MiB in {float(free[1]):.1f} s, at 16 Mbit/s in {float(held[1]):.1f} s")
+        self.assertGreater(float(held[1]), 3)  # 4.2 s, less the one that may come at once
+        self.assertLess(float(held[1]), 60)
 
     def assert_killed(self, host, port, kind="STREAM"):
         r = self.run_job(CONNECT.format(host=host, port=port, kind=kind))
