@@ -140,7 +140,7 @@ om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *ar
 		err = spawn_extra(cx, a, arg, how != NULL ? how : &plain);
 		if (err != OM_OK) {
 			if (a->ext != NULL) {
-				om_reg_end(cx->sys, a, om_mbox_next_id(cx->sys, a));
+				om_reg_end(cx->sys, a);
 			}
 			ext_free(cx, a);
 			om_pool_actor_free(cx, a);
@@ -292,7 +292,7 @@ actor_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
 
 	a->phase = OM_PHASE_ENDED;
 	if (ext != NULL) {
-		om_reg_end(cx->sys, a, cx->self_id);
+		om_reg_end(cx->sys, a);
 		om_link_end(cx, a, why);
 		if ((a->flags & OM_ACTOR_SUPERVISED) != 0) {
 			(void)child_report(cx, a, OM_CHILD_ENDED, why);

@@ -165,7 +165,8 @@ om_msg_u64(const struct om_msg *msg)
 
 /*
  * Returns OM_OK, an error (a request gets it as its answer; for a plain message it is counted), or
- * OM_AGAIN: "run me again with this message after the others had their turn".  To end the actor as
+ * OM_AGAIN: "run me again with this message after the others had their turn" (not for the runtime's
+ * own messages, OM_SYS_*, which are made for one call: there it is an error).  To end the actor as
  * failed call om_fail; a handler's error is the message's fate, not the actor's.
  */
 #define OM_AGAIN ((enum om_err) - 1)

@@ -129,7 +129,7 @@ om_actor_deliver(struct om_ctx *cx, struct om_actor *a, uint32_t type, const voi
 	cx->current_moved = false;
 	err = handler_call(cx, a, fn, &node.msg);
 	cx->current = NULL;
-	if (err != OM_OK && err != OM_AGAIN) {
+	if (err != OM_OK) { /* OM_AGAIN too: there is no message to keep */
 		cx->n.errors++;
 	}
 }

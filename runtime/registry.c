@@ -1,40 +1,46 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Names and groups: two hash tables under one lock.  Both are for finding actors, not for the hot
- * path: look a name up once and keep the id; a stale id says so.
+ * Names and groups: hash tables under one lock.  Both are for finding actors, not for the hot path:
+ * look a name up once and keep the id; a stale id says so.  Names are found by their actor too (for
+ * statistics); a group is a list in the order of joining, which an actor leaves without a search.
  */
 #include <stdlib.h>
 #include <string.h>
 #include "runtime/runtime_impl.h"
 
-#define REG_BUCKETS 256
+#define REG_BUCKETS 256 /* at first; of groups always */
 
 struct om_reg_entry {
-	struct om_reg_entry *next; /* bucket */
+	struct om_reg_entry *next; /* in its bucket of names */
+	struct om_reg_entry *next_id; /* in its bucket of ids */
 	struct om_reg_entry *other; /* of the same actor */
 	uint64_t id;
+	bool shown; /* the first of its actor: statistics show it */
 	char name[OM_NAME_MAX];
 };
 
 struct group {
 	struct group *next;
-	uint64_t *members;
-	size_t count, cap;
+	struct om_group_entry *first, *last; /* in the order of joining, which publishing keeps */
+	size_t count;
 	char name[OM_NAME_MAX];
 };
 
 struct om_group_entry { /* one membership, in the actor's ext */
-	struct om_group_entry *next;
+	struct om_group_entry *next; /* of the same actor */
+	struct om_group_entry *older, *newer; /* of the group; under the lock */
 	struct group *group; /* groups live as long as the system */
+	uint64_t id;
 };
 
 struct om_registry {
 	pthread_mutex_t lock;
-	struct om_reg_entry *names[REG_BUCKETS];
+	struct om_reg_entry **names, **ids; /* `buckets` each, a power of two */
+	size_t buckets, count;
 	struct group *groups[REG_BUCKETS];
 };
 
-static unsigned
+static uint64_t
 reg_hash(const char *name)
 {
 	uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
@@ -42,18 +48,41 @@ reg_hash(const char *name)
 	while (*name != '\0') {
 		h = (h ^ (unsigned char)*name++) * UINT64_C(1099511628211);
 	}
-	return (unsigned)(h ^ h >> 32) % REG_BUCKETS;
+	return h ^ h >> 32;
+}
+
+static struct om_reg_entry **
+reg_by_name(struct om_registry *reg, const char *name)
+{
+	return &reg->names[reg_hash(name) & (reg->buckets - 1)];
+}
+
+static struct om_reg_entry **
+reg_by_id(struct om_registry *reg, uint64_t id)
+{
+	return &reg->ids[(id ^ id >> OM_SLOT_BITS) & (reg->buckets - 1)];
+}
+
+static struct group **
+reg_group(struct om_registry *reg, const char *name)
+{
+	return &reg->groups[reg_hash(name) % REG_BUCKETS];
 }
 
 enum om_err
 om_reg_init(struct om_system *sys)
 {
-	sys->registry = calloc(1, sizeof(*sys->registry));
-	if (sys->registry == NULL) {
+	struct om_registry *reg = calloc(1, sizeof(*reg));
+
+	if (reg == NULL) {
 		return OM_ERR_NOMEM;
 	}
-	(void)pthread_mutex_init(&sys->registry->lock, NULL);
-	return OM_OK;
+	sys->registry = reg;
+	(void)pthread_mutex_init(&reg->lock, NULL);
+	reg->buckets = REG_BUCKETS;
+	reg->names = calloc(reg->buckets, sizeof(struct om_reg_entry *));
+	reg->ids = calloc(reg->buckets, sizeof(struct om_reg_entry *));
+	return reg->names == NULL || reg->ids == NULL ? OM_ERR_NOMEM : OM_OK;
 }
 
 void
@@ -64,21 +93,24 @@ om_reg_fini(struct om_system *sys)
 	if (reg == NULL) {
 		return;
 	}
-	for (unsigned i = 0; i < REG_BUCKETS; i++) {
+	for (size_t i = 0; reg->names != NULL && i < reg->buckets; i++) {
 		while (reg->names[i] != NULL) { /* of actors that were stuck at the end */
 			struct om_reg_entry *entry = reg->names[i];
 
 			reg->names[i] = entry->next;
 			free(entry);
 		}
+	}
+	for (size_t i = 0; i < REG_BUCKETS; i++) {
 		while (reg->groups[i] != NULL) {
 			struct group *group = reg->groups[i];
 
 			reg->groups[i] = group->next;
-			free(group->members);
 			free(group);
 		}
 	}
+	free(reg->names);
+	free(reg->ids);
 	(void)pthread_mutex_destroy(&reg->lock);
 	free(reg);
 }
@@ -88,12 +120,56 @@ om_reg_fini(struct om_system *sys)
 static struct om_reg_entry *
 reg_find(struct om_registry *reg, const char *name)
 {
-	struct om_reg_entry *entry = reg->names[reg_hash(name)];
+	struct om_reg_entry *entry = *reg_by_name(reg, name);
 
 	while (entry != NULL && strcmp(entry->name, name) != 0) {
 		entry = entry->next;
 	}
 	return entry;
+}
+
+/* The lock is held. */
+static void
+reg_link(struct om_registry *reg, struct om_reg_entry *entry)
+{
+	struct om_reg_entry **names = reg_by_name(reg, entry->name);
+	struct om_reg_entry **ids = reg_by_id(reg, entry->id);
+
+	entry->next = *names;
+	*names = entry;
+	entry->next_id = *ids;
+	*ids = entry;
+}
+
+/* The lock is held.  Before one more; without memory the chains get longer. */
+static void
+reg_grow(struct om_registry *reg)
+{
+	size_t old_buckets = reg->buckets;
+	struct om_reg_entry **old = reg->names, *entry, *next;
+	struct om_reg_entry **names, **ids;
+
+	if (++reg->count <= reg->buckets) {
+		return;
+	}
+	names = calloc(2 * old_buckets, sizeof(struct om_reg_entry *));
+	ids = calloc(2 * old_buckets, sizeof(struct om_reg_entry *));
+	if (names == NULL || ids == NULL) {
+		free(names);
+		free(ids);
+		return;
+	}
+	free(reg->ids);
+	reg->names = names;
+	reg->ids = ids;
+	reg->buckets = 2 * old_buckets;
+	for (size_t i = 0; i < old_buckets; i++) {
+		for (entry = old[i]; entry != NULL; entry = next) {
+			next = entry->next;
+			reg_link(reg, entry);
+		}
+	}
+	free(old);
 }
 
 /* The running thread of `a`, or before it runs.  The same name again (a restart) is fine. */
@@ -104,7 +180,6 @@ om_reg_name(struct om_system *sys, struct om_actor *a, uint64_t id, const char *
 	struct om_actor_ext *ext = om_actor_ext(a);
 	struct om_reg_entry *entry, *old;
 	size_t len = strlen(name);
-	unsigned bucket;
 
 	if (len == 0 || len >= OM_NAME_MAX) {
 		return OM_ERR_INVALID;
@@ -116,13 +191,13 @@ om_reg_name(struct om_system *sys, struct om_actor *a, uint64_t id, const char *
 	}
 	entry->id = id;
 	memcpy(entry->name, name, len + 1);
-	bucket = reg_hash(name);
 	(void)pthread_mutex_lock(&reg->lock);
 	old = reg_find(reg, name);
 	if (old == NULL) {
-		entry->next = reg->names[bucket];
-		reg->names[bucket] = entry;
+		reg_grow(reg);
+		reg_link(reg, entry);
 		entry->other = ext->names;
+		entry->shown = ext->names == NULL;
 		ext->names = entry;
 		om_shared_store(&a->limit, a->limit | OM_LIMIT_NAMED);
 	}
@@ -161,22 +236,21 @@ bool
 om_reg_name_of(struct om_system *sys, uint64_t id, char *out, size_t size)
 {
 	struct om_registry *reg = sys->registry;
-	bool found = false;
+	const struct om_reg_entry *entry;
 
 	(void)pthread_mutex_lock(&reg->lock);
-	for (unsigned i = 0; i < REG_BUCKETS && !found; i++) {
-		for (struct om_reg_entry *e = reg->names[i]; e != NULL && !found; e = e->next) {
-			if (e->id == id) {
-				size_t len = strnlen(e->name, size - 1);
+	entry = *reg_by_id(reg, id);
+	while (entry != NULL && (entry->id != id || !entry->shown)) {
+		entry = entry->next_id;
+	}
+	if (entry != NULL) {
+		size_t len = strnlen(entry->name, size - 1);
 
-				memcpy(out, e->name, len);
-				out[len] = '\0';
-				found = true;
-			}
-		}
+		memcpy(out, entry->name, len);
+		out[len] = '\0';
 	}
 	(void)pthread_mutex_unlock(&reg->lock);
-	return found;
+	return entry != NULL;
 }
 
 /* --- groups -------------------------------------------------------------------------------------- */
@@ -185,7 +259,7 @@ om_reg_name_of(struct om_system *sys, uint64_t id, char *out, size_t size)
 static struct group *
 group_find(struct om_registry *reg, const char *name)
 {
-	struct group *group = reg->groups[reg_hash(name)];
+	struct group *group = *reg_group(reg, name);
 
 	while (group != NULL && strcmp(group->name, name) != 0) {
 		group = group->next;
@@ -197,7 +271,7 @@ group_find(struct om_registry *reg, const char *name)
 static struct group *
 group_make(struct om_registry *reg, const char *name)
 {
-	unsigned bucket = reg_hash(name);
+	struct group **bucket = reg_group(reg, name);
 	struct group *group = group_find(reg, name);
 
 	if (group != NULL) {
@@ -206,42 +280,45 @@ group_make(struct om_registry *reg, const char *name)
 	group = calloc(1, sizeof(*group));
 	if (group != NULL) {
 		memcpy(group->name, name, strlen(name) + 1);
-		group->next = reg->groups[bucket];
-		reg->groups[bucket] = group;
+		group->next = *bucket;
+		*bucket = group;
 	}
 	return group;
 }
 
 /* The lock is held. */
-static bool
-group_add(struct group *group, uint64_t id)
+static void
+group_add(struct group *group, struct om_group_entry *entry)
 {
-	if (group->count == group->cap) {
-		size_t cap = group->cap != 0 ? group->cap * 2 : 4;
-		uint64_t *members = realloc(group->members, cap * sizeof(*members));
-
-		if (members == NULL) {
-			return false;
-		}
-		group->members = members;
-		group->cap = cap;
+	entry->group = group;
+	entry->older = group->last;
+	entry->newer = NULL;
+	if (group->last != NULL) {
+		group->last->newer = entry;
+	} else {
+		group->first = entry;
 	}
-	group->members[group->count++] = id;
-	return true;
+	group->last = entry;
+	group->count++;
 }
 
+/* The lock is held. */
 static void
-group_remove(struct om_system *sys, struct group *group, uint64_t id)
+group_remove(struct om_system *sys, struct om_group_entry *entry)
 {
-	for (size_t i = 0; i < group->count; i++) {
-		if (group->members[i] == id) {
-			/* Keeps the order: publishing goes to members in the order of joining. */
-			memmove(&group->members[i], &group->members[i + 1],
-				(group->count - i - 1) * sizeof(group->members[0]));
-			group->count--;
-			break;
-		}
+	struct group *group = entry->group;
+
+	if (entry->older != NULL) {
+		entry->older->newer = entry->newer;
+	} else {
+		group->first = entry->newer;
 	}
+	if (entry->newer != NULL) {
+		entry->newer->older = entry->older;
+	} else {
+		group->last = entry->older;
+	}
+	group->count--;
 	if (strcmp(group->name, OM_GROUP_DEAD_LETTERS) == 0) {
 		(void)om_shared_add(&sys->dead_letter_watchers, -1);
 	}
@@ -252,33 +329,32 @@ om_join(struct om_ctx *cx, const char *name)
 {
 	struct om_registry *reg = cx->sys->registry;
 	struct om_actor_ext *ext = om_actor_ext(cx->self);
-	struct om_group_entry *entry = malloc(sizeof(*entry)), *at;
-	struct group *group = NULL;
-	bool ok = false;
+	struct om_group_entry *entry, *at;
+	struct group *group;
 	size_t len = strlen(name);
 
 	if (len == 0 || len >= OM_NAME_MAX) {
-		free(entry);
 		return OM_ERR_INVALID;
 	}
-	if (entry != NULL && ext != NULL) {
-		(void)pthread_mutex_lock(&reg->lock);
-		group = group_make(reg, name);
-		for (at = ext->groups; at != NULL && at->group != group; at = at->next) {
-		}
-		if (group != NULL && at != NULL) { /* a member already */
-			(void)pthread_mutex_unlock(&reg->lock);
-			free(entry);
-			return OM_OK;
-		}
-		ok = group != NULL && group_add(group, cx->self_id);
-		(void)pthread_mutex_unlock(&reg->lock);
-	}
-	if (!ok) {
+	entry = malloc(sizeof(*entry));
+	if (entry == NULL || ext == NULL) {
 		free(entry);
 		return OM_ERR_NOMEM;
 	}
-	*entry = (struct om_group_entry){ .next = ext->groups, .group = group };
+	(void)pthread_mutex_lock(&reg->lock);
+	group = group_make(reg, name);
+	for (at = ext->groups; at != NULL && at->group != group; at = at->next) {
+	}
+	if (group != NULL && at == NULL) {
+		entry->id = cx->self_id;
+		group_add(group, entry);
+	}
+	(void)pthread_mutex_unlock(&reg->lock);
+	if (group == NULL || at != NULL) { /* no memory, or a member already */
+		free(entry);
+		return group == NULL ? OM_ERR_NOMEM : OM_OK;
+	}
+	entry->next = ext->groups;
 	ext->groups = entry;
 	if (strcmp(name, OM_GROUP_DEAD_LETTERS) == 0) {
 		(void)om_shared_add(&cx->sys->dead_letter_watchers, 1);
@@ -296,7 +372,7 @@ om_leave(struct om_ctx *cx, const char *name)
 
 		if (strcmp(entry->group->name, name) == 0) {
 			(void)pthread_mutex_lock(&cx->sys->registry->lock);
-			group_remove(cx->sys, entry->group, cx->self_id);
+			group_remove(cx->sys, entry);
 			(void)pthread_mutex_unlock(&cx->sys->registry->lock);
 			*at = entry->next;
 			free(entry);
@@ -311,6 +387,7 @@ size_t
 om_reg_members(struct om_system *sys, const char *name, uint64_t **out)
 {
 	struct om_registry *reg = sys->registry;
+	const struct om_group_entry *entry;
 	struct group *group;
 	size_t n = 0;
 
@@ -318,9 +395,8 @@ om_reg_members(struct om_system *sys, const char *name, uint64_t **out)
 	group = group_find(reg, name);
 	if (group != NULL && group->count > 0) {
 		*out = malloc(group->count * sizeof(uint64_t));
-		if (*out != NULL) {
-			n = group->count;
-			memcpy(*out, group->members, n * sizeof(uint64_t));
+		for (entry = group->first; *out != NULL && entry != NULL; entry = entry->newer) {
+			(*out)[n++] = entry->id;
 		}
 	}
 	(void)pthread_mutex_unlock(&reg->lock);
@@ -329,7 +405,7 @@ om_reg_members(struct om_system *sys, const char *name, uint64_t **out)
 
 /* The end of an actor: its names are free, it is in no group. */
 void
-om_reg_end(struct om_system *sys, struct om_actor *a, uint64_t id)
+om_reg_end(struct om_system *sys, struct om_actor *a)
 {
 	struct om_registry *reg = sys->registry;
 	struct om_actor_ext *ext = a->ext;
@@ -340,19 +416,23 @@ om_reg_end(struct om_system *sys, struct om_actor *a, uint64_t id)
 	(void)pthread_mutex_lock(&reg->lock);
 	while (ext->names != NULL) {
 		struct om_reg_entry *entry = ext->names;
-		struct om_reg_entry **at = &reg->names[reg_hash(entry->name)];
+		struct om_reg_entry **at = reg_by_name(reg, entry->name);
 
 		while (*at != entry) {
 			at = &(*at)->next;
 		}
 		*at = entry->next;
+		for (at = reg_by_id(reg, entry->id); *at != entry; at = &(*at)->next_id) {
+		}
+		*at = entry->next_id;
+		reg->count--;
 		ext->names = entry->other;
 		free(entry);
 	}
 	while (ext->groups != NULL) {
 		struct om_group_entry *entry = ext->groups;
 
-		group_remove(sys, entry->group, id);
+		group_remove(sys, entry);
 		ext->groups = entry->next;
 		free(entry);
 	}

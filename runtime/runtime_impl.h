@@ -145,7 +145,7 @@ void om_link_end(struct om_ctx *cx, struct om_actor *a, enum om_err why);
 enum om_err om_reg_init(struct om_system *sys);
 void om_reg_fini(struct om_system *sys);
 enum om_err om_reg_name(struct om_system *sys, struct om_actor *a, uint64_t id, const char *name);
-void om_reg_end(struct om_system *sys, struct om_actor *a, uint64_t id);
+void om_reg_end(struct om_system *sys, struct om_actor *a);
 bool om_reg_name_of(struct om_system *sys, uint64_t id, char *out, size_t size);
 size_t om_reg_members(struct om_system *sys, const char *group, uint64_t **out);
 

@@ -260,6 +260,7 @@ counts_add(struct om_system_stats *out, const struct om_ctx *cx)
 	out->wakes += ck_pr_load_64(&n->wakes);
 	out->handovers += ck_pr_load_64(&n->handovers);
 	out->slow_handlers += ck_pr_load_64(&n->slow);
+	out->errors += ck_pr_load_64(&n->errors);
 }
 
 void

@@ -60,7 +60,10 @@ struct om_supervisor_spec {
 	size_t child_count;
 };
 
-/* Starts the supervisor and, in order, its children.  An error: none of them is left running. */
+/*
+ * Starts the supervisor and, in order, its children; blocks (see om_system_ask).  An error: none of
+ * them is left running.
+ */
 enum om_err om_supervisor_start(struct om_system *sys, const struct om_supervisor_spec *spec,
 				struct om_actor_id *out) OM_MUST_CHECK;
 /* The same below an actor (a supervisor of supervisors passes om_supervisor_def as a child def,

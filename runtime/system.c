@@ -254,6 +254,13 @@ om_system_send(struct om_system *sys, struct om_actor_id to, struct om_msg **msg
 	}
 }
 
+/* A call that waits: on a worker it would hold up all that the worker runs. */
+static void
+system_may_block(void)
+{
+	OM_ASSERT(om_tls_ctx == NULL || om_tls_ctx->kind == OM_CTX_DETACHED);
+}
+
 static bool
 ask_done(struct om_system *sys, void *arg)
 {
@@ -272,6 +279,7 @@ om_system_ask(struct om_system *sys, struct om_actor_id to, struct om_msg **msgp
 	enum om_err err;
 	uint64_t id;
 
+	system_may_block();
 	if (om_shared_peek(&sys->stopping) == SYSTEM_STOPPED) {
 		return OM_ERR_SHUTDOWN;
 	}
@@ -354,6 +362,7 @@ om_system_wait(struct om_system *sys, struct om_actor_id who, uint64_t timeout_m
 {
 	int64_t deadline = om_ns_after(om_system_now(sys).ns, timeout_ms);
 
+	system_may_block();
 	return system_wait_until(sys, who.v, deadline) ? OM_OK : OM_ERR_TIMEOUT;
 }
 
@@ -487,6 +496,9 @@ om_system_stop(struct om_system *sys, uint64_t deadline_ms, char *left, size_t l
 	list.v = list.few;
 	list.cap = SYSTEM_LIVE_FEW;
 	om_shared_store(&sys->stopping, SYSTEM_STOPPING);
+	/* A foreign thread that has not seen this is inside a spawn: its actor must be found below. */
+	(void)pthread_mutex_lock(&sys->foreign_lock);
+	(void)pthread_mutex_unlock(&sys->foreign_lock);
 	for (;;) {
 		/* Again, for what was being spawned when `stopping` was set. */
 		live_collect(sys, &list);

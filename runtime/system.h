@@ -56,11 +56,14 @@ enum om_err om_system_spawn(struct om_system *sys, const struct om_actor_def *de
 /* Takes *msgp.  From a thread that the runtime did not make. */
 enum om_err om_system_send(struct om_system *sys, struct om_actor_id to,
 			   struct om_msg **msgp) OM_MUST_CHECK;
-/* Takes *msgp; blocks the calling thread.  On OM_OK gives *reply, to be om_msg_free'd. */
+/*
+ * Takes *msgp; blocks the calling thread, which is a foreign one or that of a detached actor.  On
+ * OM_OK gives *reply, to be om_msg_free'd.
+ */
 enum om_err om_system_ask(struct om_system *sys, struct om_actor_id to, struct om_msg **msgp,
 			  uint64_t timeout_ms, struct om_msg **reply) OM_MUST_CHECK;
 void om_system_stop_actor(struct om_system *sys, struct om_actor_id who);
-/* Blocks until the actor has ended: OM_OK, or OM_ERR_TIMEOUT. */
+/* Blocks (see om_system_ask) until the actor has ended: OM_OK, or OM_ERR_TIMEOUT. */
 enum om_err om_system_wait(struct om_system *sys, struct om_actor_id who,
 			   uint64_t timeout_ms) OM_MUST_CHECK;
 
@@ -82,6 +85,7 @@ struct om_system_stats {
 	uint64_t asks, asks_timed_out, asks_gone;
 	uint64_t parks, wakes, handovers;
 	uint64_t slow_handlers;
+	uint64_t errors; /* that handlers returned */
 };
 void om_system_stats(struct om_system *sys, struct om_system_stats *out);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /* Promise 6: monitors and links; names and groups. */
+#include <stdio.h>
 #include "runtime_help.h"
+#include "runtime/runtime_impl.h"
 
 struct mon {
 	struct om_actor_id who;
@@ -320,6 +322,84 @@ test_groups(void **state)
 	sys_end(sys);
 }
 
+enum { MANY_NAMES = 1500 }; /* the tables grow some times */
+
+static void
+many_names(struct om_system *sys, const struct om_actor_id *ids, unsigned step)
+{
+	struct om_actor_stats stats;
+	char name[32];
+
+	for (unsigned i = 0; i < MANY_NAMES; i++) {
+		bool there = i % step == 0;
+
+		(void)snprintf(name, sizeof(name), "actor.%u", i);
+		assert_int_equal(om_whereis(sys, name).v, there ? ids[i].v : 0);
+		if (there) {
+			assert_int_equal(om_actor_stats(sys, ids[i], &stats), OM_OK);
+			assert_string_equal(stats.name, name);
+		}
+	}
+}
+
+static void
+test_many_names(void **state)
+{
+	struct om_system *sys = sim_new(7);
+	struct om_actor_id *ids = calloc(MANY_NAMES, sizeof(*ids));
+	char name[32];
+
+	(void)state;
+	assert_non_null(ids);
+	for (unsigned i = 0; i < MANY_NAMES; i++) {
+		struct naming n = { .name = name };
+
+		(void)snprintf(name, sizeof(name), "actor.%u", i);
+		ids[i] = spawn_probe(sys, &probe_def, NULL);
+		run_in(sys, ids[i], do_register, &n);
+		n.name = "of.no.interest"; /* the first name is the one that is shown */
+		run_in(sys, ids[i], do_register, &n);
+	}
+	many_names(sys, ids, 1);
+	for (unsigned i = 0; i < MANY_NAMES; i++) {
+		if (i % 3 != 0) {
+			om_system_stop_actor(sys, ids[i]);
+		}
+	}
+	(void)om_sim_run(sys);
+	many_names(sys, ids, 3);
+	sys_end(sys);
+	free(ids);
+}
+
+/* Members hear in the order in which they joined, whoever has left in between. */
+static void
+test_a_group_keeps_its_order(void **state)
+{
+	struct om_system *sys = sim_new(8);
+	struct naming n = { .name = "line" };
+	struct om_actor_id ids[7];
+	uint64_t *members = NULL;
+
+	(void)state;
+	for (unsigned i = 0; i < 7; i++) {
+		ids[i] = spawn_probe(sys, &probe_def, NULL);
+		run_in(sys, ids[i], do_join, &n);
+	}
+	run_in(sys, ids[0], do_leave, &n);
+	run_in(sys, ids[3], do_leave, &n);
+	run_in(sys, ids[6], do_leave, &n);
+	run_in(sys, ids[3], do_join, &n);
+	assert_int_equal(om_reg_members(sys, "line", &members), 5);
+	assert_int_equal(members[0], ids[1].v);
+	assert_int_equal(members[1], ids[2].v);
+	assert_int_equal(members[2], ids[4].v);
+	assert_int_equal(members[3], ids[5].v);
+	assert_int_equal(members[4], ids[3].v);
+	free(members);
+	sys_end(sys);
+}
+
 int
 main(void)
 {
@@ -332,6 +412,8 @@ main(void)
 		cmocka_unit_test(test_unlink_from_either_side),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_groups),
+		cmocka_unit_test(test_many_names),
+		cmocka_unit_test(test_a_group_keeps_its_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

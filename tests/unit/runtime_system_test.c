@@ -5,6 +5,9 @@
  */
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "runtime_help.h"
 
@@ -808,6 +811,37 @@ test_a_sender_of_another_system_is_nobody(void **state)
 	sys_end(sys);
 }
 
+/* --- what would hold up a worker ---------------------------------------------------------------------- */
+
+static void
+do_ask_and_wait(struct om_ctx *cx, void *arg)
+{
+	struct om_msg *msg = om_msg_new(cx, T_DATA, 8), *reply = NULL;
+
+	(void)arg;
+	assert_int_equal(om_system_ask(om_ctx_system(cx), om_self(cx), &msg, 10, &reply), OM_OK);
+}
+
+static void
+test_a_blocking_call_on_a_worker_is_a_bug(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct om_system *sys = sim_new(1);
+
+		(void)signal(SIGABRT, SIG_DFL); /* not the test's business */
+		assert_non_null(freopen("/dev/null", "w", stderr));
+		run_in(sys, spawn_probe(sys, &probe_def, NULL), do_ask_and_wait, NULL);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
 int
 main(void)
 {
@@ -828,6 +862,7 @@ main(void)
 		cmocka_unit_test(test_work_in_slices_is_not_reported),
 		cmocka_unit_test(test_a_full_sender_does_not_wait_for_itself),
 		cmocka_unit_test(test_a_kill_ends_two_that_wait_for_each_other),
+		cmocka_unit_test(test_a_blocking_call_on_a_worker_is_a_bug),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

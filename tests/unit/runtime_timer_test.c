@@ -351,6 +351,95 @@ test_work_ends_exactly_once(void **state)
 	assert_true(done > 0 && dropped > 0 && not_run > 0);
 }
 
+/* --- what is far away ------------------------------------------------------------------------------- */
+
+static unsigned far_answers;
+
+static void
+on_far_answer(struct om_ctx *cx, void *state, const struct om_answer *answer)
+{
+	(void)cx;
+	(void)state;
+	(void)answer;
+	far_answers++;
+}
+
+static enum om_err
+on_far_question(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	return om_later(cx, msg).tag != 0 ? OM_OK : OM_ERR_STATE;
+}
+
+static void
+do_far(struct om_ctx *cx, void *arg)
+{
+	struct om_msg *msg = om_msg_new(cx, T_DATA, 8);
+
+	assert_non_null(msg);
+	assert_int_equal(om_ask(cx, *(struct om_actor_id *)arg, &msg, UINT64_MAX, on_far_answer, 0),
+			 OM_OK);
+	assert_int_equal(om_timer_start(cx, UINT64_MAX, 0, 0, NULL), OM_OK);
+	assert_int_equal(om_timer_start(cx, INT64_MAX, UINT64_MAX, 0, NULL), OM_OK);
+	assert_int_equal(om_timer_start(cx, 10, UINT64_MAX, 1, NULL), OM_OK);
+}
+
+static void
+test_a_time_that_does_not_fit_is_far_away(void **state)
+{
+	static const struct om_handler on[] = { { T_DATA, on_far_question } };
+	static const struct om_actor_def silent = { .name = "silent",
+						    .handlers = on,
+						    .handler_count = 1 };
+	struct om_system *sys = sim_new(1);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	struct om_actor_id to = spawn_probe(sys, &silent, NULL);
+
+	(void)state;
+	fired = 0;
+	far_answers = 0;
+	run_in(sys, a, do_far, &to);
+	om_sim_advance(sys, UINT64_C(10) * 24 * 3600 * 1000);
+	assert_int_equal(far_answers, 0);
+	assert_int_equal(fired, 1); /* the one of 10 ms, once */
+	assert_int_equal(fired_cookie[0], 1);
+	sys_end(sys);
+}
+
+/* OM_AGAIN is for messages that can be kept. */
+static enum om_err
+on_timer_again(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)cx;
+	(void)state;
+	(void)msg;
+	fired++;
+	return OM_AGAIN;
+}
+
+static void
+test_again_for_a_timer_is_an_error(void **state)
+{
+	static const struct om_handler on[] = { { T_CALL, probe_on_call },
+						{ OM_SYS_TIMER, on_timer_again } };
+	static const struct om_actor_def again = { .name = "again",
+						   .handlers = on,
+						   .handler_count = OM_COUNT(on) };
+	struct om_system *sys = sim_new(1);
+	struct om_actor_id a = spawn_probe(sys, &again, NULL);
+	struct timing t = { .delay = 1 };
+	struct om_system_stats st;
+
+	(void)state;
+	fired = 0;
+	run_in(sys, a, do_start, &t);
+	om_sim_advance(sys, 10);
+	assert_int_equal(fired, 1);
+	om_system_stats(sys, &st);
+	assert_int_equal(st.errors, 1);
+	sys_end(sys);
+}
+
 int
 main(void)
 {
@@ -362,6 +451,8 @@ main(void)
 		cmocka_unit_test(test_timers_end_with_their_actor),
 		cmocka_unit_test(test_watch_is_one_shot),
 		cmocka_unit_test(test_work_ends_exactly_once),
+		cmocka_unit_test(test_a_time_that_does_not_fit_is_far_away),
+		cmocka_unit_test(test_again_for_a_timer_is_an_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
