@@ -25,6 +25,8 @@
  *    before life.  If broken: a message enters a mailbox that nobody will open.
  * 4. Each message carries the handle it was sent to; delivery compares it.  This holds even when a
  *    sender sleeps through 2^20 pushes and its old word matches again.
+ *
+ * `model: x` names the action of the models (tests/model) that a function is.
  */
 #include "runtime/mailbox_impl.h"
 #include <string.h>
@@ -73,6 +75,7 @@ mbox_overload(struct om_ctx *cx, const struct om_actor *a)
 
 /*
  * Any thread.  One message to the end of the user lane.  STALE, FULL: the caller keeps it.
+ * model: push.
  */
 enum om_err
 om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
@@ -96,6 +99,8 @@ om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 		if (om_unlikely(!life_is(ck_pr_load_64(&a->life), to))) {
 			return OM_ERR_STALE;
 		}
+		/* Order: life, then this tenant's limit and taken.  Pairs with om_mbox_open. */
+		ck_pr_fence_load();
 		limit = ck_pr_load_32(&a->limit);
 		if (om_unlikely((limit & OM_LIMIT_LOCKED) != 0)) {
 			return om_lane_push(cx, a, to, msg);
@@ -160,7 +165,7 @@ sys_in_order(uint64_t word, uint32_t *count)
 	return list;
 }
 
-/* The slot was closed while we pushed: takes out what no tenant will look at. */
+/* The slot was closed while we pushed: takes out what no tenant will look at.  model: mbox_reap. */
 static void
 mbox_reap(struct om_ctx *cx, struct om_actor *a)
 {
@@ -195,6 +200,7 @@ mbox_reap(struct om_ctx *cx, struct om_actor *a)
 
 /*
  * Any thread.  One message to the end of the system lane; never full.  STALE: the caller keeps it.
+ * model: push_sys.
  */
 enum om_err
 om_mbox_push_sys(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
@@ -302,7 +308,7 @@ om_mbox_undefer(struct om_actor *a)
 
 /*
  * Owner thread.  Goes idle when nothing is there (`even_if_full`: the user lane may hold messages;
- * a suspended actor).  true: the actor is no longer ours, do not touch it.
+ * a suspended actor).  true: the actor is no longer ours, do not touch it.  model: rest, look.
  */
 bool
 om_mbox_rest(struct om_actor *a, bool even_if_full)
@@ -342,7 +348,10 @@ om_mbox_rest(struct om_actor *a, bool even_if_full)
 	return false;
 }
 
-/* Any thread.  A stop takes effect when all that is in the user lane now has been handled. */
+/*
+ * Any thread.  A stop takes effect when all that is in the user lane now has been handled.
+ * model: stopper.
+ */
 void
 om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
 {
@@ -371,7 +380,7 @@ om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
 	}
 }
 
-/* Owner thread: an order to end is there (`life`); the bit of it that is due, or 0. */
+/* Owner thread: an order to end is there (`life`); the bit of it that is due, or 0.  model: DUE. */
 uint64_t
 om_mbox_order(const struct om_actor *a, uint64_t life)
 {
@@ -414,7 +423,7 @@ om_mbox_open(struct om_system *sys, struct om_actor *a)
 	uint64_t gen = ck_pr_load_64(&a->life) >> OM_SLOT_BITS;
 
 	ck_pr_store_32(&a->taken, head_count(ck_pr_load_64(&a->head)));
-	/* Order: the fields before life.  Pairs with the load fence in om_mbox_push (limit, taken). */
+	/* Order: the fields before life.  Pairs with om_mbox_push: life, then limit and taken. */
 	ck_pr_fence_store();
 	ck_pr_store_64(&a->life, gen << OM_SLOT_BITS);
 	return gen << OM_SLOT_BITS | om_actor_slot(sys, a);
@@ -457,6 +466,7 @@ mbox_is_bare(const struct om_actor *a)
 /*
  * Owner thread.  Ends the tenancy: new senders see STALE, what came before is dropped, and a sender
  * in between fails its compare-and-swap and looks at life again.  The slot is ours to reuse.
+ * model: close.
  */
 void
 om_mbox_close(struct om_ctx *cx, struct om_actor *a)

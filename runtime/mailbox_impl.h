@@ -75,7 +75,7 @@ mbox_actor_at(struct om_system *sys, uint64_t id)
 	return &sys->slots[slot];
 }
 
-/* The actor has work: whoever finds it idle schedules it (invariant 1). */
+/* The actor has work: whoever finds it idle schedules it (invariant 1).  model: rouse. */
 static inline void
 mbox_rouse(struct om_ctx *cx, struct om_actor *a)
 {

@@ -38,7 +38,7 @@ __thread struct om_ctx *om_tls_ctx __attribute__((tls_model("initial-exec")));
 
 /* --- run queues ---------------------------------------------------------------------------------- */
 
-/* Any thread.  Leaves a chain first..last at a door and wakes who sleeps behind it. */
+/* Any thread.  Leaves a chain at a door and wakes who sleeps behind it.  model: wake_leave. */
 static void
 wake_leave(struct om_wake *wake, struct om_actor *first, struct om_actor *last)
 {
@@ -157,7 +157,7 @@ run_has_sys(const struct om_actor *a)
 
 /*
  * The system lane, as far as a turn goes; what is left of it then goes first in the next one.  false:
- * the actor has ended, do not touch it.
+ * the actor has ended, do not touch it.  model: run_sys.
  */
 static bool
 run_sys(struct om_ctx *cx, struct om_actor *a)
@@ -202,7 +202,7 @@ run_order(struct om_ctx *cx, struct om_actor *a, uint64_t order)
 
 enum run_next { RUN_ON, RUN_LOOK_AGAIN, RUN_LATER, RUN_OVER };
 
-/* What goes before the user lane: the system lane, orders, a supervisor's verdict. */
+/* What goes before the user lane: system lane, orders, a supervisor's verdict.  model: again. */
 static enum run_next
 run_first(struct om_ctx *cx, struct om_actor *a)
 {
@@ -242,7 +242,7 @@ run_pull(struct om_ctx *cx, struct om_actor *a)
 	return mbox_pull(a);
 }
 
-/* One message of the user lane.  false: the handler wants it again after the others' turn. */
+/* One message of the user lane.  false: it is wanted again later.  model: message. */
 static inline bool
 run_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 {
@@ -318,7 +318,7 @@ run_begin(struct om_ctx *cx, struct om_actor *a)
 /*
  * One turn of an actor: the system lane first, then up to `budget` messages of the user lane.  It
  * ends idle, or in the run queue again, or ended.  After om_mbox_rest or om_actor_leave said true
- * the actor is not ours: another thread may run it already.
+ * the actor is not ours: another thread may run it already.  model: worker (of mailbox.pml).
  */
 void
 om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
@@ -482,7 +482,7 @@ worker_measure(struct om_ctx *cx)
 	cx->tsc = now;
 }
 
-/* Nothing to do: say so, wait a moment, then sleep until somebody comes to the door. */
+/* Nothing to do: say so, wait, then sleep until somebody comes.  model: worker of park.pml. */
 static void
 worker_idle(struct om_ctx *cx)
 {

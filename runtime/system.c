@@ -496,7 +496,7 @@ om_system_stop(struct om_system *sys, uint64_t deadline_ms, char *left, size_t l
 	list.v = list.few;
 	list.cap = SYSTEM_LIVE_FEW;
 	om_shared_store(&sys->stopping, SYSTEM_STOPPING);
-	/* A foreign thread that has not seen this is inside a spawn: its actor must be found below. */
+	/* A foreign thread that has not seen this is inside a spawn: its actor is found below. */
 	(void)pthread_mutex_lock(&sys->foreign_lock);
 	(void)pthread_mutex_unlock(&sys->foreign_lock);
 	for (;;) {
