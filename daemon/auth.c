@@ -28,8 +28,8 @@ struct om_auth {
 	size_t peer_count;
 	uid_t operators[OPERATOR_UIDS_MAX];
 	size_t operator_count;
-	gid_t operator_gid;
-	bool has_operator_gid;
+	gid_t operator_gid, socket_gid;
+	bool has_operator_gid, has_socket_gid;
 };
 
 struct auth_loader {
@@ -124,6 +124,22 @@ auth_operators(struct auth_loader *ld, const struct om_settings *s)
 		}
 	}
 	auth_group(ld, s->control_operator_group);
+}
+
+static void
+auth_socket_group(struct auth_loader *ld, const char *name)
+{
+	char *buf = malloc(NSS_BUFFER);
+	struct group gr, *found = NULL;
+
+	if (buf == NULL) {
+		ld->err = OM_ERR_NOMEM;
+	} else if (name != NULL && name[0] != '\0' &&
+		   getgrnam_r(name, &gr, buf, NSS_BUFFER, &found) == 0 && found != NULL) {
+		ld->auth->socket_gid = gr.gr_gid;
+		ld->auth->has_socket_gid = true;
+	}
+	free(buf);
 }
 
 /* --- authorized peers ------------------------------------------------------------------------ */
@@ -332,6 +348,7 @@ om_auth_load(const struct om_settings *settings, struct om_auth **out, struct om
 		return OM_ERR_NOMEM;
 	}
 	auth_operators(&ld, settings);
+	auth_socket_group(&ld, settings->control_socket_group);
 	auth_peers(&ld, settings->control_authorized_peers);
 	if (ld.err != OM_OK) {
 		om_auth_free(ld.auth);
@@ -354,6 +371,18 @@ size_t
 om_auth_peer_count(const struct om_auth *auth)
 {
 	return auth->peer_count;
+}
+
+const gid_t *
+om_auth_socket_gid(const struct om_auth *auth)
+{
+	return auth->has_socket_gid ? &auth->socket_gid : NULL;
+}
+
+const gid_t *
+om_auth_operator_gid(const struct om_auth *auth)
+{
+	return auth->has_operator_gid ? &auth->operator_gid : NULL;
 }
 
 /* --- questions ------------------------------------------------------------------------------- */

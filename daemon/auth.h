@@ -9,6 +9,7 @@
  *
  * An om_auth does not change; a reload makes a new one.
  */
+#include <sys/types.h>
 #include "daemon/config.h"
 #include "msg/bus.h"
 
@@ -28,6 +29,9 @@ enum om_err om_auth_load(const struct om_settings *settings, struct om_auth **ou
 			 struct om_buf *problems) OM_MUST_CHECK;
 void om_auth_free(struct om_auth *auth); /* NULL is fine */
 size_t om_auth_peer_count(const struct om_auth *auth);
+/* The groups of control.socket_group and control.operator_group; NULL: there is none of that name. */
+const gid_t *om_auth_socket_gid(const struct om_auth *auth);
+const gid_t *om_auth_operator_gid(const struct om_auth *auth);
 
 /* Any thread.  From ZeroMQ's Peer-Address "host:uid:gid:pid"; DENIED when it is none. */
 enum om_err om_auth_local(const struct om_auth *auth, const char *peer_address,

@@ -251,7 +251,7 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 	}
 	if (s->control_events) {
 		err = om_endpoint_open_events(zmq, om_config_events_socket(c->config),
-					      s->control_operator_group,
+					      om_auth_operator_gid(c->auth),
 					      &c->watches[CONTROL_EVENTS].ep, why);
 		if (err == OM_OK) {
 			err = control_watch_add(sv, c, CONTROL_EVENTS, why);
@@ -267,9 +267,9 @@ control_open(struct om_service *sv, struct control *c, struct om_why *why)
 			return err;
 		}
 	}
-	err =
-	    om_endpoint_open_ipc(zmq, om_config_control_socket(c->config), s->control_socket_group,
-				 &limits, &c->watches[CONTROL_IPC].ep, why);
+	err = om_endpoint_open_ipc(zmq, om_config_control_socket(c->config),
+				   om_auth_socket_gid(c->auth), &limits,
+				   &c->watches[CONTROL_IPC].ep, why);
 	return err == OM_OK ? control_watch_clients(sv, c, CONTROL_IPC, why) : err;
 }
 
@@ -327,35 +327,79 @@ control_ask_ready(struct om_service *sv, struct control *c)
 	}
 }
 
+/* --- who may come: files and the user data base, which may be on the network ------------------ */
+
+struct who {
+	const struct om_settings *settings;
+	struct om_auth *auth;
+	struct om_buf problems;
+};
+
+static void
+who_free(void *arg)
+{
+	struct who *w = arg;
+
+	om_auth_free(w->auth);
+	om_buf_fini(&w->problems);
+	free(w);
+}
+
+static enum om_err
+who_load(void *arg)
+{
+	struct who *w = arg;
+
+	return om_auth_load(w->settings, &w->auth, &w->problems);
+}
+
+static void
+who_done(struct om_ctx *cx, void *actor_state, void *arg, enum om_err result)
+{
+	struct om_service *sv = om_service_of_actor(cx, actor_state);
+	struct control *c = om_service_state(sv);
+	struct who *w = arg;
+
+	OM_ASSERT(c->magic == CONTROL_MAGIC);
+	if (result != OM_OK) {
+		om_error("control.failed", "%s", om_buf_cstr(&w->problems));
+		control_tell(c, OM_CONTROL_FAILED, om_buf_cstr(&w->problems));
+	} else {
+		if (c->auth == NULL) { /* else a reload was quicker */
+			c->auth = w->auth;
+			w->auth = NULL;
+		}
+		control_ask_ready(sv, c);
+	}
+	who_free(w);
+}
+
 static enum om_err
 control_start(struct om_service *sv, void *state, const void *arg)
 {
 	struct control *c = state;
 	struct om_clients_conf limits;
-	struct om_buf problems = { 0 };
+	struct who *w;
 	enum om_err err;
 
 	c->magic = CONTROL_MAGIC;
 	c->conf = arg;
 	c->config = c->conf->config;
-	err = om_auth_load(om_config_settings(c->config), &c->auth, &problems);
-	if (err != OM_OK) {
-		om_error("control.failed", "%s", om_buf_cstr(&problems));
-		control_tell(c, OM_CONTROL_FAILED, om_buf_cstr(&problems));
-		goto out;
-	}
 	control_clients_conf(om_config_settings(c->config), &limits);
 	c->clients = om_clients_new(&limits);
-	if (c->clients == NULL) {
-		err = OM_ERR_NOMEM;
-		goto out;
+	w = calloc(1, sizeof(*w));
+	if (c->clients == NULL || w == NULL) {
+		free(w);
+		return OM_ERR_NOMEM;
 	}
+	w->settings = om_config_settings(c->config);
 	err = om_join(om_service_cx(sv), OM_CONTROL_GROUP);
 	if (err == OM_OK) {
-		control_ask_ready(sv, c);
+		err = om_offload(om_service_cx(sv), who_load, w, who_done, who_free);
 	}
-out:
-	om_buf_fini(&problems);
+	if (err != OM_OK) {
+		who_free(w);
+	}
 	return err;
 }
 

@@ -206,7 +206,7 @@ change_share_events(const struct change *ch)
 
 	if (was->control_events &&
 	    strcmp(was->control_operator_group, is->control_operator_group) != 0 &&
-	    om_endpoint_share(om_config_events_socket(ch->current), is->control_operator_group,
+	    om_endpoint_share(om_config_events_socket(ch->current), om_auth_operator_gid(ch->auth),
 			      &why) != OM_OK) {
 		om_warn("control.events", "the operators' group cannot listen: %s", why.text);
 	}

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,29 +89,17 @@ endpoint_bind(struct om_endpoint *ep, struct om_why *why)
  * away: it is opened to the group afterwards, and there is no moment when it is too open.
  */
 static enum om_err
-endpoint_mode(const char *path, const char *group, struct om_why *why)
+endpoint_mode(const char *path, const gid_t *group, struct om_why *why)
 {
-	struct group gr, *found = NULL;
-	char *buf = malloc(65536);
-	mode_t mode = 0600;
-	enum om_err err = OM_OK;
+	const bool shared = group != NULL && chown(path, (uid_t)-1, *group) == 0;
 
-	if (buf == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	if (group != NULL && group[0] != '\0' && getgrnam_r(group, &gr, buf, 65536, &found) == 0 &&
-	    found != NULL && chown(path, (uid_t)-1, gr.gr_gid) == 0) {
-		mode = 0660;
-	}
-	if (chmod(path, mode) != 0) {
-		err = om_why_errno(why, OM_ERR_IO, "chmod %s", path);
-	}
-	free(buf);
-	return err;
+	return chmod(path, shared ? 0660 : 0600) == 0
+		   ? OM_OK
+		   : om_why_errno(why, OM_ERR_IO, "chmod %s", path);
 }
 
 enum om_err
-om_endpoint_open_ipc(void *zmq, const char *path, const char *group,
+om_endpoint_open_ipc(void *zmq, const char *path, const gid_t *group,
 		     const struct om_endpoint_limits *limits, struct om_endpoint *out,
 		     struct om_why *why)
 {
@@ -209,13 +196,13 @@ om_endpoint_open_tcp(void *zmq, const char *address, unsigned port, const char *
 }
 
 enum om_err
-om_endpoint_share(const char *path, const char *group, struct om_why *why)
+om_endpoint_share(const char *path, const gid_t *group, struct om_why *why)
 {
 	return endpoint_mode(path, group, why);
 }
 
 enum om_err
-om_endpoint_open_events(void *zmq, const char *path, const char *group, struct om_endpoint *out,
+om_endpoint_open_events(void *zmq, const char *path, const gid_t *group, struct om_endpoint *out,
 			struct om_why *why)
 {
 	const struct option options[] = {

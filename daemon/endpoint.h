@@ -42,8 +42,8 @@ struct om_endpoint_limits {
 	size_t answers_max; /* answers that one connection has not taken */
 };
 
-/* ROUTER on a unix socket: 0660 and the group, if it exists, else 0600. */
-enum om_err om_endpoint_open_ipc(void *zmq, const char *path, const char *group,
+/* ROUTER on a unix socket: 0660 and the group; NULL: 0600. */
+enum om_err om_endpoint_open_ipc(void *zmq, const char *path, const gid_t *group,
 				 const struct om_endpoint_limits *limits, struct om_endpoint *out,
 				 struct om_why *why) OM_MUST_CHECK;
 /* ROUTER on tcp.  secret_key NULL: no CURVE, and the address must be a loopback one. */
@@ -51,10 +51,10 @@ enum om_err om_endpoint_open_tcp(void *zmq, const char *address, unsigned port,
 				 const char *secret_key, const struct om_endpoint_limits *limits,
 				 struct om_endpoint *out, struct om_why *why) OM_MUST_CHECK;
 /* XPUB on a unix socket: all jobs of everybody, so for the operators' group alone; modes as above. */
-enum om_err om_endpoint_open_events(void *zmq, const char *path, const char *group,
+enum om_err om_endpoint_open_events(void *zmq, const char *path, const gid_t *group,
 				    struct om_endpoint *out, struct om_why *why) OM_MUST_CHECK;
 /* The socket at path is the group's from now on; without such a group the daemon's user's alone. */
-enum om_err om_endpoint_share(const char *path, const char *group,
+enum om_err om_endpoint_share(const char *path, const gid_t *group,
 			      struct om_why *why) OM_MUST_CHECK;
 /* The ZAP handler (https://rfc.zeromq.org/spec/27): before the first CURVE endpoint. */
 enum om_err om_endpoint_open_zap(void *zmq, struct om_endpoint *out,

@@ -16,10 +16,9 @@
 #include "base/parse.h"
 #include "base/spawn.h"
 
-#define IMAGE_MANIFEST_MAX     4096
-#define IMAGE_HASH_TIMEOUT_MS  60000
-#define IMAGE_BUILD_TIMEOUT_MS 1800000 /* slow mirrors */
-#define IMAGE_RECIPE_LEN       64
+#define IMAGE_MANIFEST_MAX    4096
+#define IMAGE_HASH_TIMEOUT_MS 60000
+#define IMAGE_RECIPE_LEN      64
 
 static enum om_err
 image_path(char out[OM_VM_PATH_MAX], const char *dir, const char *name, struct om_why *why)
@@ -145,17 +144,19 @@ om_vm_image_find(const char *dir, struct om_vm_image *out, struct om_why *why)
 	return err;
 }
 
-/* Runs a program; its last line of output is the reason when it fails. */
-static enum om_err
-image_run(const char *const *argv, const char *cwd, int64_t timeout_ms, enum om_err fail,
-	  struct om_why *why)
+enum om_err
+om_vm_image_verify(const struct om_vm_image *image, struct om_why *why)
 {
-	struct om_spawn how = { .argv = argv, .cwd = cwd, .in_fd = -1, .out_fd = -1, .err_fd = -1 };
+	const char *const argv[] = { "/usr/bin/sha256sum", "--check", "--strict", "--quiet",
+				     "SHA256SUMS",         NULL };
+	struct om_spawn how = {
+		.argv = argv, .cwd = image->dir, .in_fd = -1, .out_fd = -1, .err_fd = -1
+	};
 	struct om_buf text = { .max = 65536 };
 	enum om_err err;
 	int status = 0;
 
-	err = om_spawn_run(&how, timeout_ms, &text, &status, why);
+	err = om_spawn_run(&how, IMAGE_HASH_TIMEOUT_MS, &text, &status, why);
 	if (err == OM_OK && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
 		struct om_str said =
 		    om_str_trim((struct om_str){ (const char *)text.data, text.len });
@@ -164,25 +165,8 @@ image_run(const char *const *argv, const char *cwd, int64_t timeout_ms, enum om_
 			said.ptr += said.len - OM_WHY_MAX / 2;
 			said.len = OM_WHY_MAX / 2;
 		}
-		err = om_why_set(why, fail, "%.*s", OM_STR_ARG(said));
+		err = om_why_set(why, OM_ERR_CORRUPT, "%.*s", OM_STR_ARG(said));
 	}
 	om_buf_fini(&text);
 	return err;
-}
-
-enum om_err
-om_vm_image_verify(const struct om_vm_image *image, struct om_why *why)
-{
-	const char *const argv[] = { "/usr/bin/sha256sum", "--check", "--strict", "--quiet",
-				     "SHA256SUMS",         NULL };
-
-	return image_run(argv, image->dir, IMAGE_HASH_TIMEOUT_MS, OM_ERR_CORRUPT, why);
-}
-
-enum om_err
-om_vm_image_build(const char *script, const char *agent, const char *dir, struct om_why *why)
-{
-	const char *const argv[] = { "/bin/sh", script, "--agent", agent, "--out", dir, NULL };
-
-	return image_run(argv, NULL, IMAGE_BUILD_TIMEOUT_MS, OM_ERR_IO, why);
 }

@@ -37,12 +37,4 @@ enum om_err om_vm_image_find(const char *dir, struct om_vm_image *out,
 /* Any thread; blocks (0.3 s).  Hashes the three files.  OM_ERR_CORRUPT names the one that differs. */
 enum om_err om_vm_image_verify(const struct om_vm_image *image, struct om_why *why) OM_MUST_CHECK;
 
-/*
- * Any thread; blocks.  Runs the build script: does nothing when the image is of this recipe and
- * whole, else builds it (a minute).  script and agent are paths; OM_ERR_IO with the script's last
- * words when it fails.
- */
-enum om_err om_vm_image_build(const char *script, const char *agent, const char *dir,
-			      struct om_why *why) OM_MUST_CHECK;
-
 #endif /* OM_VM_IMAGE_H */

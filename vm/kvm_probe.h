@@ -5,7 +5,8 @@
 /*
  * Does KVM work here?  An openable /dev/kvm proves nothing (a nested or paravirtual host opens it
  * and then fails in the first instructions), so the probe boots the real image and waits for the
- * agent's hello.  The answer is remembered per host kernel, qemu and image.
+ * agent's hello.  The answer is remembered per host kernel, qemu (its file's time and size)
+ * and image.
  */
 #include <stdbool.h>
 #include "vm/driver.h"

@@ -51,6 +51,7 @@ struct rig {
 	struct om_control_conf control;
 	struct om_service_arg args[5];
 	void *zmq;
+	unsigned workers; /* 0: 2 */
 	size_t open; /* sockets of clients */
 	/* what the actors told */
 	pthread_mutex_t lock;
@@ -363,7 +364,7 @@ rig_up(void)
 	static const struct om_service_def *const defs[] = { &fake_ledger, &fake_filter,
 							     &fake_queue, &fake_provider,
 							     &om_control_service };
-	const struct om_system_conf conf = { .workers = 2 };
+	const struct om_system_conf conf = { .workers = rig.workers > 0 ? rig.workers : 2 };
 	struct om_actor_id id;
 	struct om_buf problems = { 0 };
 	struct om_why why = { "" };

@@ -2,6 +2,7 @@
 /* The control endpoint as clients of good will see it. */
 #include "daemon_control_rig.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/wait.h>
@@ -153,6 +154,87 @@ test_events_are_for_the_operators_of_now(void **state)
 	client_close(sock);
 	assert_int_equal(stat(rig_path("events.sock"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, geteuid() == 0 ? 0660 : 0600);
+}
+
+/* --- a user data base that is slow ------------------------------------------------------------ */
+
+/* While `wait` is set the first look-up of a group waits until another actor has started. */
+static struct {
+	bool wait, asked, witness, passed;
+} nss;
+
+int
+getgrnam_r(const char *name, struct group *gr, char *buf, size_t len, struct group **out)
+{
+	int (*real)(const char *, struct group *, char *, size_t, struct group **);
+	struct timespec until;
+	void *next = dlsym(RTLD_NEXT, "getgrnam_r");
+
+	memcpy(&real, &next, sizeof(real));
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 5;
+	pthread_mutex_lock(&rig.lock);
+	if (nss.wait) {
+		nss.asked = true;
+		pthread_cond_broadcast(&rig.changed);
+		while (!nss.witness &&
+		       pthread_cond_timedwait(&rig.changed, &rig.lock, &until) == 0) {
+		}
+		nss.passed = nss.witness;
+		nss.wait = false;
+	}
+	pthread_mutex_unlock(&rig.lock);
+	return real(name, gr, buf, len, out);
+}
+
+static enum om_err
+witness_start(struct om_service *sv, void *state, const void *arg)
+{
+	(void)sv;
+	(void)state;
+	(void)arg;
+	pthread_mutex_lock(&rig.lock);
+	nss.witness = true;
+	pthread_cond_broadcast(&rig.changed);
+	pthread_mutex_unlock(&rig.lock);
+	return OM_OK;
+}
+
+static void *
+witness_run(void *arg)
+{
+	static const struct om_service_def def = { .name = "ledger_witness",
+						   .start = witness_start };
+	static struct om_service_arg service;
+	struct om_actor_id id;
+
+	(void)arg;
+	pthread_mutex_lock(&rig.lock);
+	while (!nss.asked) {
+		pthread_cond_wait(&rig.changed, &rig.lock);
+	}
+	pthread_mutex_unlock(&rig.lock);
+	service = (struct om_service_arg){ .bus = rig.bus, .def = &def };
+	return om_service_spawn(rig.bus, &service, &id) == OM_OK ? &nss : NULL;
+}
+
+/* bug: control asked the user data base on a worker: one that is far away held up every actor. */
+static void
+test_bug_a_slow_user_data_base(void **state)
+{
+	pthread_t witness;
+	void *spawned;
+
+	(void)state;
+	memset(&nss, 0, sizeof(nss));
+	nss.wait = true;
+	rig.workers = 1;
+	assert_int_equal(pthread_create(&witness, NULL, witness_run, NULL), 0);
+	rig_up();
+	assert_int_equal(pthread_join(witness, &spawned), 0);
+	assert_non_null(spawned);
+	assert_true(nss.passed);
+	still_serves();
 }
 
 static void
@@ -540,6 +622,7 @@ main(int argc, char **argv)
 		TEST(test_another_uid_is_a_requester),
 		TEST(test_socket_modes),
 		TEST(test_events_are_for_the_operators_of_now),
+		TEST(test_bug_a_slow_user_data_base),
 		TEST(test_req_socket),
 		TEST(test_pipelined),
 		TEST(test_status),

@@ -136,20 +136,6 @@ test_link_elsewhere(void **state)
 	assert_int_equal(om_vm_image_find(t->dir, &image, &why), OM_ERR_CORRUPT);
 }
 
-/* The last words of the script are the reason. */
-static void
-test_build_says_why(void **state)
-{
-	struct tree *t = *state;
-	struct om_why why;
-	char script[128];
-
-	write_file(t->dir, "fail.sh", "echo trying\necho 'no mirror' >&2\nexit 1\n");
-	snprintf(script, sizeof(script), "%s/fail.sh", t->dir);
-	assert_int_equal(om_vm_image_build(script, "/bin/true", t->dir, &why), OM_ERR_IO);
-	assert_non_null(strstr(why.text, "no mirror"));
-}
-
 int
 main(void)
 {
@@ -158,7 +144,6 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_changed_file_is_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_missing_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_link_elsewhere, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_build_says_why, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
