@@ -9,7 +9,7 @@
 #define OM_ASSERT(cond) \
 	((__builtin_expect(!!(cond), 1)) ? (void)0 : om_assert_fail(#cond, __FILE__, __LINE__))
 
-_Noreturn void om_assert_fail(const char *what, const char *file, int line);
+void om_assert_fail(const char *what, const char *file, int line) __attribute__((noreturn));
 
 /*
  * Any thread.  Adds a function that the crash report calls (at most 8; async-signal-safe code

@@ -293,31 +293,6 @@ om_pool_actor_free(struct om_ctx *cx, struct om_actor *a)
 	mag->cur_n = 0;
 }
 
-/*
- * A context ends with its thread.  Full magazines go to the depot; what is in half-full ones (less
- * than a magazine per class) stays unused until the system is freed.
- */
-void
-om_pool_ctx_fini(struct om_ctx *cx)
-{
-	(void)pthread_mutex_lock(&cx->sys->depot.lock);
-	for (int c = 0; c < OM_CLS_COUNT; c++) {
-		struct om_free_block *batch = cx->mag[c].prev;
-
-		if (cx->mag[c].prev_n == OM_MAGAZINE) {
-			batch->next_batch = cx->sys->depot.batch[c];
-			cx->sys->depot.batch[c] = batch;
-		}
-	}
-	if (cx->actors.prev_n == OM_MAGAZINE) {
-		struct om_actor *batch = cx->actors.prev;
-
-		batch->state = cx->sys->depot.actors;
-		cx->sys->depot.actors = batch;
-	}
-	(void)pthread_mutex_unlock(&cx->sys->depot.lock);
-}
-
 void
 om_pool_sys_fini(struct om_system *sys)
 {

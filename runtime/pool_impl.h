@@ -108,7 +108,6 @@ om_pool_msg_free(struct om_ctx *cx, struct om_msg *msg)
 
 struct om_actor *om_pool_actor(struct om_ctx *cx);
 void om_pool_actor_free(struct om_ctx *cx, struct om_actor *a);
-void om_pool_ctx_fini(struct om_ctx *cx);
 void om_pool_sys_fini(struct om_system *sys);
 struct om_system *om_pool_sys_of(const struct om_msg *msg);
 

@@ -10,7 +10,7 @@
 # tests/all.sh [PART...]	only these parts
 set -u
 cd "$(dirname "$0")/.."
-parts=${*:-lint unit sim stress model python clang asan tsan system}
+parts=${*:-lint unit sim stress model python standalone clang asan tsan system}
 jobs=$(nproc)
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
@@ -51,6 +51,7 @@ for part in $parts; do
 	stress) run_part stress make -j"$jobs" --no-print-directory stress onecore ;;
 	model) run_part model tests/model/run.sh ;;
 	python) run_part python tests/python/run.sh ;;
+	standalone) run_part standalone tests/standalone/run.sh ;;
 	clang) run_part clang make -j"$jobs" --no-print-directory CC=clang all libs ;;
 	asan) run_part asan make -j"$jobs" --no-print-directory SAN=asan unit sim stress ;;
 	tsan) run_part tsan make -j"$jobs" --no-print-directory SAN=tsan unit sim stress onecore ;;
