@@ -220,6 +220,8 @@ struct om_actor_def {
 	enum om_restart restart; /* when its supervisor's child spec does not say otherwise */
 	uint32_t budget_us; /* watchdog: a handler over this is reported; 0: 10,000 */
 	bool detached; /* owns a thread: may block */
+	bool
+	    drop_on_stop; /* om_stop ends it after this message; what waits is dropped and counted */
 };
 
 /* --- from inside an actor ------------------------------------------------------------------ */
@@ -285,7 +287,7 @@ void om_become(struct om_ctx *cx, const struct om_handler *handlers, size_t coun
  * heap memory that start takes.  The child is not tied to its parent (see om_link, supervisor). */
 enum om_err om_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *arg,
 		     struct om_actor_id *out) OM_MUST_CHECK;
-/* Asks an actor to end after what is in its mailbox now.  A stale id is fine. */
+/* Asks an actor to end after what is in its mailbox now (drop_on_stop).  A stale id is fine. */
 void om_stop(struct om_ctx *cx, struct om_actor_id who);
 /* Ends it after its current handler; queued messages are dropped and counted, requests answered. */
 void om_kill(struct om_ctx *cx, struct om_actor_id who);

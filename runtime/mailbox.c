@@ -392,7 +392,7 @@ om_mbox_order(const struct om_actor *a, uint64_t life)
 	if (om_unlikely(a->ext != NULL && a->ext->draining)) {
 		return 0;
 	}
-	if (a->phase == OM_PHASE_SUSPENDED) {
+	if (a->phase == OM_PHASE_SUSPENDED || a->def->drop_on_stop) {
 		return OM_LIFE_STOP;
 	}
 	/*

@@ -58,6 +58,21 @@ prints() {
 	[ "$(LD_LIBRARY_PATH="$lib" "$1")" = "$2" ]
 }
 
+# Each function of the runtime's headers and each field of what a user fills in is in the manual.
+manual_names_all() {
+	bad=0
+	for name in $(cat runtime/actor.h runtime/system.h runtime/supervisor.h runtime/stats.h runtime/mailbox.h |
+		grep -o '\bom_[a-z0-9_]*(' | tr -d '(' | grep -x -F -f "$dir/declared" | sort -u) $(
+		for s in om_actor_def om_system_conf om_supervisor_spec om_child_spec; do
+			cat runtime/actor.h runtime/system.h runtime/supervisor.h | sed -n "/^struct $s {/,/^};/p" |
+				grep -v '^struct om_[a-z_]* {' | sed -e 's|/\*.*||' -e 's/(\*\([a-z_]*\)).*/\1;/' |
+				grep -o '[a-z_]*;' | tr -d ';'
+		done | sort -u); do
+		grep -q -w -e "$name" docs/man/om-actor.3 || { echo "om-actor(3) does not name $name"; bad=1; }
+	done
+	return $bad
+}
+
 needs_only_ck() {
 	! readelf -d "$lib/libomerta-actor.so" | grep NEEDED | grep -v -e 'libck\.so' -e 'libc\.so' -e ld-linux
 }
@@ -66,6 +81,7 @@ check "make install-actor" make -s install-actor BUILD="$build" DESTDIR="$dir/ro
 check "runtime/actor.map is up to date" tools/actor_map.sh --check
 check "what is declared is exported, and nothing else" exports
 check "no library but Concurrency Kit" needs_only_ck
+check "the manual names every function and field" manual_names_all
 manual_program >"$dir/manual.c"
 readme_program >"$dir/readme.c"
 for program in manual readme; do

@@ -398,6 +398,42 @@ test_drain_lets_an_actor_end_itself(void **state)
 	sys_end(sys);
 }
 
+/* Ten messages wait; a stop skips what is left of them, also that of the whole system. */
+static void
+test_drop_on_stop_drops_what_waits(void **state)
+{
+	static const struct om_actor_def def = { PROBE_DEF("hasty"), .drop_on_stop = true };
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		struct om_system *sys = sim_new(seed);
+		struct probe_log log = { 0 };
+		struct om_actor_id a = spawn_probe(sys, &def, &log);
+		struct om_system_stats st;
+
+		(void)om_sim_run(sys);
+		for (uint64_t i = 0; i < 10; i++) {
+			assert_int_equal(post_u64(sys, a, T_DATA, i), OM_OK);
+		}
+		(void)om_sim_step(sys); /* one is handled */
+		if (seed % 2 == 0) {
+			om_system_stop_actor(sys, a);
+			(void)om_sim_run(sys);
+		} else {
+			assert_int_equal(om_system_stop(sys, 10000, NULL, 0), 0);
+		}
+		om_system_stats(sys, &st);
+		assert_int_equal(log.count, 1);
+		assert_int_equal(log.stops, 1);
+		assert_int_equal(st.dropped_stop, 9);
+		if (seed % 2 == 0) {
+			sys_end(sys);
+		} else {
+			om_system_free(sys);
+		}
+	}
+}
+
 int
 main(void)
 {
@@ -413,6 +449,7 @@ main(void)
 		cmocka_unit_test(test_many_children_and_the_limit),
 		cmocka_unit_test(test_state_is_zeroed),
 		cmocka_unit_test(test_drain_lets_an_actor_end_itself),
+		cmocka_unit_test(test_drop_on_stop_drops_what_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
