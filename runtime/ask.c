@@ -11,14 +11,18 @@
  * that owes the answer ends.  An error travels in the request's own memory.
  *
  * All time-outs of an actor share one timer, armed for the earliest; an answered request costs no
- * timer operation at all.
+ * timer operation at all.  They lie in a list by deadline, whose end is the place of most; one whose
+ * place is further away than a few steps has a timer of its own.
  */
 #include <stdlib.h>
 #include <string.h>
 #include "runtime/runtime_impl.h"
 
+#define ASK_STEPS 8
+
 struct om_ask {
 	struct om_ask *prev, *next;
+	struct om_timer *own; /* NULL: it is in the list */
 	uint64_t key;
 	om_answer_fn fn;
 	uint64_t cookie;
@@ -30,8 +34,12 @@ struct om_ask {
 /* --- the asker's side ------------------------------------------------------------------------------ */
 
 static void
-ask_unlink(struct om_actor_ext *ext, struct om_ask *ask)
+ask_unlink(struct om_ctx *cx, struct om_actor_ext *ext, struct om_ask *ask)
 {
+	if (ask->own != NULL) {
+		om_timer_drop_internal(cx->sys, ask->own);
+		return;
+	}
 	if (ask->prev != NULL) {
 		ask->prev->next = ask->next;
 	} else {
@@ -46,12 +54,19 @@ ask_unlink(struct om_actor_ext *ext, struct om_ask *ask)
 
 /* Sorted by deadline; with like time-outs the place is the end. */
 static void
-ask_insert(struct om_actor_ext *ext, struct om_ask *ask)
+ask_insert(struct om_ctx *cx, struct om_actor_ext *ext, struct om_ask *ask)
 {
 	struct om_ask *at = ext->ask_last;
 
-	while (at != NULL && at->deadline_ns > ask->deadline_ns) {
-		at = at->prev;
+	for (unsigned steps = 0; at != NULL && at->deadline_ns > ask->deadline_ns; steps++) {
+		if (steps == ASK_STEPS) {
+			ask->own = om_timer_new_internal(cx, ask->key);
+			if (ask->own != NULL) {
+				om_timer_arm_internal(cx, ask->own, ask->deadline_ns);
+				return;
+			}
+		}
+		at = at->prev; /* also without memory: it only takes longer */
 	}
 	ask->prev = at;
 	ask->next = at != NULL ? at->next : ext->ask_first;
@@ -74,7 +89,7 @@ ask_new(struct om_ctx *cx, struct om_actor_ext *ext)
 	struct om_ask *ask;
 
 	if (ext->ask_timer == NULL) {
-		ext->ask_timer = om_timer_new_internal(cx);
+		ext->ask_timer = om_timer_new_internal(cx, 0);
 		if (ext->ask_timer == NULL) {
 			return NULL;
 		}
@@ -84,6 +99,7 @@ ask_new(struct om_ctx *cx, struct om_actor_ext *ext)
 		return NULL;
 	}
 	ask->cls = cls;
+	ask->own = NULL;
 	ask->key = om_slotmap_add(&ext->asks, ask);
 	if (ask->key == 0) {
 		om_pool_free(cx, ask, cls);
@@ -125,7 +141,7 @@ om_ask(struct om_ctx *cx, struct om_actor_id to, struct om_msg **msgp, uint64_t 
 	}
 	om_reply_err_to(cx, &duty, OM_ERR_CANCELLED);
 	cx->n.asks++;
-	ask_insert(ext, ask);
+	ask_insert(cx, ext, ask);
 	if (ext->ask_first == ask) {
 		om_timer_arm_internal(cx, ext->ask_timer, ask->deadline_ns);
 	}
@@ -140,7 +156,7 @@ ask_finish(struct om_ctx *cx, struct om_actor *a, struct om_ask *ask, enum om_er
 	om_answer_fn fn = ask->fn;
 	uint32_t trace = ask->trace;
 
-	ask_unlink(a->ext, ask);
+	ask_unlink(cx, a->ext, ask);
 	om_pool_free(cx, ask, ask->cls);
 	if (om_unlikely(om_trace_wants(a, trace))) {
 		om_trace_begin(cx, trace, cx->current != NULL ? OM_TRACE_HANDLE : OM_TRACE_TIMEOUT,
@@ -177,12 +193,17 @@ om_ask_on_reply(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 }
 
 void
-om_ask_on_timer(struct om_ctx *cx, struct om_actor *a)
+om_ask_on_timer(struct om_ctx *cx, struct om_actor *a, uint64_t own)
 {
 	struct om_actor_ext *ext = a->ext;
 	int64_t now = om_system_now(cx->sys).ns;
-	struct om_ask *ask;
+	struct om_ask *ask = own != 0 ? om_slotmap_del(&ext->asks, own) : NULL;
 
+	if (ask != NULL) {
+		cx->n.asks_timed_out++;
+		ask_finish(cx, a, ask, OM_ERR_TIMEOUT, NULL);
+		return;
+	}
 	while ((ask = ext->ask_first) != NULL && ask->deadline_ns <= now) {
 		(void)om_slotmap_del(&ext->asks, ask->key);
 		cx->n.asks_timed_out++;
@@ -485,12 +506,15 @@ void
 om_ask_end(struct om_ctx *cx, struct om_actor *a)
 {
 	struct om_actor_ext *ext = a->ext;
-	struct om_ask *ask;
 
-	while ((ask = ext->ask_first) != NULL) {
-		(void)om_slotmap_del(&ext->asks, ask->key);
-		ask_unlink(ext, ask);
-		om_pool_free(cx, ask, ask->cls);
+	for (uint32_t i = 0; i < ext->asks.used; i++) {
+		uint64_t key = om_slotmap_key(&ext->asks, i);
+		struct om_ask *ask = key != 0 ? om_slotmap_del(&ext->asks, key) : NULL;
+
+		if (ask != NULL) {
+			ask_unlink(cx, ext, ask);
+			om_pool_free(cx, ask, ask->cls);
+		}
 	}
 	for (uint32_t i = 0; i < ext->later_cap && ext->later_used > 0; i++) {
 		struct om_later_entry *e = &ext->laters[i];

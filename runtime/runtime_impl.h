@@ -127,7 +127,8 @@ struct om_hist *om_actor_hist(struct om_actor *a);
 
 void om_ask_turn_round(struct om_ctx *cx, struct om_msg *req, enum om_err err); /* takes req */
 void om_ask_on_reply(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg);
-void om_ask_on_timer(struct om_ctx *cx, struct om_actor *a);
+/* own: the ask whose own timer it is; 0: the shared one. */
+void om_ask_on_timer(struct om_ctx *cx, struct om_actor *a, uint64_t own);
 void om_ask_on_later_done(struct om_actor *a, const struct om_msg *msg);
 enum om_err om_ask_note_later(struct om_ctx *cx, const struct om_msg *req);
 void om_ask_forget_later(struct om_actor *a, const struct om_request *duty);
@@ -152,7 +153,8 @@ size_t om_reg_members(struct om_system *sys, const char *group, uint64_t **out);
 struct om_timer;
 enum om_err om_timer_init(struct om_system *sys);
 void om_timer_fini(struct om_system *sys);
-struct om_timer *om_timer_new_internal(struct om_ctx *cx);
+struct om_timer *om_timer_new_internal(struct om_ctx *cx, uint64_t cookie);
+void om_timer_drop_internal(struct om_system *sys, struct om_timer *t);
 void om_timer_arm_internal(struct om_ctx *cx, struct om_timer *t, int64_t at_ns);
 void om_timer_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg);
 void om_timer_discard(struct om_msg *msg);

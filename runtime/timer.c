@@ -261,9 +261,14 @@ timer_new(struct om_ctx *cx)
 }
 
 struct om_timer *
-om_timer_new_internal(struct om_ctx *cx)
+om_timer_new_internal(struct om_ctx *cx, uint64_t cookie)
 {
-	return timer_new(cx);
+	struct om_timer *t = timer_new(cx);
+
+	if (t != NULL) {
+		t->cookie = cookie;
+	}
+	return t;
 }
 
 void
@@ -309,6 +314,12 @@ timer_drop(struct om_system *sys, struct om_timer *t)
 }
 
 void
+om_timer_drop_internal(struct om_system *sys, struct om_timer *t)
+{
+	timer_drop(sys, t);
+}
+
+void
 om_timer_cancel(struct om_ctx *cx, uint64_t timer)
 {
 	struct om_actor_ext *ext = cx->self->ext;
@@ -338,7 +349,7 @@ om_timer_on_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		return;
 	}
 	if (t->key == 0) {
-		om_ask_on_timer(cx, a);
+		om_ask_on_timer(cx, a, t->cookie);
 		return;
 	}
 	if (once) {

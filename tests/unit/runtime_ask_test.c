@@ -303,6 +303,105 @@ test_asks_time_out_in_order(void **state)
 	sys_end(sys);
 }
 
+/* --- many questions with many time-outs --------------------------------------------------------------- */
+
+enum { MANY = 600 };
+
+static struct {
+	uint64_t timeout[MANY];
+	unsigned ends[MANY];
+	int64_t ended_ms[MANY];
+	struct om_request owed[MANY];
+	size_t owed_count;
+	int64_t began_ms;
+	struct om_actor_id server;
+} many;
+
+static enum om_err
+many_on_question(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	many.owed[many.owed_count++] = om_later(cx, msg);
+	return OM_OK;
+}
+
+static void
+many_on_answer(struct om_ctx *cx, void *state, const struct om_answer *answer)
+{
+	(void)state;
+	many.ends[answer->cookie]++;
+	many.ended_ms[answer->cookie] =
+	    answer->err == OM_OK ? -1 : om_now(cx).ns / OM_NS_PER_MS - many.began_ms;
+}
+
+static void
+many_do_ask(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	many.began_ms = om_now(cx).ns / OM_NS_PER_MS;
+	for (uint64_t i = 0; i < MANY; i++) {
+		struct om_msg *msg = om_msg_new(cx, T_DATA, 8);
+
+		assert_non_null(msg);
+		assert_int_equal(om_ask(cx, many.server, &msg, many.timeout[i], many_on_answer, i),
+				 OM_OK);
+	}
+}
+
+static void
+many_do_answer(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < many.owed_count; i += 3) {
+		struct om_msg *msg = om_msg_new(cx, T_DATA, 8);
+
+		assert_non_null(msg);
+		assert_int_equal(om_reply_to(cx, &many.owed[i], &msg), OM_OK);
+	}
+}
+
+static void
+test_questions_with_all_sorts_of_timeouts(void **state)
+{
+	static const struct om_handler handlers[] = { { T_CALL, probe_on_call },
+						      { T_DATA, many_on_question } };
+	static const struct om_actor_def def = { .name = "many",
+						 .handlers = handlers,
+						 .handler_count = OM_COUNT(handlers) };
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 10; seed++) {
+		struct om_system *sys = sim_new(seed);
+		struct om_actor_id client = spawn_probe(sys, &probe_def, NULL);
+
+		memset(&many, 0, sizeof(many));
+		many.server = spawn_probe(sys, &def, NULL);
+		for (uint64_t i = 0; i < MANY; i++) {
+			/* Falling, rising, mixed. */
+			many.timeout[i] = seed % 3 == 0   ? MANY + 10 - i
+					  : seed % 3 == 1 ? i + 10
+							  : (i * 7919 + seed) % 977 + 10;
+		}
+		run_in(sys, client, many_do_ask, NULL);
+		assert_int_equal(many.owed_count, MANY);
+		om_sim_advance(sys, 5);
+		run_in(sys, many.server, many_do_answer, NULL);
+		if (seed == 9) { /* the asker ends with all that is still open */
+			om_system_stop_actor(sys, client);
+			(void)om_sim_run(sys);
+			sys_end(sys);
+			continue;
+		}
+		om_sim_advance(sys, 2000);
+		for (uint64_t i = 0; i < MANY; i++) {
+			assert_int_equal(many.ends[i], 1);
+			assert_int_equal(many.ended_ms[i],
+					 i % 3 == 0 ? -1 : (int64_t)many.timeout[i]);
+		}
+		sys_end(sys);
+	}
+}
+
 static void
 test_full_server_refuses_the_ask_itself(void **state)
 {
@@ -376,6 +475,7 @@ main(void)
 		cmocka_unit_test(test_asks_time_out_in_order),
 		cmocka_unit_test(test_full_server_refuses_the_ask_itself),
 		cmocka_unit_test(test_foreign_ask),
+		cmocka_unit_test(test_questions_with_all_sorts_of_timeouts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
