@@ -210,6 +210,71 @@ test_restart_keeps_what_waits(void **state)
 	}
 }
 
+static void
+script_fail(struct om_service *sv, struct world *w)
+{
+	(void)w;
+	assert_int_equal(ask_limits(sv, 1005, 1), OM_OK);
+}
+
+static void
+script_three(struct om_service *sv, struct world *w)
+{
+	(void)w;
+	for (uint64_t i = 0; i < 3; i++) {
+		assert_int_equal(ask_limits(sv, i, 10 + i), OM_OK);
+	}
+}
+
+/* The bell rings while the server waits for its restart: each frame is still counted. */
+static void
+test_what_comes_before_a_restart_is_taken_after_it(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct world *w = world_new(seed, false);
+		const struct om_child_spec child = {
+			.def = om_service_actor(w->bus, &server_def),
+			.arg = &w->server_arg,
+			.restart = OM_RESTART_ALWAYS,
+		};
+		const struct om_supervisor_spec spec = {
+			.name = "supervisor",
+			.strategy = OM_ONE_FOR_ONE,
+			.max_restarts = 3,
+			.window_ms = 60000,
+			.backoff_min_ms = 10,
+			.backoff_max_ms = 100,
+			.children = &child,
+			.child_count = 1,
+		};
+		struct om_actor_id supervisor;
+
+		assert_int_equal(om_system_spawn(w->sys, &om_supervisor_def, &spec, &supervisor),
+				 OM_OK);
+		(void)om_sim_run(w->sys);
+		play(w, script_fail);
+		om_sim_advance(w->sys, 1);
+		play(w, script_fail);
+		assert_int_equal(w->stops, 2);
+		assert_int_equal(w->starts, 2);
+		play(w, script_three);
+		play(w, script_three);
+		assert_int_equal(w->served, 2);
+		om_sim_advance(w->sys, 20);
+		assert_int_equal(w->starts, 3);
+		assert_int_equal(w->served, 8);
+		assert_int_equal(w->answers, 8);
+		for (uint64_t i = 0; i < 6; i++) {
+			assert_int_equal(w->order[2 + i], i % 3);
+		}
+		play(w, script_ping); /* and none lies behind */
+		assert_int_equal(w->answers, 9);
+		assert_int_equal(w->last_err, OM_OK);
+		world_free(w);
+	}
+}
+
 int
 main(void)
 {
@@ -220,6 +285,7 @@ main(void)
 		cmocka_unit_test(test_end_of_a_peer_ends_its_asks),
 		cmocka_unit_test(test_before_the_peer_has_started),
 		cmocka_unit_test(test_restart_keeps_what_waits),
+		cmocka_unit_test(test_what_comes_before_a_restart_is_taken_after_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
