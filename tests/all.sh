@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: ISC
 #
-# The whole test suite, as `make test` runs it: lint, unit, sim, stress and model with gcc; the
+# The whole test suite, as `make test` runs it: lint, unit, sim, stress and model with gcc; the clients
+# and the runtime alone as others link them; the
 # build with clang; unit, sim and stress under ASan+UBSan and under TSan; stress and the runtime's
 # unit tests on one core, plain and under TSan; system tests with the real libvirt, WireGuard,
 # nftables and SQLite.  Ends with "N passed, N failed", and ", N skipped" when tests were skipped: what
