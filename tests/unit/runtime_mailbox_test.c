@@ -315,7 +315,9 @@ static void
 test_a_stop_is_due_when_its_mark_is_passed(void **state)
 {
 	const uint64_t at = OM_LIFE_STOP | UINT64_C(100) << OM_LIFE_STOP_SHIFT;
-	struct om_actor a = { .phase = OM_PHASE_RUN, .head = UINT64_C(110) << 1 };
+	struct om_actor a = { .phase = OM_PHASE_RUN,
+			      .head = UINT64_C(110) << 1,
+			      .def = &probe_def };
 
 	(void)state;
 	a.taken = 99;
