@@ -381,6 +381,8 @@ void provider_cancel_got(struct om_service *sv, struct provider *p, struct provi
 /* --- provider_verbs.c for provider_bulk.c, and back ------------------------------------------- */
 
 /* One task more of the verb; NULL: too many, or no memory. */
+/* STATE until the recovery is over: of a job that is not read yet we would say that it is not there. */
+enum om_err provider_is_ready(const struct provider *p, struct om_why *why) OM_MUST_CHECK;
 struct provider_verb *provider_verb_new(struct om_service *sv, struct provider *p,
 					const struct om_in *in);
 void provider_verb_free(struct provider *p, struct provider_verb *verb);

@@ -73,16 +73,20 @@ provider_verb_counted(struct om_service *sv, struct provider_verb *verb)
 
 static enum om_err
 refs_begin(struct om_service *sv, struct provider *p, const struct om_in *in,
-	   const struct om_strs *jobs, struct om_str reason, struct provider_verb **out)
+	   const struct om_strs *jobs, struct om_str reason, struct provider_verb **out,
+	   struct om_why *why)
 {
 	struct provider_verb *verb;
-	enum om_err err;
+	enum om_err err = provider_is_ready(p, why);
 
 	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
 	}
+	if (err != OM_OK) {
+		return err;
+	}
 	if (jobs->n == 0) {
-		return OM_ERR_INVALID;
+		return om_why_set(why, OM_ERR_INVALID, "no job is named");
 	}
 	verb = provider_verb_new(sv, p, in);
 	if (verb == NULL) {
@@ -95,6 +99,14 @@ refs_begin(struct om_service *sv, struct provider *p, const struct om_in *in,
 	}
 	*out = verb;
 	return OM_OK;
+}
+
+static enum om_err
+refs_refused(struct om_service *sv, const struct om_in *in, enum om_err err,
+	     const struct om_why *why)
+{
+	return om_service_reply_err(sv, in, err, "%s",
+				    why->text[0] != '\0' ? why->text : om_err_text(err));
 }
 
 static void
@@ -115,6 +127,7 @@ provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
 	const struct om_job_refs *m = in->body;
 	enum provider_trust trust = m->always ? TRUST_NETWORK : TRUST_NOTHING;
 	struct provider_verb *verb = NULL;
+	struct om_why why = { "" };
 	enum om_err err;
 
 	if (OM_HAS(m, job_refs, trust)) {
@@ -124,12 +137,13 @@ provider_on_refs(struct om_service *sv, void *state, const struct om_in *in)
 		}
 		trust = om_str_is(m->trust, "peer") ? TRUST_PEER : TRUST_NETWORK;
 	}
-	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
-	if (err == OM_OK) {
-		verb->trust = trust;
-		refs_run(sv, p, in, &m->jobs, verb);
+	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb, &why);
+	if (err != OM_OK) {
+		return refs_refused(sv, in, err, &why);
 	}
-	return err;
+	verb->trust = trust;
+	refs_run(sv, p, in, &m->jobs, verb);
+	return OM_OK;
 }
 
 enum om_err
@@ -139,6 +153,7 @@ provider_on_move(struct om_service *sv, void *state, const struct om_in *in)
 	const struct om_job_move *m = in->body;
 	struct om_str to = OM_HAS(m, job_move, to) ? m->to : OM_STR("back");
 	struct provider_verb *verb = NULL;
+	struct om_why why = { "" };
 	enum om_job_level level;
 	enum om_err err;
 
@@ -149,9 +164,9 @@ provider_on_move(struct om_service *sv, void *state, const struct om_in *in)
 		return om_service_reply_err(sv, in, OM_ERR_INVALID,
 					    "level: owner, network or external");
 	}
-	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb);
+	err = refs_begin(sv, p, in, &m->jobs, m->reason, &verb, &why);
 	if (err != OM_OK) {
-		return err;
+		return refs_refused(sv, in, err, &why);
 	}
 	(void)!om_str_copy(to, verb->to, sizeof(verb->to)); /* both were parsed: they fit */
 	(void)!om_str_copy(m->level, verb->to_level, sizeof(verb->to_level));

@@ -516,11 +516,7 @@ provider_submit_open(const struct provider *p, struct om_why *why)
 		return om_why_set(why, OM_ERR_SHUTDOWN, "the daemon is stopping%s%s",
 				  p->stop_reason[0] != '\0' ? ": " : "", p->stop_reason);
 	}
-	if (!p->ready) {
-		return om_why_set(why, OM_ERR_STATE,
-				  "starting: the ledger is being read, try again");
-	}
-	return OM_OK;
+	return provider_is_ready(p, why);
 }
 
 enum om_err

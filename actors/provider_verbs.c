@@ -18,6 +18,14 @@
 
 /* --- verbs ------------------------------------------------------------------------------------ */
 
+enum om_err
+provider_is_ready(const struct provider *p, struct om_why *why)
+{
+	return p->ready
+		   ? OM_OK
+		   : om_why_set(why, OM_ERR_STATE, "starting: the ledger is being read, try again");
+}
+
 struct provider_verb *
 provider_verb_new(struct om_service *sv, struct provider *p, const struct om_in *in)
 {
@@ -387,7 +395,11 @@ provider_on_wait(struct om_service *sv, void *state, const struct om_in *in)
 	const struct om_job_wait *m = in->body;
 	enum om_job_state from;
 	struct provider_verb *verb;
+	struct om_why why;
 
+	if (provider_is_ready(p, &why) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_STATE, "%s", why.text);
+	}
 	if (OM_HAS(m, job_wait, from) &&
 	    om_job_state_parse(m->from.ptr, m->from.len, &from) != OM_OK) {
 		return om_service_reply_err(sv, in, OM_ERR_INVALID, "from: there is no such state");
@@ -412,8 +424,12 @@ provider_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	bool many = OM_HAS(m, job_cancel, state) || OM_HAS(m, job_cancel, peer) ||
 		    OM_HAS(m, job_cancel, level);
 	struct provider_verb *verb;
+	struct om_why why;
 	enum om_err err;
 
+	if (provider_is_ready(p, &why) != OM_OK) {
+		return om_service_reply_err(sv, in, OM_ERR_STATE, "%s", why.text);
+	}
 	if (one == many) {
 		return om_service_reply_err(sv, in, OM_ERR_INVALID,
 					    "say which: job, or state, peer and level");

@@ -116,7 +116,7 @@ bytes_per_job(struct queue *q)
 		struct live *live;
 
 		(void)snprintf(peer, sizeof(peer), "uid:%u", i % 100);
-		live = provider_live_add(&provider, name_of(i, text), om_str_of(peer));
+		live = provider_live_add(&provider, name_of(i, text), om_str_of(peer), 3600);
 		OM_ASSERT(live != NULL);
 	}
 	before = (resident_bytes() - before) / LARGE;

@@ -49,7 +49,7 @@ a_queued_job_is_small(void **state)
 		job.id = om_str_of(id);
 		assert_int_equal(om_job_order_add(order, &job, (struct om_wall){ 1 }, &ahead, NULL),
 				 OM_OK);
-		assert_non_null(provider_live_add(&provider, job.id, om_str_of(peer)));
+		assert_non_null(provider_live_add(&provider, job.id, om_str_of(peer), 3600));
 	}
 	after = resident();
 	provider_live_fini(&provider);

@@ -702,6 +702,46 @@ recovery_waits_for_the_ledger(void **state)
 	accepted(submit_id(BOB, "j1"), "queued", "network");
 }
 
+static struct fake_answer *
+move_back(const char *id)
+{
+	struct om_caller operator= OPERATOR;
+	struct om_str one = om_str_of(id);
+	struct om_job_move m = { .jobs = { &one, 1 } };
+
+	return fake_ask(&operator, OM_PROVIDER, OM_MSG_JOB_MOVE, &m);
+}
+
+/* bug: of a job that was not read yet a verb said not_found. */
+static void
+bug_verbs_wait_for_the_recovery(void **state)
+{
+	static const enum om_msg_type types[] = { OM_MSG_JOB_APPROVE, OM_MSG_JOB_DENY,
+						  OM_MSG_JOB_HOLD, OM_MSG_JOB_RELEASE,
+						  OM_MSG_JOB_RETRY };
+
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "j1"), "queued", "network");
+	fake_down();
+	(void)fake_setup(state);
+	disk.fail = OM_ERR_DISK; /* the first page is not read */
+	fake_up();
+	disk.fail = OM_OK;
+	refused(wait_for(BOB, "j1"), OM_ERR_STATE, "starting");
+	refused(cancel(BOB, "j1"), OM_ERR_STATE, "starting");
+	refused(move_back("j1"), OM_ERR_STATE, "starting");
+	for (size_t i = 0; i < OM_COUNT(types); i++) {
+		refused(refs(OPERATOR, types[i], "j1", false), OM_ERR_STATE, "starting");
+	}
+	refused(refs(BOB, OM_MSG_JOB_APPROVE, "j1", false), OM_ERR_DENIED, "");
+	fake_advance(1100);
+	fake_advance(1100); /* the filter reads three lists */
+	fake_advance(1100);
+	assert_true(cancel(BOB, "j1")->err == OM_OK);
+	state_is("j1", OM_JOB_CANCELLED);
+}
+
 /* --- settings that change in a running daemon --------------------------------------------------- */
 
 static struct fake_answer *
@@ -825,6 +865,7 @@ main(void)
 		T(after_a_crash_running_jobs_are_lost),
 		T(a_quota_survives_a_restart),
 		T(recovery_waits_for_the_ledger),
+		T(bug_verbs_wait_for_the_recovery),
 	};
 
 	return FAKE_RUN(tests);
