@@ -71,7 +71,7 @@ struct run {
 	struct om_mono disk_since; /* 0: there was room */
 	struct om_buf net_raw; /* the vpn.ready body; net points into it and the arena */
 	struct om_vpn_ready *net;
-	uint64_t rx_bytes, tx_bytes;
+	uint64_t rx_bytes, tx_bytes, handshake_ms;
 	bool has_traffic;
 	bool guest_ran; /* with a network: its watch must end with a word of both witnesses */
 

@@ -293,6 +293,9 @@ result_fill(struct run *run, struct om_job_info *r)
 	if (run->has_traffic) {
 		OM_SET(r, job_info, rx_bytes, run->rx_bytes);
 		OM_SET(r, job_info, tx_bytes, run->tx_bytes);
+		if (run->handshake_ms != 0) {
+			OM_SET(r, job_info, handshake_ms, run->handshake_ms);
+		}
 	}
 }
 

@@ -132,6 +132,7 @@ on_network_down(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *
 			   &arena, &why) == OM_OK) {
 		run->rx_bytes = stats.rx_bytes;
 		run->tx_bytes = stats.tx_bytes;
+		run->handshake_ms = stats.handshake_ms;
 		run->has_traffic = true;
 		end_watch(cx, run, &stats);
 	} else {

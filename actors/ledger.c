@@ -508,6 +508,7 @@ ledger_start(struct om_service *sv, void *state, const void *arg)
 	STAILQ_INIT(&l->unsent);
 	STAILQ_INIT(&l->verifying);
 	TAILQ_INIT(&l->followers);
+	ledger_live_init(l);
 	group_reset(l);
 	err = om_sqlite_open(&store_conf, &l->store, &why);
 	if (err != OM_OK) {
@@ -554,6 +555,7 @@ ledger_stop(struct om_service *sv, void *state, enum om_err why)
 	}
 	om_store_close(l->store);
 	l->store = NULL;
+	ledger_live_fini(l);
 	om_arena_fini(&l->arena);
 }
 
@@ -577,6 +579,7 @@ static const struct om_service_handler ledger_handlers[] = {
 	{ OM_MSG_LEDGER_STATS, ledger_on_stats },
 	{ OM_MSG_LEDGER_AUDIT, ledger_on_audit },
 	{ OM_MSG_LEDGER_AUDIT_VERIFY, ledger_on_audit_verify },
+	{ OM_MSG_VPN_STATS, ledger_on_tunnel },
 	{ OM_MSG_EVENTS_WANTED, ledger_on_events_wanted },
 };
 

@@ -3,10 +3,11 @@
 #define OM_ACTORS_LEDGER_IMPL_H
 
 /* Shared by ledger.c (groups, life), ledger_write.c, ledger_read.c, ledger_audit.c, ledger_info.c (rows as
- * messages).  Nobody else includes it. */
+ * messages), ledger_live.c (tunnels of running jobs).  Nobody else includes it. */
 #include <sys/queue.h>
 #include "actors/job_level.h"
 #include "actors/ledger.h"
+#include "actors/name_table.h"
 #include "actors/names.h"
 #include "base/assert.h"
 #include "store/sqlite.h"
@@ -95,6 +96,8 @@ struct ledger {
 
 	STAILQ_HEAD(, ledger_verify) verifying;
 	struct om_audit_check check;
+
+	struct om_name_table live; /* ledger_live.c */
 
 	struct om_out_info outs[LEDGER_FILES_MAX]; /* scratch of ledger_info_full */
 	uint64_t tick_timer, step_timer, purge_timer, wipe_timer;
@@ -232,6 +235,15 @@ enum om_err ledger_on_count(struct om_service *sv, void *state, const struct om_
 enum om_err ledger_on_audit(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_audit_verify(struct om_service *sv, void *state, const struct om_in *in);
 void ledger_verify_step(struct om_service *sv, struct ledger *l);
+
+/* ledger_live.c: the tunnels of running jobs */
+void ledger_live_init(struct ledger *l);
+void ledger_live_fini(struct ledger *l);
+enum om_err ledger_on_tunnel(struct om_service *sv, void *state, const struct om_in *in);
+/* Its tunnel is gone. */
+void ledger_live_drop(struct ledger *l, const struct om_job_id *job);
+/* Adds what its tunnel carried so far, if it has one. */
+void ledger_live_show(const struct ledger *l, struct om_mono now, struct om_job_info *info);
 
 /* ledger_info.c */
 /* A row as a message; strings are copied to the arena.  NULL: no memory. */

@@ -65,6 +65,7 @@ info_result(struct om_job_info *info, const struct om_job_row *row)
 	OM_SET(info, job_info, output_dropped, r->dropped_bytes);
 	OM_SET(info, job_info, rx_bytes, r->rx_bytes);
 	OM_SET(info, job_info, tx_bytes, r->tx_bytes);
+	TIME(handshake_ms, r->handshake);
 }
 
 /* Where it stands in the queue, and what keeps it. */
@@ -137,6 +138,7 @@ ledger_info(struct ledger *l, const struct om_job_row *row)
 		info_result(info, row);
 	} else {
 		info_place(info, row);
+		ledger_live_show(l, om_mono_now(), info);
 	}
 	/* One check for all copies: the arena stays full once it is. */
 	return om_arena_alloc(&l->arena, 1) == NULL ? NULL : info;

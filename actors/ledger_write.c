@@ -265,6 +265,7 @@ move_result(const struct om_job_info *info, struct om_job_result *out)
 	out->mem_peak_kib = info->mem_peak_kib;
 	out->rx_bytes = info->rx_bytes;
 	out->tx_bytes = info->tx_bytes;
+	out->handshake = ledger_wall(info->handshake_ms);
 	out->dropped_bytes = info->output_dropped;
 }
 
@@ -332,6 +333,9 @@ ledger_move_apply(struct ledger *l, const struct om_job_id *id, const struct om_
 	enum om_err err;
 
 	err = om_store_job_move(l->store, id, change, row);
+	if (err == OM_OK && row->state != OM_JOB_PROVISIONING && row->state != OM_JOB_RUNNING) {
+		ledger_live_drop(l, id);
+	}
 	if (err == OM_OK && m != NULL) {
 		err = move_evidence(l, id, m);
 	}

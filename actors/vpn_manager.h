@@ -10,7 +10,8 @@
  *				 refuse go to the detector from here on
  *	executor --vpn.down-->   answered with the last counters, when all is gone; job "*": those
  *				 of an executor that has failed, and their watches
- *	         --vpn.stats-->  rogue_connection_detector, for each tunnel, every few seconds
+ *	         --vpn.stats-->  rogue_connection_detector, and the ledger for who asks, for each
+ *				 tunnel, every few seconds
  *
  * A tunnel whose other end has moved to where the operator's policy lets none be ends its job
  * (rogue.caught with reason endpoint_denied).  So does a WireGuard process that dies (tunnel_lost) and

@@ -243,8 +243,13 @@ send_stats(struct om_service *sv, struct om_vpn_tunnel *t, struct om_bus_request
 	}
 	if (rq != NULL) {
 		om_service_reply_to(sv, rq, OM_MSG_VPN_STATS, &m);
-	} else if (om_service_send(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_VPN_STATS, &m) !=
-		   OM_OK) {
+		return;
+	}
+	/* For those who ask how the job is doing; it does well without. */
+	if (om_service_send(sv, OM_LEDGER, OM_MSG_VPN_STATS, &m) != OM_OK) {
+		om_debug("vpn.unheard", "%s: the ledger does not listen", t->job.text);
+	}
+	if (om_service_send(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_VPN_STATS, &m) != OM_OK) {
 		om_vpn_tunnel_lost(sv, t, "the detector does not listen");
 	}
 }

@@ -396,13 +396,17 @@ om_cli_metrics(struct om_cli *cli)
 static void
 top_tunnel(struct om_cli_table *t, const struct omerta_body *job)
 {
-	char in[OM_CLI_TEXT], out[OM_CLI_TEXT], both[2 * OM_CLI_TEXT + 4];
+	char in[OM_CLI_TEXT], out[OM_CLI_TEXT], age[OM_CLI_TEXT], all[3 * OM_CLI_TEXT + 16];
+	int n;
 
-	(void)snprintf(both, sizeof(both), "%s / %s",
-		       om_cli_bytes(omerta_get_u64(job, "rx_bytes"), in),
-		       om_cli_bytes(omerta_get_u64(job, "tx_bytes"), out));
+	n = snprintf(all, sizeof(all), "%s / %s", om_cli_bytes(omerta_get_u64(job, "rx_bytes"), in),
+		     om_cli_bytes(omerta_get_u64(job, "tx_bytes"), out));
+	if (omerta_has(job, "handshake_age_ms")) {
+		(void)snprintf(all + n, sizeof(all) - (size_t)n, " (%s)",
+			       om_cli_span((int64_t)omerta_get_u64(job, "handshake_age_ms"), age));
+	}
 	om_cli_cell(
-	    t, omerta_get_u64(job, "rx_bytes") + omerta_get_u64(job, "tx_bytes") > 0 ? both : NULL);
+	    t, omerta_get_u64(job, "rx_bytes") + omerta_get_u64(job, "tx_bytes") > 0 ? all : NULL);
 }
 
 static void
@@ -470,7 +474,7 @@ int
 om_cli_top(struct om_cli *cli)
 {
 	struct om_cli_table t = { .headers = { "JOB", "STATE", "LEVEL", "FROM", "CORES", "MIB",
-					       "TIME", "TUNNEL IN/OUT", "ABOUT" },
+					       "TIME", "TUNNEL IN/OUT (HANDSHAKE)", "ABOUT" },
 				  .columns = 9,
 				  .right = 0x70,
 				  .state = 1 };

@@ -198,6 +198,23 @@ show_lists(struct om_cli *cli, const struct omerta_body *job)
 	}
 }
 
+/* rx, tx and the age are in the summary once it has ended; while it runs they are news. */
+static void
+show_tunnel(struct om_cli *cli, const struct omerta_body *job)
+{
+	char in[OM_CLI_TEXT], out[OM_CLI_TEXT], age[OM_CLI_TEXT], line[4 * OM_CLI_TEXT];
+
+	if (omerta_has(job, "handshake_age_ms")) {
+		(void)snprintf(line, sizeof(line), "%s in, %s out, handshake %s ago",
+			       om_cli_bytes(omerta_get_u64(job, "rx_bytes"), in),
+			       om_cli_bytes(omerta_get_u64(job, "tx_bytes"), out),
+			       om_cli_span((int64_t)omerta_get_u64(job, "handshake_age_ms"), age));
+		show_line(cli, "tunnel", line);
+	} else {
+		show_when(cli, job, "handshake_ms", "last handshake");
+	}
+}
+
 static void
 show_print(struct om_cli *cli, const struct omerta_body *job)
 {
@@ -221,6 +238,7 @@ show_print(struct om_cli *cli, const struct omerta_body *job)
 	show_when(cli, job, "finished_ms", "finished");
 	show_when(cli, job, "expires_ms", "expires");
 	show_u64(cli, job, "boot_ms", " ms");
+	show_tunnel(cli, job);
 	show_u64(cli, job, "stdout_bytes", "");
 	show_u64(cli, job, "stderr_bytes", "");
 	show_lists(cli, job);

@@ -211,7 +211,7 @@ void sq_rows_clear(struct om_sqlite *sq);
 	"attempts, attempts_max, after_count, held, requeue, array_limit, exited, exit_code, "   \
 	"signal, cpu_ms, "                                                                       \
 	"wall_ms, boot_ms, "                                                                     \
-	"mem_peak_kib, rx_bytes, tx_bytes, dropped_bytes, spec_hash"
+	"mem_peak_kib, rx_bytes, tx_bytes, handshake, dropped_bytes, spec_hash"
 enum om_err sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row) OM_MUST_CHECK;
 enum om_err sq_job_seq(struct om_sqlite *sq, const struct om_job_id *id,
 		       int64_t *seq) OM_MUST_CHECK;

@@ -265,6 +265,7 @@ sq_job_update(struct om_sqlite *sq, const struct om_job_row *row)
 	sq_bind_u64(s, 21, row->result.tx_bytes);
 	sq_bind_u64(s, 22, row->result.dropped_bytes);
 	sq_bind_u64(s, 23, row->result.boot_ms);
+	sq_bind_wall(s, 24, row->result.handshake);
 	return sq_run(sq, s, "change a job");
 }
 

@@ -56,6 +56,7 @@ sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row)
 	row->result.mem_peak_kib = sq_col_u64(s, c++);
 	row->result.rx_bytes = sq_col_u64(s, c++);
 	row->result.tx_bytes = sq_col_u64(s, c++);
+	row->result.handshake.ns = sqlite3_column_int64(s, c++);
 	row->result.dropped_bytes = sq_col_u64(s, c++);
 	(void)sq_col_hash(s, c++, row->spec_hash);
 	return OM_OK;

@@ -80,7 +80,10 @@ static const char schema_v4[] =
     " WHERE finished > (strftime('%s', 'now') - 172800) * 1000000000 AND wall_ms > 0"
     " GROUP BY slot, requester;";
 
-static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3, schema_v4 };
+/* The last handshake of a job's tunnel. */
+static const char schema_v5[] = "ALTER TABLE job ADD COLUMN handshake INTEGER;";
+
+static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3, schema_v4, schema_v5 };
 const uint32_t sq_schema_version = OM_COUNT(schema_steps);
 
 static enum om_err

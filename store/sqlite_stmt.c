@@ -31,7 +31,7 @@ static const char *const sq_sql[SQ_STMTS] = {
 	    "UPDATE job SET rank=?2, level=?3, state=?4, reason=?5, text=?6, picked=?7, started=?8,"
 	    " finished=?9, not_before=?10, expires=?11, attempts=?12, held=?13, exited=?14,"
 	    " exit_code=?15, signal=?16, cpu_ms=?17, wall_ms=?18, mem_peak_kib=?19, rx_bytes=?20,"
-	    " tx_bytes=?21, dropped_bytes=?22, boot_ms=?23 WHERE seq=?1",
+	    " tx_bytes=?21, dropped_bytes=?22, boot_ms=?23, handshake=?24 WHERE seq=?1",
 	[SQ_JOB_BY_ID] = "SELECT " SQ_JOB_COLS " FROM job WHERE id=?1",
 	[SQ_JOB_SEQ] = "SELECT seq FROM job WHERE id=?1",
 	[SQ_JOB_PREFIX] = "SELECT id, requester FROM job WHERE id>=?1 ORDER BY id",

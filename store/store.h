@@ -95,8 +95,8 @@ struct om_job_result {
 	int32_t signal; /* 0: none */
 	bool exited; /* the script ended by itself: exit_code counts */
 	uint64_t cpu_ms, wall_ms, boot_ms, mem_peak_kib;
-	uint64_t rx_bytes, tx_bytes; /* through the job's network */
-	uint64_t dropped_bytes; /* output over its limit, counted and dropped */
+	uint64_t rx_bytes, tx_bytes, dropped_bytes; /* through its network; output over its limit */
+	struct om_wall handshake; /* the last one of its tunnel; 0: none */
 };
 
 enum om_after_when {

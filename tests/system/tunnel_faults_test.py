@@ -125,21 +125,49 @@ class Faults(unittest.TestCase):
         r = self.silent(keepalive=1)
         self.assertGreater(r.tx_bytes, 100)  # it did try
 
-    def test_reconnects_from_another_address(self):
+    def test_shows_itself_while_it_runs(self):
         job = self.talk()
+        info = {}
+
+        def is_there():
+            info.update(self.provider.call("job.get", {"job": job.id}))
+            return info.get("rx_bytes", 0) > 300 and "handshake_age_ms" in info
+
+        self.requester.until(is_there)
+        self.assertEqual(info["state"], "running")
+        self.assertGreater(info["tx_bytes"], 300)
+        self.assertLess(info["handshake_age_ms"], 60000)
+        self.assertLess(abs(info["handshake_ms"] / 1000 - time.time()), 60)
+        job.cancel()
+        r = job.wait(timeout=60)
+        self.assertGreaterEqual(r.rx_bytes, info["rx_bytes"])
+        self.assertGreaterEqual(r.handshake_ms, info["handshake_ms"])
+
+    def move_to(self, net):
         carrier = self.requester.veth
         inside = self.requester.inside
-        host, outer = f"10.251.{self.requester.number}.1", f"10.251.{self.requester.number}.2"
+        host, outer = f"{net}.{self.requester.number}.1", f"{net}.{self.requester.number}.2"
         sh("ip", "addr", "add", f"{host}/30", "dev", carrier)
         inside("ip", "addr", "add", f"{outer}/30", "dev", "up0")
         inside("ip", "addr", "del", f"{self.requester.outer}/30", "dev", "up0")
         inside("ip", "route", "add", f"{self.requester.host}/32", "dev", "up0", "src", outer)
-        before = self.requester.counters()[0]
         # WireGuard's own way: the end that moved speaks first.  wireguard-go holds on to the address
         # that it had; told the peer's endpoint once more it looks for a new one.
         peer, endpoint = sh("wg", "show", self.requester.wg, "endpoints").split()
         sh("wg", "set", self.requester.wg, "peer", peer, "endpoint", endpoint)
         self.requester.say()
+
+    def test_moves_to_where_no_tunnel_may_end(self):
+        job = self.talk()
+        self.move_to("192.168")
+        r = job.wait(timeout=60)
+        self.assertEqual((r.state, r.reason), ("failed", "endpoint_denied"), r.text)
+        self.assertIn("192.168.", r.text)
+
+    def test_reconnects_from_another_address(self):
+        job = self.talk()
+        before = self.requester.counters()[0]
+        self.move_to("10.251")
         deadline = time.monotonic() + 2 * NO_REPLY_S
         while time.monotonic() < deadline:
             self.assertEqual(self.provider.call("job.get", {"job": job.id})["state"], "running")

@@ -408,6 +408,44 @@ test_what_a_crash_left_is_lost_or_queued_again(void **state)
 	STR_IS(((const struct om_job_info *)body_of(0, OM_MSG_JOB_INFO))->state, "dead");
 }
 
+/* What a job's tunnel carried is in its row while it runs, and stays there as its end says it. */
+static void
+test_a_running_job_shows_its_tunnel(void **state)
+{
+	struct om_vpn_stats stats = { .job = OM_STR("a1"), .rx_bytes = 70, .tx_bytes = 80 };
+	struct om_job_info result = exit_0();
+	const struct om_job_info *info;
+
+	(void)state;
+	ask_plain("a1");
+	ask_move("a1", "provisioning", NULL);
+	ask_move("a1", "running", NULL);
+	ask_job("", OM_ROLE_OPERATOR, "a1");
+	go();
+	info = body_of(3, OM_MSG_JOB_INFO);
+	assert_false(OM_HAS(info, job_info, rx_bytes)); /* nothing was read yet */
+	OM_SET(&stats, vpn_stats, handshake_ms, 1700000000000);
+	OM_SET(&stats, vpn_stats, handshake_age_ms, 9000);
+	ask(OM_MSG_VPN_STATS, &stats);
+	ask_job("", OM_ROLE_OPERATOR, "a1");
+	go();
+	info = body_of(1, OM_MSG_JOB_INFO);
+	assert_int_equal(info->rx_bytes, 70);
+	assert_int_equal(info->tx_bytes, 80);
+	assert_int_equal(info->handshake_ms, 1700000000000);
+	assert_in_range(info->handshake_age_ms, 9000, 9000 + 60000);
+	OM_SET(&result, job_info, rx_bytes, 71);
+	OM_SET(&result, job_info, tx_bytes, 81);
+	OM_SET(&result, job_info, handshake_ms, 1700000001000);
+	ask_move("a1", "completed", &result);
+	ask_job("", OM_ROLE_OPERATOR, "a1");
+	go();
+	info = body_of(1, OM_MSG_JOB_INFO);
+	assert_int_equal(info->rx_bytes, 71);
+	assert_int_equal(info->handshake_ms, 1700000001000);
+	assert_false(OM_HAS(info, job_info, handshake_age_ms));
+}
+
 static struct om_vpn_config
 vpn_with_key(const struct om_str *address)
 {
@@ -745,6 +783,7 @@ main(void)
 		T(test_following_output),
 		T(test_a_follower_is_answered_in_time),
 		T(test_what_a_crash_left_is_lost_or_queued_again),
+		T(test_a_running_job_shows_its_tunnel),
 		T(test_a_rejected_job_leaves_no_private_key),
 		T(test_private_keys_are_taken_out_at_the_end),
 		T(test_evidence_of_a_rogue_job),

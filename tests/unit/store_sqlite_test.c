@@ -127,6 +127,7 @@ test_way_of_a_job(void **state)
 					.mem_peak_kib = 217088,
 					.rx_bytes = 18,
 					.tx_bytes = 1,
+					.handshake = { 77 * OM_NS_PER_S },
 					.dropped_bytes = 7 };
 	struct om_job_change change = fx_change(OM_JOB_FAILED, 50);
 	struct om_job_row row, got;
