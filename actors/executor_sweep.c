@@ -2,7 +2,7 @@
 /*
  * The start of an executor after another one that failed.  Every directory in run_dir is a job's
  * that nobody runs any more: its VM is destroyed, then the directory is removed.  The networks are
- * vpn_manager's, who is told to take all of them down.
+ * vpn_manager's, who is told to take all of them down; then the detector, to watch nobody.
  *
  * (At the start of the daemon daemon/recover.c has done this already, and nothing is found.)
  */
@@ -65,13 +65,33 @@ on_swept(struct om_ctx *cx, void *actor_state, void *arg, enum om_err result)
 }
 
 static void
+on_all_unwatched(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	(void)state;
+	if (answer->err != OM_OK) {
+		om_error("exec.cleanup", "watches of an earlier executor: %s", answer->text);
+	}
+	om_exec_swept(sv);
+}
+
+/*
+ * An executor that died between the end of a network and the end of its watch leaves the watch, and
+ * with it the namespace that its socket holds.
+ */
+static void
 on_networks_down(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
+	struct om_rogue_unwatch all = { 0 };
+
 	(void)state;
 	if (answer->err != OM_OK) {
 		om_error("exec.cleanup", "networks of an earlier executor: %s", answer->text);
 	}
-	om_exec_swept(sv);
+	OM_SET(&all, rogue_unwatch, job, OM_STR("*"));
+	if (om_service_ask(sv, OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &all, NULL,
+			   SWEEP_NETWORK_MS, on_all_unwatched, 0) != OM_OK) {
+		om_exec_swept(sv); /* no detector: it watches nobody */
+	}
 }
 
 static bool

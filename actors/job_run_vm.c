@@ -368,7 +368,7 @@ drop_destroy(void *arg)
 	work_free(arg);
 }
 
-/* The guest runs no more instruction when this returns; libvirt tidies up behind our back. */
+/* SIGKILL is on its way to the guest when this returns; libvirt tidies up behind our back. */
 void
 undo_vm(struct om_ctx *cx, struct run *run)
 {

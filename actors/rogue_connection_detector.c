@@ -34,7 +34,7 @@
 #define ROGUE_MAGIC      0x726f6775u
 #define ROGUE_BATCH      16 /* events read at one time */
 #define ROGUE_HANDED_MAX 4096 /* sockets that wait for their rogue.watch */
-#define ROGUE_DRAIN_MAX  1024 /* batches read before a comparison: more than the socket holds */
+#define ROGUE_DRAIN_MAX  256 /* batches read before a comparison: more than the socket holds */
 
 struct watch {
 	struct om_name_node node;
@@ -89,7 +89,10 @@ watch_free(struct om_service *sv, struct detector *d, struct watch *w)
 	free(w);
 }
 
-/* The guest runs no more instruction when this returns. */
+/*
+ * The signal is sent, not yet obeyed: a guest that runs on another core leaves it with the next
+ * interrupt, which the kernel sends there at once (docs/network.md, events).
+ */
 static void
 watch_kill(const struct watch *w)
 {
@@ -192,9 +195,11 @@ judge(struct om_service *sv, struct watch *w, const struct om_flow_event *ev)
 		w->inbound_count++;
 		break;
 	case OM_FLOW_ROGUE:
-		watch_kill(w);
 		w->rogue_count++;
-		caught(sv, w, ev, label);
+		if (!w->told) { /* of a burst the first: other guests' packets wait behind it */
+			watch_kill(w);
+			caught(sv, w, ev, label);
+		}
 		break;
 	}
 }
@@ -227,17 +232,31 @@ watch_read(struct om_service *sv, struct watch *w)
 	}
 }
 
+static uint64_t
+watch_seen(const struct watch *w)
+{
+	return w->rogue_count + w->noise_count;
+}
+
+/* Reads what waits in the socket until so many refused packets were seen, or it is empty. */
+static void
+watch_drain(struct om_service *sv, struct watch *w, uint64_t enough)
+{
+	unsigned i;
+
+	for (i = 0;
+	     i < ROGUE_DRAIN_MAX && !w->is_deaf && watch_seen(w) < enough && watch_batch(sv, w) > 0;
+	     i++) {
+	}
+}
+
 /* The second witness: how many refused packets did we not see? */
 static uint64_t
 watch_compare(struct om_service *sv, struct watch *w, uint64_t refused)
 {
+	uint64_t seen = watch_seen(w);
 	char text[OM_WHY_MAX];
-	uint64_t seen;
-	unsigned i;
 
-	for (i = 0; i < ROGUE_DRAIN_MAX && !w->is_deaf && watch_batch(sv, w) > 0; i++) {
-	}
-	seen = w->rogue_count + w->noise_count;
 	if (refused <= seen) {
 		return 0;
 	}
@@ -258,7 +277,11 @@ on_handoff(struct om_service *sv, struct detector *d, const struct om_msg *msg)
 	struct om_vpn_handoff *h = om_msg_obj(msg);
 	struct watch *w;
 
-	(void)sv;
+	w = watch_find(d, om_str_of(h->job.text));
+	if (w != NULL) { /* of an earlier run, whose network is gone */
+		watch_kill(w);
+		watch_free(sv, d, w);
+	}
 	if (h->log == NULL || d->watches.count >= ROGUE_HANDED_MAX) {
 		return OM_OK; /* rogue.watch finds nothing and fails the job */
 	}
@@ -332,9 +355,23 @@ rogue_on_watch(struct om_service *sv, void *state, const struct om_in *in)
 	return om_service_reply_ok(sv, in);
 }
 
+/* Whoever is watched dies with its watch. */
+static void
+watch_none(struct om_service *sv, struct detector *d)
+{
+	struct om_name_walk walk = { 0 };
+	struct om_name_node *node;
+
+	while ((node = om_name_table_next(&d->watches, &walk)) != NULL) {
+		watch_kill(watch_of(node));
+		watch_free(sv, d, watch_of(node));
+	}
+}
+
 /*
  * The job's VM is dead and its network gone.  What the socket still holds is read before the answer,
- * so the executor hears of a last refused packet (or of one that nobody saw) before it.
+ * so the executor hears of a last refused packet (or of one that nobody saw) before it.  "*": those
+ * of an executor that has ended.
  */
 static enum om_err
 rogue_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
@@ -345,13 +382,19 @@ rogue_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_rogue_counted answer = { 0 };
 
 	OM_SET(&answer, rogue_counted, job, m->job);
+	if (om_str_is(m->job, "*")) {
+		watch_none(sv, d);
+		return in->wants_answer ? om_service_reply(sv, in, OM_MSG_ROGUE_COUNTED, &answer)
+					: OM_OK;
+	}
 	if (w == NULL) {
 		return in->wants_answer ? OM_ERR_NOT_FOUND : OM_OK;
 	}
 	/* Without the counters too what waits in the socket is read: it may be a rogue packet. */
+	watch_drain(sv, w, UINT64_MAX);
 	OM_SET(&answer, rogue_counted, unseen,
 	       watch_compare(sv, w, OM_HAS(m, rogue_unwatch, refused) ? m->refused : 0));
-	OM_SET(&answer, rogue_counted, seen, w->rogue_count + w->noise_count);
+	OM_SET(&answer, rogue_counted, seen, watch_seen(w));
 	OM_SET(&answer, rogue_counted, inbound, w->inbound_count);
 	watch_free(sv, d, w);
 	return in->wants_answer ? om_service_reply(sv, in, OM_MSG_ROGUE_COUNTED, &answer) : OM_OK;
@@ -374,7 +417,11 @@ rogue_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 	if (w == NULL || !w->is_armed) {
 		return OM_OK;
 	}
+	if (w->told) {
+		return OM_OK; /* its VM is dead; what is left is counted at the end */
+	}
 	if (OM_HAS(m, vpn_stats, refused)) {
+		watch_drain(sv, w, m->refused);
 		(void)watch_compare(sv, w, m->refused);
 	}
 	if (OM_HAS(m, vpn_stats, handshake_age_ms)) {
@@ -428,19 +475,13 @@ rogue_start(struct om_service *sv, void *state, const void *arg)
 	return OM_OK;
 }
 
-/* Whoever was watched dies with its watch. */
 static void
 rogue_stop(struct om_service *sv, void *state, enum om_err why)
 {
 	struct detector *d = state;
-	struct om_name_walk walk = { 0 };
-	struct om_name_node *node;
 
 	(void)why;
-	while ((node = om_name_table_next(&d->watches, &walk)) != NULL) {
-		watch_kill(watch_of(node));
-		watch_free(sv, d, watch_of(node));
-	}
+	watch_none(sv, d);
 	om_name_table_fini(&d->watches);
 }
 

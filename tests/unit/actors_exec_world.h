@@ -78,6 +78,7 @@ struct world {
 	    tunnel; /* the job has a network, and these are its walls' and its detector's counters */
 	uint64_t refused, unseen;
 	enum om_err down_err, unwatch_err; /* what vpn.down and rogue.unwatch are answered with */
+	unsigned all_unwatched; /* rogue.unwatch of all: one for each start of an executor */
 	bool walls_unread; /* the counters were not read at the end */
 	const char *recorded; /* the state that the ledger has of it; NULL: queued */
 	enum om_err spec_err; /* what the ledger answers who asks for it; under the lock */
@@ -535,6 +536,10 @@ rogue_on_unwatch(struct om_service *sv, void *state, const struct om_in *in)
 					 .text = OM_STR("late") };
 
 	(void)state;
+	if (om_str_is(m->job, "*")) {
+		W->all_unwatched++;
+		return om_service_reply(sv, in, OM_MSG_ROGUE_COUNTED, &answer);
+	}
 	if (W->down_err != OM_OK || W->walls_unread) {
 		OM_ASSERT(!OM_HAS(m, rogue_unwatch, refused));
 	} else {

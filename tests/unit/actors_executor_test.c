@@ -66,6 +66,7 @@ setup_threads(unsigned offload_threads)
 	tell(CMD_DRAIN); /* nothing starts before it has looked after what an earlier one left */
 	wait_for(is_drained);
 	W->drained = 0;
+	assert_int_equal(W->all_unwatched, 1);
 	return 0;
 }
 

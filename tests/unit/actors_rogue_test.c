@@ -519,6 +519,41 @@ test_last_events_without_the_second_witness(void **state)
 	assert_killed(j.pid);
 }
 
+/* The executor died before it could end the watch; its next life has nobody watched. */
+static void
+test_all_watches_end_with_their_executor(void **state)
+{
+	struct job a = watched("job1"), b = watched("job2");
+	struct om_rogue_unwatch all = { .job = OM_STR("*") };
+	struct job c;
+
+	(void)state;
+	hand_over("job3", log_new());
+	assert_int_equal(stage_ask(OM_ROGUE_CONNECTION_DETECTOR, OM_MSG_ROGUE_UNWATCH, &all),
+			 OM_OK);
+	assert_int_equal(__atomic_load_n(&open_logs, __ATOMIC_SEQ_CST), 0);
+	assert_killed(a.pid);
+	assert_killed(b.pid);
+	assert_int_equal(S->told_count, 0);
+	c = watched("job1");
+	assert_int_equal(unwatch("job1", 0).seen, 0);
+	assert_alive(c.pid);
+}
+
+/* A job that runs again under its id: the socket of its last run stood in the way. */
+static void
+test_handoff_takes_the_place_of_an_old_one(void **state)
+{
+	struct job old = watched("job1"), new;
+
+	(void)state;
+	new = watched("job1");
+	assert_killed(old.pid);
+	log_packet(new.log, "r_outside", "192.0.2.7", false);
+	assert_killed(new.pid);
+	assert_told(0, "rogue_killed", "rogue_packet");
+}
+
 /* Nobody could kill it: it is not watched, and so does not run. */
 static void
 test_no_watch_without_a_process(void **state)
@@ -570,6 +605,8 @@ main(void)
 		T(test_second_witness_at_the_end),
 		T(test_second_witness_reads_first),
 		T(test_last_events_without_the_second_witness),
+		T(test_all_watches_end_with_their_executor),
+		T(test_handoff_takes_the_place_of_an_old_one),
 		T(test_no_watch_without_a_process),
 		T(test_restart_ends_what_was_watched),
 	};
