@@ -4,6 +4,7 @@
 #include "actors/job_run_impl.h"
 #include "actors/names.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "msg/codec.h"
 
 static void
@@ -50,6 +51,15 @@ on_network_up(struct om_ctx *cx, struct run *run, const struct om_jr_relayed *a)
 	run_entered(cx, run, err, &why);
 }
 
+static void
+key_wipe(struct om_str *key)
+{
+	if (key->len > 0) {
+		om_secret_wipe((char *)(uintptr_t)key->ptr, key->len);
+	}
+	*key = (struct om_str){ 0 };
+}
+
 void
 enter_network(struct om_ctx *cx, struct run *run)
 {
@@ -64,6 +74,9 @@ enter_network(struct om_ctx *cx, struct run *run)
 	OM_SET(&up, vpn_up, vpn, run->submit->vpn);
 	OM_SET(&up, vpn_up, bandwidth_kbit, run->submit->bandwidth_kbit);
 	err = run_relay(cx, run, OM_VPN_MANAGER, OM_MSG_VPN_UP, &up, RUN_NETWORK_MS, on_network_up);
+	/* They are in that message, and nobody needs them here: views into spec_raw. */
+	key_wipe(&run->submit->vpn->private_key);
+	key_wipe(&run->submit->vpn->preshared_key);
 	if (err != OM_OK) {
 		run_entered(cx, run, err, NULL);
 	}

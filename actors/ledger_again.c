@@ -18,11 +18,21 @@
 #include <string.h>
 #include "actors/ledger_impl.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "msg/codec.h"
 
 #define BACKOFF_DEFAULT_S 10
 #define BACKOFF_MAX_S     (UINT64_C(24) * 3600)
 #define BACKOFF_DOUBLES   17 /* 1 s doubled so often is above BACKOFF_MAX_S */
+
+void
+ledger_body_fini(struct om_buf *body)
+{
+	if (body->data != NULL) {
+		om_secret_wipe(body->data, body->cap);
+	}
+	om_buf_fini(body);
+}
 
 /* The job.submit of a stored job; its views are in `spec`.  NULL: it cannot be read. */
 static const struct om_job_submit *
@@ -45,7 +55,7 @@ again_backoff_s(struct ledger *l, const struct om_job_row *row)
 	if (submit != NULL && OM_HAS(submit, job_submit, backoff_s)) {
 		wait_s = submit->backoff_s;
 	}
-	om_buf_fini(&spec);
+	ledger_body_fini(&spec);
 	wait_s <<= doubles < BACKOFF_DOUBLES ? doubles : BACKOFF_DOUBLES;
 	return wait_s < BACKOFF_MAX_S ? wait_s : BACKOFF_MAX_S;
 }
@@ -138,7 +148,7 @@ ledger_scrub(struct ledger *l, const struct om_job_id *id)
 		l->keys_left = true; /* in older pages of the log */
 	}
 out:
-	om_buf_fini(&spec);
+	ledger_body_fini(&spec);
 	om_buf_fini(&out);
 	return err;
 }
@@ -151,7 +161,7 @@ ledger_may_run_again(struct ledger *l, const struct om_job_id *id)
 	const bool may =
 	    submit != NULL && (submit->vpn == NULL || submit->vpn->private_key.len > 0);
 
-	om_buf_fini(&spec);
+	ledger_body_fini(&spec);
 	return may;
 }
 

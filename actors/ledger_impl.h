@@ -206,6 +206,8 @@ enum om_err ledger_again(struct ledger *l, struct om_job_row *row, enum om_job_s
 			 struct om_wall at) OM_MUST_CHECK;
 /* Takes the private keys out of the body. */
 enum om_err ledger_scrub(struct ledger *l, const struct om_job_id *id) OM_MUST_CHECK;
+/* Frees a stored body, which may hold keys: wiped first. */
+void ledger_body_fini(struct om_buf *body);
 /* false: it needs keys that are no longer there. */
 bool ledger_may_run_again(struct ledger *l, const struct om_job_id *id);
 /* Jobs that a crash left in the middle.  In a transaction of its own. */

@@ -220,36 +220,35 @@ ledger_on_recover(struct om_service *sv, void *state, const struct om_in *in)
 	return ledger_answer_read(sv, l, in, OM_MSG_LEDGER_LIVE, live);
 }
 
+/*
+ * A body may hold keys, so no copy of it waits in the group's arena, which nobody wipes: the group ends
+ * here, and the answer is made from the one copy that there is.
+ */
 enum om_err
 ledger_on_spec_get(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct ledger *l = ledger_of(state);
 	const struct om_job_ref *m = in->body;
-	struct om_ledger_spec *spec = om_arena_alloc(&l->arena, sizeof(*spec));
+	struct om_ledger_spec spec = { 0 };
 	struct om_buf body = { 0 };
 	struct found found = { .count = 0 };
-	uint8_t *copy;
 	enum om_err err;
 
+	ledger_flush(sv, l);
 	err = read_job(l, in, m->job, &found);
 	if (err == OM_OK) {
 		err = om_store_job_spec(l->store, &found.row.id, &body);
 	}
 	if (err != OM_OK) {
-		om_buf_fini(&body);
+		ledger_body_fini(&body);
 		return ledger_refuse(sv, l, in, err);
 	}
-	copy = om_arena_alloc(&l->arena, body.len);
-	if (spec == NULL || copy == NULL) {
-		om_buf_fini(&body);
-		return OM_ERR_NOMEM;
-	}
-	memcpy(copy, body.data, body.len);
-	OM_SET(spec, ledger_spec, job, ledger_keep(l, found.row.id.text));
-	OM_SET(spec, ledger_spec, spec, ((struct om_bin){ copy, body.len }));
-	OM_SET(spec, ledger_spec, info, ledger_info(l, &found.row));
-	om_buf_fini(&body);
-	return ledger_answer_read(sv, l, in, OM_MSG_LEDGER_SPEC, spec->info == NULL ? NULL : spec);
+	OM_SET(&spec, ledger_spec, job, om_str_of(found.row.id.text));
+	OM_SET(&spec, ledger_spec, spec, ((struct om_bin){ body.data, body.len }));
+	OM_SET(&spec, ledger_spec, info, ledger_info(l, &found.row));
+	err = ledger_answer_read(sv, l, in, OM_MSG_LEDGER_SPEC, spec.info == NULL ? NULL : &spec);
+	ledger_body_fini(&body);
+	return err;
 }
 
 struct entries {

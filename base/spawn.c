@@ -79,6 +79,21 @@ child_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* What is not in the bounding set root does not get by execve either. */
+static int
+child_confine(uint64_t keep)
+{
+	for (int cap = 0; cap < 64; cap++) {
+		if ((keep >> cap & 1) == 0 && prctl(PR_CAPBSET_DROP, cap) != 0) {
+			if (errno == EINVAL) {
+				break; /* this kernel has no more of them */
+			}
+			return -1;
+		}
+	}
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
 _Noreturn static void
 child_exec(const struct om_spawn *how, const int fds[3], int err_fd, pid_t parent)
 {
@@ -90,6 +105,9 @@ child_exec(const struct om_spawn *how, const int fds[3], int err_fd, pid_t paren
 	}
 	if (getppid() != parent) {
 		_exit(127); /* the parent ended before the prctl */
+	}
+	if (how->confined && child_confine(how->keep_caps) != 0) {
+		goto fail;
 	}
 	if (child_fds(fds) != 0 || (how->cwd != NULL && chdir(how->cwd) != 0)) {
 		goto fail;

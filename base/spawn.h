@@ -2,6 +2,7 @@
 #ifndef OM_BASE_SPAWN_H
 #define OM_BASE_SPAWN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include "base/buf.h"
@@ -19,6 +20,12 @@ struct om_spawn {
 	const char *const *envp; /* NULL: PATH and LANG=C only */
 	const char *cwd; /* NULL: as the parent */
 	int in_fd, out_fd, err_fd; /* -1: /dev/null */
+	/*
+	 * Confined: of root's capabilities the child and what it starts have these alone
+	 * (1 << CAP_...), and no program gives them more (no_new_privs).  DENIED: we may not.
+	 */
+	bool confined;
+	uint64_t keep_caps;
 };
 
 /*

@@ -19,6 +19,7 @@
 #include "net/wireguard_impl.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -321,7 +322,16 @@ go_start(struct om_wg *wg, const char *program, int netns_fd, uint16_t mtu, stru
 	const char *const argv[] = { program, "-f", wg->name, NULL };
 	const char *const envp[] = { "WG_TUN_FD=0", "WG_UAPI_FD=1", "WG_PROCESS_FOREGROUND=1",
 				     "LOG_LEVEL=silent", NULL };
-	struct om_spawn how = { .argv = argv, .envp = envp, .cwd = "/", .err_fd = -1 };
+	/*
+	 * It reads strangers' packets in the host's namespace, as root.  CAP_NET_ADMIN alone: it sets
+	 * the MTU of its placeholder; its tun and its socket are open already.
+	 */
+	struct om_spawn how = { .argv = argv,
+				.envp = envp,
+				.cwd = "/",
+				.err_fd = -1,
+				.confined = true,
+				.keep_caps = UINT64_C(1) << CAP_NET_ADMIN };
 	int tun = -1, sock = -1;
 	enum om_err err;
 

@@ -238,6 +238,29 @@ test_child_dies_with_its_parent(void **state)
 	assert_int_equal(waitpid(parent, NULL, 0), parent);
 }
 
+/* Of a root's capabilities one is left, and a program with more of them gives none. */
+static void
+test_confined_child(void **state)
+{
+	struct om_buf out = { .max = 0 };
+	struct om_spawn how = SH("grep -E '^(Cap(Prm|Eff|Bnd)|NoNewPrivs)' /proc/self/status");
+	struct om_why why = { "" };
+
+	(void)state;
+	how.confined = true;
+	how.keep_caps = 1 << 12; /* CAP_NET_ADMIN */
+	if (geteuid() != 0) {
+		assert_int_equal(om_spawn_run(&how, LONG_MS, &out, NULL, &why), OM_ERR_DENIED);
+		return;
+	}
+	assert_int_equal(om_spawn_run(&how, LONG_MS, &out, NULL, &why), OM_OK);
+	assert_string_equal(om_buf_cstr(&out), "CapPrm:\t0000000000001000\n"
+					       "CapEff:\t0000000000001000\n"
+					       "CapBnd:\t0000000000001000\n"
+					       "NoNewPrivs:\t1\n");
+	om_buf_fini(&out);
+}
+
 int
 main(void)
 {
@@ -250,6 +273,7 @@ main(void)
 		cmocka_unit_test(test_child_inherits_nothing),
 		cmocka_unit_test(test_given_fds_in_any_order),
 		cmocka_unit_test(test_child_dies_with_its_parent),
+		cmocka_unit_test(test_confined_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
