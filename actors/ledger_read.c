@@ -402,6 +402,11 @@ ledger_on_job_output(struct om_service *sv, void *state, const struct om_in *in)
 	if (err != OM_OK) {
 		return read_refuse(sv, l, in, err, m->job, &found);
 	}
+	if (m->file.len > 0 && !m->follow && data->size == 0 && !om_job_is_final(found.row.state)) {
+		return om_service_reply_err(sv, in, OM_ERR_STATE,
+					    "job %s is %s: its files are taken at its end",
+					    found.row.id.text, om_job_state_text(found.row.state));
+	}
 	if (m->follow && data->data.len == 0 && !data->end &&
 	    follow(sv, l, in, &found.row.id, ref, m, limit)) {
 		return OM_OK;

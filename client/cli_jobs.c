@@ -264,26 +264,59 @@ struct output {
 	const char *id, *stream, *file;
 	uint64_t at;
 	FILE *to;
+	uint64_t check; /* so many bytes are in the file already, and must be the same */
+	bool other; /* they were not: the file is of another attempt, or of another job */
 };
+
+#define OUTPUT_OVERLAP 65536 /* bytes that a transfer which goes on compares */
 
 /* A person is told; a file holds the output of one attempt. */
 static int
-output_restart(struct output *out)
+output_restart(struct output *out, const char *why)
 {
 	out->at = 0;
-	(void)fprintf(out->cli->err,
-		      "%s: another attempt of job %s has begun: its output follows\n",
-		      out->cli->program, out->id);
+	out->check = 0;
+	(void)fprintf(out->cli->err, "%s: job %s: %s\n", out->cli->program, out->id, why);
 	return out->to == out->cli->out || ftruncate(fileno(out->to), 0) == 0 ? 0 : -1;
 }
 
+/* Takes what is in the file already off the piece.  false: there is something else. */
+static bool
+output_same(struct output *out, const char **data, size_t *len)
+{
+	char have[4096];
+
+	while (out->check > 0 && *len > 0) {
+		size_t n = *len < out->check ? *len : (size_t)out->check;
+
+		n = n < sizeof(have) ? n : sizeof(have);
+		if (pread(fileno(out->to), have, n, (off_t)out->at) != (ssize_t)n ||
+		    memcmp(have, *data, n) != 0) {
+			return false;
+		}
+		out->at += n;
+		out->check -= n;
+		*data += n;
+		*len -= n;
+	}
+	return true;
+}
+
 static int
-output_take(void *arg, const void *data, size_t len)
+output_take(void *arg, const void *piece_data, size_t len)
 {
 	struct output *out = arg;
+	const char *data = piece_data;
 
 	if (data == NULL) {
-		return output_restart(out);
+		return output_restart(out, "another attempt has begun: its output follows");
+	}
+	if (!output_same(out, &data, &len)) {
+		out->other = true;
+		return -1;
+	}
+	if (len == 0) {
+		return 0;
 	}
 	if (out->cli->json) {
 		struct omerta_body *piece = om_client_body_new(OM_BODY_output_data);
@@ -304,7 +337,10 @@ output_take(void *arg, const void *data, size_t len)
 	return 0;
 }
 
-/* --to PATH: a file that is there is gone on with, from its size. */
+/*
+ * --to PATH: a file that is there is gone on with.  Nothing in it says whose output it is, and a job may
+ * have begun another attempt since: its end is asked for again, and compared.
+ */
 static bool
 output_open(struct om_cli *cli, struct output *out, uint64_t *offset)
 {
@@ -315,13 +351,14 @@ output_open(struct om_cli *cli, struct output *out, uint64_t *offset)
 	if (path == NULL) {
 		return true;
 	}
-	out->to = fopen(path, "abe");
+	out->to = fopen(path, "a+be");
 	if (out->to == NULL || fstat(fileno(out->to), &st) != 0) {
 		(void)om_cli_usage(cli, "--to %s: %s", path, strerror(errno));
 		return false;
 	}
 	if (om_cli_opt(cli, "offset") == NULL) {
-		*offset = (uint64_t)st.st_size;
+		out->check = st.st_size < OUTPUT_OVERLAP ? (uint64_t)st.st_size : OUTPUT_OVERLAP;
+		*offset = (uint64_t)st.st_size - out->check;
 	}
 	return true;
 }
@@ -337,6 +374,22 @@ output_offset(struct om_cli *cli, uint64_t *offset)
 	return ok;
 }
 
+static int
+output_run(struct output *out, bool follow, uint64_t offset)
+{
+	struct omerta *o = out->cli->o;
+	int rc;
+
+	out->at = offset;
+	rc = out->file != NULL
+		 ? omerta_file(o, out->id, out->file, &offset, output_take, out)
+		 : omerta_output(o, out->id, out->stream, follow, &offset, output_take, out);
+	if (rc == 0 && out->check > 0) {
+		out->other = true; /* the job has less than the file */
+	}
+	return rc;
+}
+
 int
 om_cli_output(struct om_cli *cli)
 {
@@ -349,10 +402,11 @@ om_cli_output(struct om_cli *cli)
 	if (!output_offset(cli, &offset) || !output_open(cli, &out, &offset)) {
 		return OM_EXIT_USAGE;
 	}
-	out.at = offset;
-	rc = out.file != NULL
-		 ? omerta_file(cli->o, out.id, out.file, &offset, output_take, &out)
-		 : omerta_output(cli->o, out.id, out.stream, follow, &offset, output_take, &out);
+	rc = output_run(&out, follow, offset);
+	if (out.other) {
+		rc = output_restart(&out, "the file holds something else: it is written anew");
+		rc = rc == 0 ? output_run(&out, follow, 0) : -1;
+	}
 	if (rc != 0) {
 		status = om_cli_fail(cli);
 	}

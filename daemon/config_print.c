@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/parse.h"
 #include "daemon/json.h"
 
 static bool
@@ -17,14 +18,66 @@ print_hidden(const struct om_config *config, enum om_conf_item item)
 	       om_config_is_default(config, item);
 }
 
-/* Quoted when a blank end or a comment sign would be lost. */
+/* What a line that was written reads as. */
+struct read_back {
+	const char *text;
+	unsigned same, other;
+};
+
 static void
+read_entry(void *arg, const struct om_ini_entry *entry)
+{
+	struct read_back *rb = arg;
+
+	rb->same += om_str_is(entry->value, rb->text);
+	rb->other += !om_str_is(entry->value, rb->text);
+}
+
+static void
+read_error(void *arg, unsigned line, const char *text)
+{
+	struct read_back *rb = arg;
+
+	(void)line;
+	(void)text;
+	rb->other++;
+}
+
+static bool
+reads_back(const char *text, const char *form)
+{
+	struct read_back rb = { .text = text };
+	const struct om_ini ini = { .entry = read_entry, .error = read_error, .arg = &rb };
+	struct om_buf line = { 0 };
+	bool ok;
+
+	om_buf_add_str(&line, "key = ");
+	om_buf_printf(&line, form, text);
+	if (!line.failed) {
+		om_ini_parse((struct om_str){ (const char *)line.data, line.len }, &ini);
+	}
+	ok = rb.same == 1 && rb.other == 0;
+	om_buf_fini(&line);
+	return ok;
+}
+
+/*
+ * Quoted when it would be read as something else.  false: it cannot be written, for a file has no way
+ * to say it (a line break; a quote with a comment sign behind it).
+ */
+static bool
 print_value(struct om_buf *out, const char *text)
 {
-	size_t len = strlen(text);
-	bool quote = len > 0 && (text[0] == ' ' || text[len - 1] == ' ' || strpbrk(text, "#;"));
+	static const char *const forms[] = { "%s", "\"%s\"" };
 
-	om_buf_printf(out, quote ? "\"%s\"" : "%s", text);
+	for (size_t i = 0; i < OM_COUNT(forms); i++) {
+		if (reads_back(text, forms[i])) {
+			om_buf_printf(out, forms[i], text);
+			return true;
+		}
+	}
+	om_buf_printf(out, "%s", text);
+	return false;
 }
 
 void
@@ -45,7 +98,7 @@ om_config_print(const struct om_config *config, bool origin, struct om_buf *out)
 		}
 		from = out->len;
 		om_buf_printf(out, "%s = ", info->name);
-		print_value(out, config->values[i].text);
+		(void)print_value(out, config->values[i].text); /* it was read: it can be written */
 		if (origin) {
 			om_buf_printf(out, "%*s # %s",
 				      (int)(from + 44 > out->len ? from + 44 - out->len : 0), "",
@@ -320,12 +373,18 @@ om_config_write_live(const char *path, enum om_conf_item item, struct om_str val
 		if ((enum om_conf_item)i == item && value.ptr != NULL) {
 			word = om_arena_str(&old->arena, value);
 			om_buf_printf(&text, "[%s]\n%s = ", info->section, info->name);
-			print_value(&text, word != NULL ? word : "");
+			if (word == NULL || !print_value(&text, word)) {
+				err = om_why_set(why, OM_ERR_INVALID,
+						 "%s.%s: a file cannot hold this value: a line "
+						 "break, or a quote before a comment sign",
+						 info->section, info->name);
+				goto out;
+			}
 			om_buf_add_str(&text, "\n");
 		} else if ((enum om_conf_item)i != item &&
 			   !om_config_is_default(old, (enum om_conf_item)i)) {
 			om_buf_printf(&text, "[%s]\n%s = ", info->section, info->name);
-			print_value(&text, old->values[i].text);
+			(void)print_value(&text, old->values[i].text);
 			om_buf_add_str(&text, "\n");
 		}
 	}

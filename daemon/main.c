@@ -3,12 +3,15 @@
  * omertad's command line.  The verbs that need no running daemon are here; all others are messages
  * of the control protocol and belong to the client (client/verbs.h), which `omerta` shares.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "actors/filter_rules.h"
 #include "base/log.h"
@@ -16,6 +19,7 @@
 #include "client/verbs.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
+#include "daemon/json.h"
 
 #define FLAGS_MAX 64
 #define ARGS_MAX  64
@@ -219,8 +223,31 @@ verb_config_show(struct cli *cli)
 	return print_buf(&out);
 }
 
+/* One object, as the verbs that ask a daemon print; a problem is a line of the text. */
+static void
+check_print_json(const char *file, bool ok, size_t rules, const struct om_buf *problems)
+{
+	struct om_str rest = { (const char *)problems->data, problems->len }, line;
+	struct om_buf out = { 0 };
+	bool first = true;
+
+	om_buf_add_str(&out, "{\"version\":1,\"type\":\"config.check\"");
+	om_json_member(&out, "file", file, false);
+	om_buf_printf(&out, ",\"ok\":%s,\"rules\":%zu,\"problems\":[", ok ? "true" : "false",
+		      rules);
+	while (om_str_next(&rest, '\n', &line)) {
+		if (line.len > 0) {
+			om_buf_add_str(&out, first ? "" : ",");
+			om_json_str(&out, line);
+			first = false;
+		}
+	}
+	om_buf_add_str(&out, "]}\n");
+	(void)print_buf(&out);
+}
+
 static int
-verb_config_check(struct cli *cli, const char *file)
+verb_config_check(const struct cli *cli, const char *file)
 {
 	const struct om_conf_sources sources = { .file = file,
 						 .file_must_exist = true,
@@ -228,12 +255,15 @@ verb_config_check(struct cli *cli, const char *file)
 	struct om_config *config = NULL;
 	struct om_buf problems = { 0 };
 	enum om_err err;
-	size_t rules;
+	size_t rules = 0;
 
-	(void)cli;
 	err = om_config_load(&sources, &config, &problems);
 	if (err == OM_OK) {
 		om_config_rules(config, &rules);
+	}
+	if (cli->json) {
+		check_print_json(file, err == OM_OK, rules, &problems);
+	} else if (err == OM_OK) {
 		printf("%s: ok, %zu rules\n", file, rules);
 	} else {
 		fwrite(problems.data, 1, problems.len, stderr);
@@ -246,10 +276,18 @@ verb_config_check(struct cli *cli, const char *file)
 static int
 verb_config_generate(const struct cli *cli)
 {
+	const struct om_conf_sources none = { .file = NULL };
+	struct om_config *config = NULL;
 	struct om_buf out = { 0 };
 
 	if (cli->man) {
 		om_config_generate_man(&out);
+	} else if (cli->json) { /* as `config show --json`, of a machine without a file */
+		if (om_config_load(&none, &config, NULL) != OM_OK) {
+			return OM_EXIT_FAILURE;
+		}
+		om_config_print_json(config, &out);
+		om_config_free(config);
 	} else {
 		om_config_generate(&out);
 	}
@@ -359,16 +397,31 @@ client_verb(int argc, char **argv)
 	return om_cli_main("omertad", argc, argv, help_text);
 }
 
-/* A daemon that runs shows its own settings; otherwise those that it would start with. */
+/*
+ * A daemon that runs shows its own settings; otherwise those that it would start with.  The socket's file
+ * says nothing: one that was killed leaves it.
+ */
 static bool
 daemon_answers(void)
 {
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	const char *endpoint;
+	bool answers = false;
+	int fd;
 
 	set_endpoints();
 	endpoint = getenv("OMERTA_ENDPOINT");
-	return endpoint != NULL && strncmp(endpoint, "ipc://", 6) == 0 &&
-	       access(endpoint + 6, R_OK | W_OK) == 0;
+	if (endpoint == NULL || strncmp(endpoint, "ipc://", 6) != 0 ||
+	    strlen(endpoint + 6) >= sizeof(at.sun_path)) {
+		return false;
+	}
+	(void)snprintf(at.sun_path, sizeof(at.sun_path), "%s", endpoint + 6);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0) {
+		answers = connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0 || errno == EAGAIN;
+		(void)close(fd);
+	}
+	return answers;
 }
 
 static int

@@ -89,6 +89,12 @@ class Process(unittest.TestCase):
                       done.stderr)
         self.assertIn("omertad.conf:7: vm.driver: 'nul' is none of", done.stderr)
         self.omertad(d, "config", "check", f"{d.dir}/omertad.conf", code=1)
+        checked = json.loads(self.omertad(d, "config", "check", "--json", f"{d.dir}/omertad.conf",
+                                          code=1).stdout)
+        self.assertEqual((checked["ok"], len(checked["problems"])), (False, 2))
+        self.assertIn("jobs.max_job", checked["problems"][0])
+        made = json.loads(self.omertad(d, "config", "generate", "--json").stdout)
+        self.assertIn("jobs.max_jobs", [s["key"] for s in made["settings"]])
 
     def test_start_tells_all_that_is_missing(self):
         d = self.daemon(f"[vm]\nimage_dir = /nonexistent\n[libvirt]\nuri = test:///nonexistent\n"
@@ -223,6 +229,8 @@ class Machine(unittest.TestCase):
             job = self.running(d, provider)
             waiting = provider.submit(script="echo later", lang="sh", network="none")
         d.kill9()
+        # Its socket is still there; it answers nobody, and the files are shown.
+        self.assertIn("max_jobs = 1", self.omertad(d, "config", "show").stdout)
         d.start()
         self.assertEqual(glob.glob(f"{d.dir}/run/jobs/{job.id}"), [])
         with d.connect() as provider:

@@ -350,6 +350,27 @@ test_following_output(void **state)
 	assert_int_equal(((const struct om_output_data *)body_of(0, OM_MSG_OUTPUT_DATA))->size, 3);
 }
 
+/* Nothing, as if it were an empty file, would be a lie. */
+static void
+test_a_file_of_a_running_job_is_not_there_yet(void **state)
+{
+	struct om_output_query m = { 0 };
+
+	(void)state;
+	ask_plain("a1");
+	ask_move("a1", "provisioning", NULL);
+	ask_move("a1", "running", NULL);
+	go();
+	OM_SET(&m, output_query, job, OM_STR("a1"));
+	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_OUTPUT, &m);
+	OM_SET(&m, output_query, file, OM_STR("model.bin"));
+	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_OUTPUT, &m);
+	go();
+	OK(W.answers[0].err); /* a stream that is empty so far */
+	ERR(OM_ERR_STATE, W.answers[1].err);
+	assert_non_null(strstr(W.answers[1].text, "job a1 is running"));
+}
+
 static void
 test_a_follower_is_answered_in_time(void **state)
 {
@@ -781,6 +802,7 @@ main(void)
 		T(test_list_in_pages),
 		T(test_a_list_is_bounded_and_whole),
 		T(test_following_output),
+		T(test_a_file_of_a_running_job_is_not_there_yet),
 		T(test_a_follower_is_answered_in_time),
 		T(test_what_a_crash_left_is_lost_or_queued_again),
 		T(test_a_running_job_shows_its_tunnel),

@@ -75,6 +75,38 @@ test_json_is_escaped(void **state)
 	om_buf_fini(&out);
 }
 
+/* Whatever is set is what is read again, or is refused before anything is written. */
+static void
+test_live_values_read_back(void **state)
+{
+	static const char *const good[] = { "\"x",  "\"x\"", "x\"",   " x ", "a;b",
+					    "a ;b", "#",     "a # b", "\"",  "" };
+	static const char *const bad[] = { "a\nport = 1", "\" #" };
+	struct om_conf_sources sources = { .file = path_of("live.conf"), .file_must_exist = true };
+	struct om_why why = { "" };
+	struct om_config *config = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(good); i++) {
+		if (om_config_write_live(path_of("live.conf"), OM_CONF_control_operator_group,
+					 om_str_of(good[i]), &why) != OM_OK) {
+			fail_msg("%s: %s", good[i], why.text);
+		}
+		assert_int_equal(om_config_load(&sources, &config, NULL), OM_OK);
+		assert_string_equal(om_config_settings(config)->control_operator_group, good[i]);
+		om_config_free(config);
+	}
+	for (size_t i = 0; i < OM_COUNT(bad); i++) {
+		assert_int_equal(om_config_write_live(path_of("live.conf"),
+						      OM_CONF_control_operator_group,
+						      om_str_of(bad[i]), &why),
+				 OM_ERR_INVALID);
+		assert_non_null(strstr(why.text, "control.operator_group"));
+	}
+	assert_int_equal(om_config_load(&sources, &config, NULL), OM_OK);
+	om_config_free(config);
+}
+
 static void
 test_live_file(void **state)
 {
@@ -147,6 +179,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_sample_config_is_valid), TEST(test_show_reads_back),
+		TEST(test_json_is_escaped),        TEST(test_live_values_read_back),
 		TEST(test_json_is_escaped),        TEST(test_live_file),
 		TEST(test_manual_has_the_table),
 	};
