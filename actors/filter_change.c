@@ -204,6 +204,36 @@ store_rule(struct om_service *sv, struct filter_manager *fm, const struct om_in 
 	return err;
 }
 
+/* The rule with this name; false: there is none. */
+static bool
+rule_find(const struct filter_manager *fm, struct om_str name, struct om_rule *out)
+{
+	for (size_t i = 0; i < om_filter_rule_count(fm->filter); i++) {
+		om_filter_rule_at(fm->filter, i, out);
+		if (om_str_eq(out->name, name)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What a change does not say stays: a rule that is disabled is not put in force by the way. */
+static void
+rule_keep(const struct filter_manager *fm, struct om_rule *rule)
+{
+	struct om_rule old;
+
+	if (!rule_find(fm, rule->name, &old)) {
+		return;
+	}
+	if (!OM_HAS(rule, rule, priority)) {
+		OM_SET(rule, rule, priority, old.priority);
+	}
+	if (!OM_HAS(rule, rule, enabled)) {
+		OM_SET(rule, rule, enabled, old.enabled);
+	}
+}
+
 enum om_err
 filter_on_rule(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -226,24 +256,14 @@ filter_on_rule(struct om_service *sv, void *state, const struct om_in *in)
 					    OM_FILTER_RULES_MAX);
 	}
 	rule.has &= ~(UINT64_C(1) << OM_FIELD_rule_hits);
+	if (known) {
+		rule_keep(fm, &rule);
+	}
 	err = om_filter_rule_check(&rule, &why);
 	if (err != OM_OK) {
 		return om_service_reply_err(sv, in, err, "%s", why.text);
 	}
 	return store_rule(sv, fm, in, &rule);
-}
-
-/* The rule with this name; false: there is none. */
-static bool
-rule_find(const struct filter_manager *fm, struct om_str name, struct om_rule *out)
-{
-	for (size_t i = 0; i < om_filter_rule_count(fm->filter); i++) {
-		om_filter_rule_at(fm->filter, i, out);
-		if (om_str_eq(out->name, name)) {
-			return true;
-		}
-	}
-	return false;
 }
 
 enum om_err

@@ -348,6 +348,7 @@ om_rule_free(struct om_filter_rule *rule)
 	om_name_set_fini(&rule->s.allow);
 	om_name_set_fini(&rule->s.block);
 	om_rule_counters_free(&rule->s.counters);
+	om_quiet_hours_fini(&rule->s.quiet);
 	om_arena_fini(&rule->arena);
 	free(rule);
 }

@@ -6,6 +6,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "actors/zone.h"
 #include "base/parse.h"
 
 #define DAY_MIN    (24 * 60)
@@ -105,6 +106,15 @@ parse_days(struct om_str s, uint8_t *out, struct om_why *why)
 }
 
 static enum om_err
+parse_zone_why(struct om_str s, struct om_why *why)
+{
+	return om_why_set(why, OM_ERR_INVALID,
+			  "zone is local, utc, an offset such as +02:00 or a name such as "
+			  "Europe/Berlin, not \"%.*s\"",
+			  OM_STR_ARG(s));
+}
+
+static enum om_err
 parse_zone(struct om_str s, struct om_quiet_hours *out, struct om_why *why)
 {
 	uint64_t min;
@@ -114,11 +124,11 @@ parse_zone(struct om_str s, struct om_quiet_hours *out, struct om_why *why)
 	if (out->local || om_str_is(s, "utc") || om_str_is(s, "UTC")) {
 		return OM_OK;
 	}
-	if ((s.ptr[0] != '+' && s.ptr[0] != '-') ||
-	    parse_clock((struct om_str){ s.ptr + 1, s.len - 1 }, ZONE_MAX_H, &min) != OM_OK) {
-		return om_why_set(why, OM_ERR_INVALID,
-				  "zone is local, utc or an offset such as +02:00, not \"%.*s\"",
-				  OM_STR_ARG(s));
+	if (s.ptr[0] != '+' && s.ptr[0] != '-') {
+		return om_zone_open(s, &out->zone) == OM_OK ? OM_OK : parse_zone_why(s, why);
+	}
+	if (parse_clock((struct om_str){ s.ptr + 1, s.len - 1 }, ZONE_MAX_H, &min) != OM_OK) {
+		return parse_zone_why(s, why);
 	}
 	out->offset_s = (int32_t)min * (s.ptr[0] == '-' ? -60 : 60);
 	return OM_OK;
@@ -144,11 +154,20 @@ om_quiet_hours_parse(const struct om_quiet_text *text, struct om_quiet_hours *ou
 	return err;
 }
 
+void
+om_quiet_hours_fini(struct om_quiet_hours *quiet)
+{
+	om_zone_free(quiet->zone);
+	quiet->zone = NULL;
+}
+
 /* Minute of the day and day of the week (0: Monday) on the wall. */
 static void
 wall_clock(const struct om_quiet_hours *quiet, int64_t unix_s, int *minute, int *day)
 {
-	time_t t = (time_t)(quiet->local ? unix_s : unix_s + quiet->offset_s);
+	int64_t offset_s =
+	    quiet->zone != NULL ? om_zone_offset(quiet->zone, unix_s) : quiet->offset_s;
+	time_t t = (time_t)(quiet->local ? unix_s : unix_s + offset_s);
 	struct tm tm;
 
 	if (quiet->local) {

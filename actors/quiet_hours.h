@@ -13,11 +13,14 @@
 #include "base/buf.h"
 #include "base/clock.h"
 
+struct om_zone;
+
 struct om_quiet_hours {
 	uint16_t start_min, end_min; /* since midnight */
 	uint8_t days; /* bit 0: Monday; days on which the window begins */
 	bool local; /* the system's time zone (TZ, /etc/localtime) with its DST rules */
-	int32_t offset_s; /* not local: east of UTC */
+	struct om_zone *zone; /* or that of a name; owned, see om_quiet_hours_fini */
+	int32_t offset_s; /* neither: east of UTC */
 	char start_text[6], end_text[6]; /* "22:00" */
 	/* remembered */
 	int64_t at_min; /* minutes since 1970 */
@@ -27,12 +30,14 @@ struct om_quiet_hours {
 struct om_quiet_text {
 	struct om_str start, end; /* "22:00" or "22" */
 	struct om_str days; /* "mon-fri", "sat,sun"; absent: all */
-	struct om_str zone; /* "local", "utc" or "+02:00"; absent: local */
+	struct om_str zone; /* "local", "utc", "+02:00" or "Europe/Berlin"; absent: local */
 };
 
-/* OM_ERR_INVALID, why says what. */
+/* OM_ERR_INVALID, why says what.  A zone's name is looked up in a small file. */
 enum om_err om_quiet_hours_parse(const struct om_quiet_text *text, struct om_quiet_hours *out,
 				 struct om_why *why) OM_MUST_CHECK;
+
+void om_quiet_hours_fini(struct om_quiet_hours *quiet);
 
 bool om_quiet_hours_inside(struct om_quiet_hours *quiet, struct om_wall now);
 

@@ -1096,7 +1096,7 @@ class Provider:
         self.call("rules.add", self._rule(name, kind, priority, enabled, settings))
 
     def change_rule(self, name, kind, priority=None, enabled=None, **settings):
-        """Replaces a rule."""
+        """Replaces a rule's kind and settings; priority and enabled stay when they are not given."""
         self.call("rules.change", self._rule(name, kind, priority, enabled, settings))
 
     @staticmethod

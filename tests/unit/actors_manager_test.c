@@ -166,6 +166,9 @@ rules_live(void **state)
 	struct om_rule base = cores_rule(&base_pair, "base", "1");
 	struct om_rule_ref ref = { .name = OM_STR("limits") };
 	struct om_rule_ref base_ref = { .name = OM_STR("base") };
+	const struct om_empty nothing = { 0 };
+	struct om_rule_table table = { 0 };
+	struct om_arena arena = { 0 };
 
 	fake.filter.rules = &base;
 	fake.filter.rule_count = 1;
@@ -191,6 +194,20 @@ rules_live(void **state)
 	pair.value = OM_STR("2");
 	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_CHANGE, &rule));
 	verdict("bob", "home", "accepted", "network_trusted");
+	/* A change is of what it says: neither in force by the way nor at another place. */
+	OM_SET(&rule, rule, priority, 77);
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_CHANGE, &rule));
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_DISABLE, &ref));
+	pair.value = OM_STR("1");
+	rule.has &= ~(UINT64_C(1) << OM_FIELD_rule_priority);
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_CHANGE, &rule));
+	verdict("bob", "home", "accepted", "network_trusted");
+	fake_body(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_LIST, &nothing), OM_MSG_RULE_TABLE,
+		  &table, &arena);
+	assert_int_equal(table.rules.n, 1);
+	assert_int_equal(table.rules.v[0].priority, 77);
+	assert_false(table.rules.v[0].enabled);
+	om_arena_fini(&arena);
 	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_REMOVE, &ref));
 	refused(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_REMOVE, &ref), OM_ERR_NOT_FOUND);
 	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ADD,

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "actors/quiet_hours.h"
+#include "actors/zone.h"
 
 #define MIDNIGHT INT64_C(1700006400) /* 2023-11-15 00:00 UTC, a Wednesday */
 #define H        3600
@@ -137,6 +138,68 @@ clocks_change(void **state)
 	assert_false(inside(q, SPRING + 5 * H));
 }
 
+/* The same changes of the clock, in a zone that is not the process's own. */
+static void
+clocks_change_in_a_named_zone(void **state)
+{
+	/* 2024: America/St_Johns is 3:30 behind, from March 10 at 2:00 to November 3 at 2:00 an hour less. */
+	const int64_t st_johns_spring = 1710048600, st_johns_autumn = 1730608200;
+	struct om_quiet_hours q;
+
+	(void)state;
+	with_zone("UTC");
+	q = quiet("2:30", "3:30", NULL, "Europe/Berlin");
+	assert_false(inside(q, SPRING - 1)); /* 01:59:59 */
+	assert_true(inside(q, SPRING)); /* 03:00, there is no 02:30 */
+	assert_false(inside(q, SPRING + 30 * 60)); /* 03:30 */
+	assert_false(inside(q, AUTUMN - 31 * 60)); /* 02:29 for the first time */
+	assert_true(inside(q, AUTUMN - 30 * 60)); /* 02:30 */
+	assert_false(inside(q, AUTUMN)); /* 02:00 for the second time */
+	assert_true(inside(q, AUTUMN + 30 * 60)); /* 02:30 again */
+	assert_false(inside(q, AUTUMN + 90 * 60)); /* 03:30 */
+	om_quiet_hours_fini(&q);
+	q = quiet("1:30", "3:30", NULL, "America/St_Johns");
+	assert_true(inside(q, st_johns_spring - 1)); /* 01:59:59 */
+	assert_true(inside(q, st_johns_spring)); /* 03:00 */
+	assert_false(inside(q, st_johns_spring + 30 * 60)); /* 03:30 */
+	assert_false(inside(q, st_johns_autumn - 31 * 60)); /* 01:29 for the first time */
+	assert_true(inside(q, st_johns_autumn - 30 * 60)); /* 01:30 */
+	assert_false(inside(q, st_johns_autumn)); /* 01:00 for the second time */
+	assert_true(inside(q, st_johns_autumn + 30 * 60)); /* 01:30 again */
+	om_quiet_hours_fini(&q);
+}
+
+/* Whatever the C library says of a zone, from its beginnings to a time that only its rule reaches. */
+static void
+zones_are_as_the_c_library_has_them(void **state)
+{
+	static const char *const names[] = {
+		"Europe/Berlin",     "America/St_Johns", "Europe/Dublin",      "Pacific/Auckland",
+		"Africa/Casablanca", "Asia/Kolkata",     "America/Sao_Paulo",  "Asia/Tehran",
+		"Etc/GMT+5",         "Antarctica/Troll", "Australia/Lord_Howe"
+	};
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(names); i++) {
+		struct om_zone *zone = NULL;
+
+		assert_int_equal(om_zone_open(om_str_of(names[i]), &zone), OM_OK);
+		with_zone(names[i]);
+		for (time_t t = -2 * (time_t)1000000000; t < 4 * (time_t)1000000000;
+		     t += 17 * H + 1740) {
+			struct tm tm;
+
+			assert_non_null(localtime_r(&t, &tm));
+			if (om_zone_offset(zone, t) != tm.tm_gmtoff) {
+				fail_msg("%s at %lld: %d, not %ld", names[i], (long long)t,
+					 om_zone_offset(zone, t), tm.tm_gmtoff);
+			}
+		}
+		om_zone_free(zone);
+	}
+	with_zone("UTC");
+}
+
 static void
 midnights(void **state)
 {
@@ -173,13 +236,23 @@ static void
 bad_input(void **state)
 {
 	static const char *const bad[][4] = {
-		{ "", "8", NULL, NULL },         { "22", "25", NULL, NULL },
-		{ "22:60", "8", NULL, NULL },    { "22:0", "8", NULL, NULL },
-		{ "22:00:00", "8", NULL, NULL }, { "ten", "8", NULL, NULL },
-		{ "22", "8", "", NULL },         { "22", "8", "mon,", NULL },
-		{ "22", "8", "mon-", NULL },     { "22", "8", "mon-tue-wed", NULL },
-		{ "22", "8", "monday", NULL },   { "22", "8", NULL, "+15" },
-		{ "22", "8", NULL, "Europe" },   { "22", "8", NULL, "+" },
+		{ "", "8", NULL, NULL },
+		{ "22", "25", NULL, NULL },
+		{ "22:60", "8", NULL, NULL },
+		{ "22:0", "8", NULL, NULL },
+		{ "22:00:00", "8", NULL, NULL },
+		{ "ten", "8", NULL, NULL },
+		{ "22", "8", "", NULL },
+		{ "22", "8", "mon,", NULL },
+		{ "22", "8", "mon-", NULL },
+		{ "22", "8", "mon-tue-wed", NULL },
+		{ "22", "8", "monday", NULL },
+		{ "22", "8", NULL, "+15" },
+		{ "22", "8", NULL, "Europe" },
+		{ "22", "8", NULL, "+" },
+		{ "22", "8", NULL, "Mars" },
+		{ "22", "8", NULL, "../../../etc/passwd" },
+		{ "22", "8", NULL, "/etc/localtime" },
 	};
 	struct om_quiet_hours q;
 	struct om_why why;
@@ -203,6 +276,8 @@ main(void)
 		cmocka_unit_test(days_are_those_of_the_start),
 		cmocka_unit_test(fixed_zones),
 		cmocka_unit_test(clocks_change),
+		cmocka_unit_test(clocks_change_in_a_named_zone),
+		cmocka_unit_test(zones_are_as_the_c_library_has_them),
 		cmocka_unit_test(midnights),
 		cmocka_unit_test(the_remembered_minute_is_the_right_one),
 		cmocka_unit_test(bad_input),
