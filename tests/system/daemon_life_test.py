@@ -230,7 +230,10 @@ class Machine(unittest.TestCase):
             waiting = provider.submit(script="echo later", lang="sh", network="none")
         d.kill9()
         # Its socket is still there; it answers nobody, and the files are shown.
-        self.assertIn("max_jobs = 1", self.omertad(d, "config", "show").stdout)
+        shown = subprocess.run([OMERTAD, "config", "show"], capture_output=True, text=True, timeout=60,
+                               env={**os.environ, "OMERTAD_CONFIG": f"{d.dir}/omertad.conf"})
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        self.assertIn("max_jobs = 1", shown.stdout)
         d.start()
         self.assertEqual(glob.glob(f"{d.dir}/run/jobs/{job.id}"), [])
         with d.connect() as provider:
