@@ -51,6 +51,15 @@ om_mbox_life(const struct om_actor *a)
 	return ck_pr_load_64(&a->life);
 }
 
+bool
+om_mbox_is_ending(struct om_system *sys, uint64_t id)
+{
+	const struct om_actor *a = mbox_actor_at(sys, id);
+	uint64_t life = a != NULL ? ck_pr_load_64(&a->life) : 0;
+
+	return !life_is(life, id) || (life & OM_LIFE_CTL) != 0;
+}
+
 uint32_t
 om_mbox_depth(const struct om_actor *a, uint32_t *sys_depth)
 {

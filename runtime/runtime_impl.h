@@ -26,6 +26,7 @@ uint64_t om_mbox_next_id(struct om_system *sys, const struct om_actor *a);
 void om_mbox_close(struct om_ctx *cx, struct om_actor *a);
 void om_mbox_drop_all(struct om_ctx *cx, struct om_actor *a, enum om_drop why);
 uint64_t om_mbox_life(const struct om_actor *a);
+bool om_mbox_is_ending(struct om_system *sys, uint64_t id); /* or has ended */
 uint32_t om_mbox_depth(const struct om_actor *a, uint32_t *sys_depth);
 void om_mbox_node_init(struct om_node *node, enum om_kind kind, uint32_t type, uint32_t size);
 bool om_mbox_take_sys(struct om_actor *a);

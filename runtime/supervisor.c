@@ -254,6 +254,19 @@ sup_answer(struct om_ctx *cx, struct supervisor *sup, enum om_err err)
 	}
 }
 
+/*
+ * Does somebody have the name who is ending?  A killed supervisor, whose place we take, cannot wait
+ * for its children; we can, for OM_SYS_DOWN.
+ */
+static bool
+name_will_be_free(struct om_ctx *cx, const char *name)
+{
+	struct om_actor_id who = om_whereis(cx->sys, name);
+	uint64_t ref;
+
+	return om_mbox_is_ending(cx->sys, who.v) && om_monitor(cx, who, &ref) == OM_OK;
+}
+
 static void
 sup_step_start(struct om_ctx *cx, struct supervisor *sup)
 {
@@ -273,7 +286,8 @@ sup_step_start(struct om_ctx *cx, struct supervisor *sup)
 			return; /* its report brings us here again */
 		}
 		err = child_start(cx, sup, sup->at);
-		if (err != OM_OK) {
+		if (err != OM_OK &&
+		    !(err == OM_ERR_EXISTS && name_will_be_free(cx, spec_of(sup, sup->at)->name))) {
 			sup_stop(cx, sup, err);
 		}
 		return;
@@ -462,6 +476,14 @@ sup_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 }
 
 static enum om_err
+sup_on_down(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)msg;
+	sup_step(cx, state); /* a name is free */
+	return OM_OK;
+}
+
+static enum om_err
 sup_on_status(struct om_ctx *cx, void *state, const struct om_msg *msg)
 {
 	struct supervisor *sup = state;
@@ -528,6 +550,7 @@ sup_end(struct om_ctx *cx, void *state, enum om_err why)
 
 static const struct om_handler sup_handlers[] = {
 	{ OM_SYS_TIMER, sup_on_timer },
+	{ OM_SYS_DOWN, sup_on_down },
 	{ OM_SUP_STATUS, sup_on_status },
 };
 

@@ -842,6 +842,75 @@ test_a_blocking_call_on_a_worker_is_a_bug(void **state)
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
+/* --- a supervisor that is killed while its child is in a handler ------------------------------------ */
+
+static sem_t child_started;
+
+static enum om_err
+holder_start(struct om_ctx *cx, void *state, const void *arg)
+{
+	(void)cx;
+	(void)state;
+	(void)arg;
+	assert_int_equal(sem_post(&child_started), 0);
+	return OM_OK;
+}
+
+static void
+do_kill_named(struct om_ctx *cx, void *arg)
+{
+	om_kill(cx, om_whereis(om_ctx_system(cx), arg));
+}
+
+static void
+test_a_name_that_is_being_freed_is_waited_for(void **state)
+{
+	static const struct om_handler handlers[] = { { T_DATA, on_hang } };
+	static const struct om_actor_def holder = { .name = "holder",
+						    .start = holder_start,
+						    .handlers = handlers,
+						    .handler_count = 1,
+						    .detached = true };
+	static const struct om_child_spec child = { .def = &holder,
+						    .name = "holder",
+						    .restart = OM_RESTART_ALWAYS };
+	static const struct om_supervisor_spec inner = { .name = "inner",
+							 .children = &child,
+							 .child_count = 1 };
+	static const struct om_child_spec below = { .def = &om_supervisor_def,
+						    .arg = &inner,
+						    .restart = OM_RESTART_ALWAYS };
+	static const struct om_supervisor_spec top = { .name = "top",
+						       .max_restarts = 1,
+						       .window_ms = 60000,
+						       .children = &below,
+						       .child_count = 1 };
+	struct om_system *sys = threads_new(1);
+	struct om_actor_id id, killer = spawn_probe(sys, &probe_def, NULL), old, now;
+	struct om_msg *msg = om_system_msg_new(sys, T_DATA, 8), *reply = NULL;
+
+	(void)state;
+	assert_int_equal(sem_init(&child_started, 0, 0), 0);
+	assert_int_equal(sem_init(&in_handler, 0, 0), 0);
+	assert_int_equal(sem_init(&leave_handler, 0, 0), 0);
+	assert_int_equal(om_supervisor_start(sys, &top, &id), OM_OK);
+	assert_int_equal(sem_wait(&child_started), 0);
+	assert_int_equal(post_u64(sys, om_whereis(sys, "holder"), T_DATA, 1), OM_OK);
+	assert_int_equal(sem_wait(&in_handler), 0);
+	old = om_whereis(sys, "inner");
+	post_call(sys, killer, do_kill_named, (void *)(uintptr_t) "inner");
+	do { /* the new one, when it has been through its start */
+		assert_int_not_equal(om_whereis(sys, "top").v, 0); /* has not given up */
+		now = om_whereis(sys, "inner");
+	} while (now.v == 0 || om_actor_id_eq(now, old));
+	assert_int_equal(om_system_ask(sys, now, &msg, 10000, &reply), OM_ERR_UNKNOWN_TYPE);
+	assert_int_equal(sem_post(&leave_handler), 0);
+	assert_int_equal(sem_wait(&child_started), 0);
+	assert_true(om_actor_id_eq(om_whereis(sys, "inner"), now));
+	assert_true(om_actor_id_eq(om_whereis(sys, "top"), id));
+	sys_end(sys);
+}
+
 int
 main(void)
 {
@@ -863,6 +932,7 @@ main(void)
 		cmocka_unit_test(test_a_full_sender_does_not_wait_for_itself),
 		cmocka_unit_test(test_a_kill_ends_two_that_wait_for_each_other),
 		cmocka_unit_test(test_a_blocking_call_on_a_worker_is_a_bug),
+		cmocka_unit_test(test_a_name_that_is_being_freed_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
