@@ -370,12 +370,13 @@ om_cli_trace(struct om_cli *cli)
 	const char *actor = cli->operand_count > 0 ? cli->operands[0] : NULL;
 	bool off = om_cli_opt(cli, "off") != NULL;
 	struct omerta_body *lines = NULL;
+	int rc;
 
 	if (off && actor == NULL) {
 		return om_cli_usage(cli, "--off needs the name of an actor");
 	}
-	return om_cli_answer(cli, omerta_trace(cli->o, actor, off, &lines), "trace.text", lines,
-			     trace_print);
+	rc = omerta_trace(cli->o, actor, off, &lines);
+	return om_cli_answer(cli, rc, "trace.text", lines, trace_print);
 }
 
 static void

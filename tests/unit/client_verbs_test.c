@@ -284,6 +284,45 @@ test_wait_for_a_change(void **state)
 	fake_free(&f);
 }
 
+/* --- trace ----------------------------------------------------------------------------------------- */
+
+static struct om_daemon_trace traced; /* what was asked for last */
+static char traced_actor[64];
+
+static void
+give_trace(struct fake *f, struct fake_request *r)
+{
+	struct om_trace_lines lines = { .text = OM_STR("actor=1.1 name=job_queue\ntrace us=5\n") };
+
+	(void)f;
+	traced = (struct om_daemon_trace){ 0 };
+	fake_body(r, &traced);
+	(void)snprintf(traced_actor, sizeof(traced_actor), "%.*s", OM_STR_ARG(traced.actor));
+	fake_answer(r, OM_MSG_TRACE_TEXT, &lines);
+}
+
+static void
+test_trace_begins_ends_and_shows(void **state)
+{
+	struct fake f;
+
+	(void)state;
+	fake_new(&f, give_trace, NULL);
+	ran_is(&f, "trace", 0, "actor=1.1 name=job_queue\ntrace us=5\n", "");
+	assert_string_equal(traced_actor, "");
+	ran_is(&f, "trace job_queue", 0, "", "");
+	assert_string_equal(traced_actor, "job_queue");
+	assert_false(traced.off);
+	ran_is(&f, "trace job_queue --off --dump", 0, "actor=1.1 name=job_queue\ntrace us=5\n", "");
+	assert_true(traced.off);
+	ran_is(&f, "trace --dump --json", 0,
+	       "{\"version\":1,\"type\":\"trace.text\",\"text\":\"actor=1.1 "
+	       "name=job_queue\\ntrace us=5\\n\"}\n",
+	       "");
+	assert_int_equal(f.seen, 4);
+	fake_free(&f);
+}
+
 int
 main(void)
 {
@@ -294,6 +333,7 @@ main(void)
 		cmocka_unit_test(test_each_of_several_jobs_has_its_own_result),
 		cmocka_unit_test(test_a_cancel_is_waited_for_as_long_as_its_grace),
 		cmocka_unit_test(test_wait_for_a_change),
+		cmocka_unit_test(test_trace_begins_ends_and_shows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
