@@ -56,7 +56,7 @@ for part in $parts; do
 	clang) run_part clang make -j"$jobs" --no-print-directory CC=clang all libs ;;
 	asan) run_part asan make -j"$jobs" --no-print-directory SAN=asan unit sim stress ;;
 	tsan) # the simulation has one thread: its seeds are for the other builds
-		SEEDS=1000 run_part tsan make -j"$jobs" --no-print-directory SAN=tsan unit sim stress onecore ;;
+		run_part tsan make -j"$jobs" --no-print-directory SAN=tsan SEEDS=1000 unit sim stress onecore ;;
 	system) run_part system make -j"$jobs" --no-print-directory system ;;
 	*) echo "no such part: $part" >&2; exit 2 ;;
 	esac
