@@ -218,23 +218,32 @@ again_keep(struct job_queue *q, const struct om_order_job *job)
 	return OM_OK;
 }
 
-static void
-again_add(struct om_service *sv, struct job_queue *q, struct om_str id)
+/* Gives it, or NULL; the caller frees it. */
+static struct jobq_again *
+again_take(struct job_queue *q, struct om_str id)
 {
 	struct jobq_again *again;
-	struct om_why why = { "" };
-	uint64_t ahead;
 
 	LIST_FOREACH(again, &q->agains, link)
 	{
 		if (om_str_eq(again->job.id, id)) {
-			break;
+			LIST_REMOVE(again, link);
+			return again;
 		}
 	}
+	return NULL;
+}
+
+static void
+again_add(struct om_service *sv, struct job_queue *q, struct om_str id)
+{
+	struct jobq_again *again = again_take(q, id);
+	struct om_why why = { "" };
+	uint64_t ahead;
+
 	if (again == NULL) {
 		return;
 	}
-	LIST_REMOVE(again, link);
 	if (om_job_order_add(q->order, &again->job, q->wall(), &ahead, &why) != OM_OK) {
 		jobq_record_end(sv, again->job.id, OM_JOB_REJECTED, "queue", why.text);
 	}
@@ -318,9 +327,14 @@ jobq_on_cancel(struct om_service *sv, void *state, const struct om_in *in)
 	struct job_queue *q = jobq_of(state);
 	const struct om_queue_cancel *m = in->body;
 	struct om_queue_cancelled done = { .was_running = false };
+	struct jobq_again *again = again_take(q, m->job);
 	bool running;
 	enum om_err err;
 
+	if (again != NULL) { /* of the attempt that runs only the end is missing */
+		free(again);
+		return om_service_reply(sv, in, OM_MSG_QUEUE_CANCELLED, &done);
+	}
 	err = om_job_order_cancel(q->order, m->job, &running);
 	if (err != OM_OK) {
 		return om_service_reply_err(sv, in, err, "job %.*s is not in the queue",

@@ -3,7 +3,9 @@
  * Cancelling one job, wherever it is.
  *
  * A cancel never lies: a running job's is answered when the ledger reports its end, and counts only
- * if that is `cancelled`.  The ledger's messages arrive in order, so no end is missed.
+ * if that is `cancelled`.  The ledger's messages arrive in order, so no end is missed.  When the attempt
+ * ended by itself and the job comes back for another one, the queue is asked once more, behind its
+ * queue.add.  If broken: the job runs again although it was cancelled.
  */
 #include "actors/names.h"
 #include "actors/provider_impl.h"
@@ -21,6 +23,8 @@ cancel_on_moved(struct om_service *sv, void *state, const struct om_bus_answer *
 	provider_task_finish(sv, p, task, answer->err, answer->text);
 }
 
+static void cancel_ask(struct om_service *sv, struct provider *p, struct provider_task *task);
+
 /*
  * The job's end and the queue's answer come from two services, in any order: so the task watches
  * before it asks, and an end that comes first is kept until the answer is there.
@@ -36,8 +40,10 @@ cancel_on_queue(struct om_service *sv, void *state, const struct om_bus_answer *
 	if (task->over) {
 		provider_task_finish(sv, p, task, task->over_err, task->over_text.text);
 	} else if (answer->err == OM_ERR_NOT_FOUND || (answer->err == OM_OK && m->was_running)) {
-		/* NOT_FOUND: it has just ended.  Either way the ledger's word is on its way. */
-		return;
+		/* NOT_FOUND: it has just ended.  Either way the ledger's word is on its way, or here. */
+		if (task->came_back) {
+			cancel_ask(sv, p, task);
+		}
 	} else if (answer->err != OM_OK) {
 		provider_task_finish(sv, p, task, answer->err, answer->text);
 	} else {
@@ -61,13 +67,48 @@ cancel_on_waiting_moved(struct om_service *sv, void *state, const struct om_bus_
 	provider_task_finish(sv, p, task, answer->err, answer->text);
 }
 
+static void
+cancel_ask(struct om_service *sv, struct provider *p, struct provider_task *task)
+{
+	const struct provider_verb *verb = task->verb;
+	struct om_queue_cancel m = { .job = om_str_of(task->id.text) };
+
+	if (verb->has_grace) {
+		OM_SET(&m, queue_cancel, grace_ms, verb->grace_ms);
+	}
+	OM_SET(&m, queue_cancel, by, om_str_of(verb->caller.peer));
+	if (verb->reason[0] != '\0') {
+		OM_SET(&m, queue_cancel, reason, om_str_of(verb->reason));
+	}
+	task->asking = true;
+	task->came_back = false;
+	provider_task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m, cancel_on_queue);
+}
+
+void
+provider_cancel_came_back(struct om_service *sv, struct provider *p, struct live *live)
+{
+	struct provider_task *task, *next;
+
+	for (task = live->more != NULL ? TAILQ_FIRST(&live->more->watchers) : NULL; task != NULL;
+	     task = next) {
+		next = TAILQ_NEXT(task, link);
+		if (task->verb->type != OM_MSG_JOB_CANCEL) {
+			continue;
+		}
+		if (task->asking) {
+			task->came_back = true; /* when that is answered */
+		} else {
+			cancel_ask(sv, p, task);
+		}
+	}
+}
+
 void
 provider_cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task,
 		    enum om_job_state now)
 {
-	const struct provider_verb *verb = task->verb;
 	struct live *live = provider_live_find(p, om_str_of(task->id.text));
-	struct om_queue_cancel m = { .job = om_str_of(task->id.text) };
 
 	if (now == OM_JOB_PENDING) {
 		provider_task_move(sv, p, task, OM_JOB_CANCELLED, "cancelled",
@@ -83,16 +124,7 @@ provider_cancel_got(struct om_service *sv, struct provider *p, struct provider_t
 				   "cancelled while it waited for others", cancel_on_waiting_moved);
 		return;
 	}
-	if (verb->has_grace) {
-		OM_SET(&m, queue_cancel, grace_ms, verb->grace_ms);
-	}
-	OM_SET(&m, queue_cancel, by, om_str_of(verb->caller.peer));
-	if (verb->reason[0] != '\0') {
-		OM_SET(&m, queue_cancel, reason, om_str_of(verb->reason));
-	}
 	if (provider_task_watch(sv, p, task)) {
-		task->asking = true;
-		provider_task_ask(sv, p, task, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &m,
-				  cancel_on_queue);
+		cancel_ask(sv, p, task);
 	}
 }

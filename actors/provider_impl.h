@@ -140,6 +140,7 @@ struct provider_task {
 	bool
 	    asking; /* while it watches: the queue's answer is on its way, so it may not be freed */
 	bool moved; /* job.wait: the state that it was asked to leave was left */
+	bool came_back; /* cancel: for another attempt, while asking */
 	bool over; /* the job ended (or the time did) meanwhile, and so */
 	enum om_err over_err;
 	struct om_why over_text;
@@ -377,6 +378,8 @@ void provider_retry_got(struct om_service *sv, struct provider *p, struct provid
 bool provider_task_watch(struct om_service *sv, struct provider *p, struct provider_task *task);
 void provider_cancel_got(struct om_service *sv, struct provider *p, struct provider_task *task,
 			 enum om_job_state now);
+/* It comes back for another attempt, and queue.add is on its way. */
+void provider_cancel_came_back(struct om_service *sv, struct provider *p, struct live *live);
 
 /* --- provider_verbs.c for provider_bulk.c, and back ------------------------------------------- */
 

@@ -372,6 +372,9 @@ comes_back(struct om_service *sv, struct provider *p, struct live *live,
 	plan.again = true;
 	plan.waits = false;
 	provider_schedule(sv, p, &plan);
+	if (live != NULL) {
+		provider_cancel_came_back(sv, p, live);
+	}
 }
 
 static bool

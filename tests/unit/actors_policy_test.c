@@ -239,6 +239,31 @@ submit_retries(struct om_caller as, const char *id, uint64_t retries)
 	return submit(as, &m);
 }
 
+/*
+ * The attempt was ending by itself when the cancel came: it was dropped there, the caller waited until
+ * its time was over, and the job ran again.
+ */
+static void
+a_cancel_that_meets_the_end_of_an_attempt(void **state)
+{
+	struct om_caller bob = BOB;
+	struct om_job_cancel m = { 0 };
+	struct fake_answer *a;
+
+	(void)state;
+	fake_up();
+	accepted(submit_retries(BOB, "a", 5), "queued", "network");
+	state_is("a", OM_JOB_RUNNING);
+	fake.end_state = OM_JOB_FAILED; /* what the executor makes of it */
+	OM_SET(&m, job_cancel, job, OM_STR("a"));
+	a = fake_ask(&bob, OM_PROVIDER, OM_MSG_JOB_CANCEL, &m);
+	assert_true(a->done && a->err == OM_OK);
+	state_is("a", OM_JOB_CANCELLED);
+	fake_advance(UINT64_C(24) * 3600 * 1000);
+	assert_int_equal(fake_row("a")->attempts, 1);
+	state_is("a", OM_JOB_CANCELLED);
+}
+
 static void
 a_failed_attempt_is_followed_by_another(void **state)
 {
@@ -538,6 +563,7 @@ main(void)
 		T(a_cancel_that_cannot_be_written_is_not_half_done),
 		T(who_waits_is_remembered_over_a_restart),
 		T(a_held_job_waits_after_its_approval_too),
+		T(a_cancel_that_meets_the_end_of_an_attempt),
 		T(a_failed_attempt_is_followed_by_another),
 		T(after_the_last_attempt_it_is_dead),
 		T(a_retry_survives_a_restart),
