@@ -327,6 +327,26 @@ on_output(struct om_ctx *cx, struct run *run, const struct om_guest_event *ev)
 	}
 }
 
+/* Its requester is told with the result. */
+static void
+file_missing(struct om_ctx *cx, struct run *run, const struct om_guest_event *ev)
+{
+	const struct om_strs *names = &run->submit->outputs;
+	char *text = om_arena_str(&run->arena, ev->file.error);
+
+	if (run->missing == NULL) {
+		run->missing = om_arena_alloc(&run->arena, names->n * sizeof(*run->missing));
+	}
+	if (text == NULL || run->missing == NULL) {
+		run_end(cx, run, OM_JOB_FAILED, "no_memory", 0, "out of memory for its files");
+		return;
+	}
+	/* The channel gives each index once. */
+	OM_ASSERT(run->missing_count < names->n);
+	run->missing[run->missing_count++] =
+	    (struct om_pair){ names->v[ev->file.index], run_clean_text(text) };
+}
+
 static void
 on_file(struct om_ctx *cx, struct run *run, const struct om_guest_event *ev)
 {
@@ -335,9 +355,7 @@ on_file(struct om_ctx *cx, struct run *run, const struct om_guest_event *ev)
 
 	OM_ASSERT(ev->file.index < run->submit->outputs.n);
 	if (ev->file.error.len > 0) {
-		om_info("job.file_missing", "%s: %.*s: %.*s", run->job.text,
-			OM_STR_ARG(run->submit->outputs.v[ev->file.index]),
-			OM_STR_ARG(ev->file.error));
+		file_missing(cx, run, ev);
 		return;
 	}
 	OM_SET(&m, ledger_output, job, om_str_of(run->job.text));

@@ -82,6 +82,8 @@ struct run {
 	bool reading_stopped; /* the ledger is behind */
 	bool started, exited, guest_done;
 	struct om_guest_exit exit;
+	struct om_pair *missing; /* files that did not come: name and why */
+	size_t missing_count;
 	struct om_buf output[2]; /* not yet handed to the ledger: stdout, stderr */
 	uint64_t output_at[2]; /* bytes of each that were handed to it */
 	uint64_t boot_timer, runtime_timer, stop_timer, retry_timer;

@@ -290,6 +290,10 @@ result_fill(struct run *run, struct om_job_info *r)
 	} else if (run->channel != NULL) {
 		OM_SET(r, job_info, output_dropped, om_guest_channel_dropped_bytes(run->channel));
 	}
+	if (run->missing_count > 0) {
+		OM_SET(r, job_info, files_missing,
+		       ((struct om_pairs){ run->missing, run->missing_count }));
+	}
 	if (run->has_traffic) {
 		OM_SET(r, job_info, rx_bytes, run->rx_bytes);
 		OM_SET(r, job_info, tx_bytes, run->tx_bytes);

@@ -99,7 +99,7 @@ struct ledger {
 
 	struct om_name_table live; /* ledger_live.c */
 
-	struct om_out_info outs[LEDGER_FILES_MAX]; /* scratch of ledger_info_full */
+	struct om_out_info outs[LEDGER_FILES_MAX + OM_OUT_FILE]; /* scratch of ledger_info_full */
 	uint64_t tick_timer, step_timer, purge_timer, wipe_timer;
 	bool purging, purge_soon; /* soon: purge_timer runs because of a write */
 	bool keys_left; /* of a job that ended: in the store's log */

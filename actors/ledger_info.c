@@ -144,6 +144,33 @@ ledger_info(struct ledger *l, const struct om_job_row *row)
 	return om_arena_alloc(&l->arena, 1) == NULL ? NULL : info;
 }
 
+/* "name NUL error NUL" back into pairs. */
+static bool
+info_missing(struct ledger *l, const struct om_job_row *row, uint64_t bytes,
+	     struct om_job_info *info)
+{
+	const struct om_out_ref ref = { .kind = OM_OUT_MISSING };
+	struct om_pair *pairs = om_arena_alloc(&l->arena, LEDGER_FILES_MAX * sizeof(*pairs));
+	char *text = om_arena_alloc(&l->arena, bytes);
+	struct om_str rest = { text, 0 };
+	uint64_t size;
+	size_t n = 0;
+
+	if (pairs == NULL || text == NULL ||
+	    om_store_output_read(l->store, &row->id, ref, 0, text, bytes, &rest.len, &size) !=
+		OM_OK) {
+		return false;
+	}
+	while (n < LEDGER_FILES_MAX && om_str_next(&rest, '\0', &pairs[n].key) &&
+	       om_str_next(&rest, '\0', &pairs[n].value)) {
+		n++;
+	}
+	if (n > 0) {
+		OM_SET(info, job_info, files_missing, ((struct om_pairs){ pairs, n }));
+	}
+	return true;
+}
+
 static bool
 info_output(struct ledger *l, const struct om_job_row *row, struct om_job_info *info)
 {
@@ -151,7 +178,7 @@ info_output(struct ledger *l, const struct om_job_row *row, struct om_job_info *
 	struct om_str *files = NULL;
 	size_t count = 0, n = 0, i;
 
-	if (om_store_output_list(l->store, &row->id, outs, LEDGER_FILES_MAX, &count) != OM_OK) {
+	if (om_store_output_list(l->store, &row->id, outs, OM_COUNT(l->outs), &count) != OM_OK) {
 		return false;
 	}
 	if (count > 0) {
@@ -160,12 +187,16 @@ info_output(struct ledger *l, const struct om_job_row *row, struct om_job_info *
 			return false;
 		}
 	}
-	for (i = 0; i < count && i < LEDGER_FILES_MAX; i++) {
+	for (i = 0; i < count && i < OM_COUNT(l->outs); i++) {
 		if (outs[i].kind == OM_OUT_STDOUT) {
 			OM_SET(info, job_info, stdout_bytes, outs[i].size);
 		} else if (outs[i].kind == OM_OUT_STDERR) {
 			OM_SET(info, job_info, stderr_bytes, outs[i].size);
-		} else if (outs[i].kind == OM_OUT_FILE) {
+		} else if (outs[i].kind == OM_OUT_MISSING) {
+			if (!info_missing(l, row, outs[i].size, info)) {
+				return false;
+			}
+		} else if (outs[i].kind == OM_OUT_FILE && n < LEDGER_FILES_MAX) {
 			files[n++] = ledger_keep(l, outs[i].name);
 		}
 	}

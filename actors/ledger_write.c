@@ -325,6 +325,34 @@ move_evidence(struct ledger *l, const struct om_job_id *id, const struct om_ledg
 	return err;
 }
 
+/* Files that the job left where they could not be taken, beside those that were. */
+static enum om_err
+move_missing(struct ledger *l, const struct om_job_id *id, const struct om_ledger_move *m)
+{
+	const struct om_out_ref ref = { .kind = OM_OUT_MISSING };
+	struct om_buf buf = { .max = OM_OUT_CHUNK_MAX };
+	enum om_err err = OM_ERR_NOMEM;
+	uint64_t size;
+
+	if (m->result == NULL || m->result->files_missing.n == 0) {
+		return OM_OK;
+	}
+	for (size_t i = 0; i < m->result->files_missing.n; i++) {
+		const struct om_pair *pair = &m->result->files_missing.v[i];
+
+		om_buf_add(&buf, pair->key.ptr, pair->key.len);
+		om_buf_add(&buf, "", 1);
+		om_buf_add(&buf, pair->value.ptr, pair->value.len);
+		om_buf_add(&buf, "", 1);
+	}
+	if (!buf.failed) {
+		err = om_store_output_append(l->store, id, ref, OM_OUT_AT_END,
+					     (struct om_bin){ buf.data, buf.len }, &size);
+	}
+	om_buf_fini(&buf);
+	return err;
+}
+
 enum om_err
 ledger_move_apply(struct ledger *l, const struct om_job_id *id, const struct om_job_change *change,
 		  const struct om_ledger_move *m, struct om_job_row *row)
@@ -338,6 +366,9 @@ ledger_move_apply(struct ledger *l, const struct om_job_id *id, const struct om_
 	}
 	if (err == OM_OK && m != NULL) {
 		err = move_evidence(l, id, m);
+	}
+	if (err == OM_OK && m != NULL) {
+		err = move_missing(l, id, m);
 	}
 	if (err == OM_OK) {
 		next = ledger_again_plan(row, from);

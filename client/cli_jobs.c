@@ -182,17 +182,15 @@ show_when(struct om_cli *cli, const struct omerta_body *job, const char *field, 
 }
 
 static void
-show_lists(struct om_cli *cli, const struct omerta_body *job)
+show_pairs(struct om_cli *cli, const struct omerta_body *job, const char *field, const char *name,
+	   const char *between)
 {
 	const char *key, *value;
 
-	for (size_t i = 0; i < omerta_count(job, "files"); i++) {
-		show_line(cli, i == 0 ? "files" : "", omerta_str_at(job, "files", i));
-	}
-	for (size_t i = 0; omerta_pair_at(job, "evidence", i, &key, &value); i++) {
-		(void)fprintf(cli->out, "%-14s ", i == 0 ? "evidence" : "");
+	for (size_t i = 0; omerta_pair_at(job, field, i, &key, &value); i++) {
+		(void)fprintf(cli->out, "%-14s ", i == 0 ? name : "");
 		om_cli_clean(cli->out, key);
-		(void)fputs(" = ", cli->out);
+		(void)fputs(between, cli->out);
 		om_cli_clean(cli->out, value);
 		(void)fputc('\n', cli->out);
 	}
@@ -213,6 +211,16 @@ show_tunnel(struct om_cli *cli, const struct omerta_body *job)
 	} else {
 		show_when(cli, job, "handshake_ms", "last handshake");
 	}
+}
+
+static void
+show_lists(struct om_cli *cli, const struct omerta_body *job)
+{
+	for (size_t i = 0; i < omerta_count(job, "files"); i++) {
+		show_line(cli, i == 0 ? "files" : "", omerta_str_at(job, "files", i));
+	}
+	show_pairs(cli, job, "files_missing", "missing", ": ");
+	show_pairs(cli, job, "evidence", "evidence", " = ");
 }
 
 static void

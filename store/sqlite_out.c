@@ -16,9 +16,10 @@ static const char *const out_streams[OM_OUT_FILE] = {
 	[OM_OUT_STDOUT] = "stdout",
 	[OM_OUT_STDERR] = "stderr",
 	[OM_OUT_EVIDENCE] = "evidence",
+	[OM_OUT_MISSING] = "missing",
 };
 
-/* How an output is named in the table: "stdout", "stderr", "evidence", "file:NAME". */
+/* How an output is named in the table: "stdout", "stderr", "evidence", "missing", "file:NAME". */
 static enum om_err
 out_name(struct om_sqlite *sq, struct om_out_ref ref, char out[OUT_STORED_MAX])
 {

@@ -195,6 +195,7 @@ enum om_out_kind {
 	OM_OUT_STDOUT,
 	OM_OUT_STDERR,
 	OM_OUT_EVIDENCE, /* what a rogue job was caught with, lines of text */
+	OM_OUT_MISSING, /* files that were not taken: each name and the reason, a NUL after both */
 	OM_OUT_FILE, /* with a name */
 };
 
@@ -581,8 +582,7 @@ om_store_audit_verify(struct om_store *st, struct om_audit_check *check, size_t 
 
 /*
  * [tx] Removes old finished jobs with all that is theirs, oldest first, and old audit rows from the
- * front (the chain then starts at a recorded mark, and a row of its own tells of the cut).  A job
- * that a live job waits for stays.
+ * front (the chain starts at a recorded mark then).  A job that a live one waits for stays.
  */
 static inline OM_MUST_CHECK enum om_err
 om_store_purge(struct om_store *st, struct om_purge *purge)

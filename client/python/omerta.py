@@ -196,7 +196,8 @@ def _count(answer):
 
 class Result(Record):
     """What a job came to: the fields of job.info (state, exit_code, signal, reason, text, wall_ms,
-    cpu_ms, mem_peak_kib, rx_bytes, tx_bytes, handshake_ms, files, evidence ...), the output, and times in seconds.
+    cpu_ms, mem_peak_kib, rx_bytes, tx_bytes, handshake_ms, files, files_missing, evidence ...), the
+    output, and times in seconds.
 
     ``stdout`` and ``stderr`` are bytes, fetched when they are first asked for.
     """

@@ -90,6 +90,7 @@ class Jobs(unittest.TestCase):
         self.assertEqual(r.file("big.txt"), b"ABC")
         import hashlib
         self.assertTrue(r.file("sum.txt").startswith(hashlib.sha256(DATA).hexdigest().encode()))
+        self.assertEqual(r.files_missing, {"missing.txt": "No such file or directory"})
 
     def test_measurements_are_real(self):
         r = self.result()

@@ -44,6 +44,7 @@ enum play {
 	PLAY_HANG_UP,
 	PLAY_NEVER_STARTS, /* hello, and then nothing */
 	PLAY_ENDLESS_FILES, /* it exits, and is never done */
+	PLAY_NO_FILE, /* it exits, and its file is not there */
 };
 
 enum cmd {
@@ -105,6 +106,7 @@ struct world {
 	char text[256];
 	int64_t exit_code;
 	uint64_t signal, cpu_ms, wall_ms, dropped;
+	char missing[64]; /* the file that did not come, and why */
 	size_t output_bytes, output_in_final_order;
 	uint64_t stored[2], file_stored; /* bytes: stdout, stderr, the file that comes */
 	unsigned output_misplaced; /* pieces that are not where the one before ended */
@@ -206,6 +208,11 @@ book_move(void *arg)
 		W->cpu_ms = m->result->cpu_ms;
 		W->wall_ms = m->result->wall_ms;
 		W->dropped = m->result->output_dropped;
+		if (m->result->files_missing.n > 0) {
+			(void)snprintf(W->missing, sizeof(W->missing), "%.*s: %.*s",
+				       OM_STR_ARG(m->result->files_missing.v[0].key),
+				       OM_STR_ARG(m->result->files_missing.v[0].value));
+		}
 		W->output_in_final_order = W->output_bytes;
 	}
 }
@@ -264,6 +271,7 @@ static enum om_err
 ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 {
 	static const char script[1 << 20] = "print('hi')";
+	struct om_str file = OM_STR("model.bin");
 	struct om_job_info info = { 0 };
 	static const char key[] = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
 	struct om_str address = OM_STR("10.99.0.2/32"), allowed = OM_STR("10.99.0.0/24");
@@ -288,6 +296,9 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	OM_SET(&submit, job_submit, network, W->tunnel ? OM_STR("tunnel") : OM_STR("none"));
 	if (W->tunnel) {
 		OM_SET(&submit, job_submit, vpn, &vpn);
+	}
+	if (W->play == PLAY_NO_FILE) {
+		OM_SET(&submit, job_submit, outputs, ((struct om_strs){ &file, 1 }));
 	}
 	OM_SET(&submit, job_submit, runtime_s, W->play == PLAY_DEAF ? 1 : 60);
 	err = om_body_encode(OM_BODY_job_submit, &submit, &raw);
@@ -713,6 +724,21 @@ guest_hear(int fd, unsigned type)
 }
 
 static void
+guest_no_file(int fd)
+{
+	struct om_buf b = { 0 };
+
+	om_mp_put_array(&b, 5);
+	om_mp_put_u64(&b, OM_GUEST_FILE);
+	om_mp_put_u64(&b, 0); /* the first */
+	om_mp_put_u64(&b, 0);
+	om_mp_put_u64(&b, 0);
+	om_mp_put_cstr(&b, "No such file");
+	guest_frame(fd, &b);
+	om_buf_fini(&b);
+}
+
+static void
 guest_play(int fd)
 {
 	char line[1000];
@@ -756,6 +782,11 @@ guest_play(int fd)
 		return;
 	case PLAY_ENDLESS_FILES:
 		guest_exit_only(fd, 0, 0, 0, 0);
+		break;
+	case PLAY_NO_FILE:
+		guest_exit_only(fd, 0, 0, 0, 0);
+		guest_no_file(fd);
+		guest_say(fd, OM_GUEST_DONE, 0, NULL);
 		break;
 	case PLAY_SILENT:
 	case PLAY_NEVER_STARTS:

@@ -388,6 +388,15 @@ test_guest_that_is_never_done_with_its_files(void **state)
 	assert_int_equal(W->exit_code, 0);
 }
 
+/* Only the daemon's log had it: to its requester the job was a success with all its files. */
+static void
+test_file_that_is_not_there_is_told(void **state)
+{
+	(void)state;
+	play(PLAY_NO_FILE, "provisioning running completed ", "ok");
+	assert_string_equal(W->missing, "model.bin: No such file");
+}
+
 static void
 test_vm_that_dies_keeps_its_last_words(void **state)
 {
@@ -850,6 +859,7 @@ main(void)
 		T(test_silent_guest),
 		T(test_guest_that_never_starts_its_job),
 		T(test_guest_that_is_never_done_with_its_files),
+		T(test_file_that_is_not_there_is_told),
 		T(test_vm_that_dies_keeps_its_last_words),
 		T(test_create_fails),
 		T(test_drain_waits_for_the_last_job),

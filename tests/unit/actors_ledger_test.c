@@ -549,6 +549,32 @@ test_evidence_of_a_rogue_job(void **state)
 		  "protocol: tcp\nto: 192.168.1.1:22\n");
 }
 
+/* They were in the daemon's log alone, and the job was a success. */
+static void
+test_files_that_were_not_taken(void **state)
+{
+	const struct om_pair pairs[] = { { OM_STR("a: b"), OM_STR("No such file or directory") },
+					 { OM_STR("big"), OM_STR("over the limit") } };
+	struct om_job_info result = exit_0();
+	const struct om_job_info *info;
+
+	(void)state;
+	OM_SET(&result, job_info, files_missing, ((struct om_pairs){ pairs, 2 }));
+	ask_plain("a1");
+	ask_move("a1", "provisioning", NULL);
+	ask_move("a1", "running", NULL);
+	ask_move("a1", "completed", &result);
+	ask_job("alice", OM_ROLE_REQUESTER, "a1");
+	go();
+	info = body_of(4, OM_MSG_JOB_INFO);
+	assert_int_equal(info->files.n, 0);
+	assert_int_equal(info->files_missing.n, 2);
+	STR_IS(info->files_missing.v[0].key, "a: b");
+	STR_IS(info->files_missing.v[0].value, "No such file or directory");
+	STR_IS(info->files_missing.v[1].key, "big");
+	STR_IS(info->files_missing.v[1].value, "over the limit");
+}
+
 /* --- lists, audit, events ----------------------------------------------------------------------- */
 
 static void
@@ -809,6 +835,7 @@ main(void)
 		T(test_a_rejected_job_leaves_no_private_key),
 		T(test_private_keys_are_taken_out_at_the_end),
 		T(test_evidence_of_a_rogue_job),
+		T(test_files_that_were_not_taken),
 		T(test_lists),
 		T(test_audit_is_looked_through_in_steps),
 		T(test_audit_is_read_and_verified),
