@@ -68,7 +68,7 @@ SYSTEM	:= $(sort $(patsubst tests/system/%.c,%,$(wildcard tests/system/*_test.c)
 SYSTEMBINS := $(addprefix $(BUILD)/system/,$(SYSTEM))
 T	?=
 
-.PHONY: all libs setup demo test unit sim stress onecore system chaos crash-cycles lint asan ubsan tsan bench \
+.PHONY: all libs setup demo test unit sim stress onecore system hostile chaos crash-cycles lint asan ubsan tsan bench \
 	bench-quick install clean image format
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -131,6 +131,9 @@ onecore: $(STRESSBINS) $(filter $(BUILD)/unit/runtime_%,$(TESTBINS))
 	STRESS_ROUNDS=2 TEST_TIMEOUT=60 taskset -c 0 tests/run.sh onecore $^
 system: all image $(SYSTEMBINS)
 	BUILD=$(BUILD) tests/system/run.sh $(T)
+# The one that is worth a sanitizer's time in every run: noise from outside, and no VM.
+hostile: all
+	BUILD=$(BUILD) tests/system/run.sh hostile
 # The long runs of two of them: JOBS jobs and things that die meanwhile; CYCLES kills of the daemon.
 chaos: all image
 	BUILD=$(BUILD) JOBS=$(or $(JOBS),100) tests/system/chaos_test.py

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: ISC
 #
 # The whole test suite, as `make test` runs it: lint, unit, sim, stress and model with gcc; the clients
-# and the runtime alone as others link them; the
-# build with clang; unit, sim and stress under ASan+UBSan and under TSan; stress and the runtime's
-# unit tests on one core, plain and under TSan; system tests with the real libvirt, WireGuard,
-# nftables and SQLite.  Ends with "N passed, N failed", and ", N skipped" when tests were skipped: what
+# and the runtime alone as others link them; the build with clang; unit, sim, stress and the hostile
+# clients under ASan+UBSan; unit, sim and stress under TSan; stress and the runtime's unit tests on one
+# core, plain and under TSan; system tests with the real libvirt, WireGuard, nftables and SQLite.
+# Ends with "N passed, N failed", and ", N skipped" when tests were skipped: what
 # they need is not here.
 #
 # tests/all.sh [PART...]	only these parts
@@ -54,7 +54,7 @@ for part in $parts; do
 	python) run_part python tests/python/run.sh ;;
 	standalone) run_part standalone tests/standalone/run.sh ;;
 	clang) run_part clang make -j"$jobs" --no-print-directory CC=clang all libs ;;
-	asan) run_part asan make -j"$jobs" --no-print-directory SAN=asan unit sim stress ;;
+	asan) run_part asan make -j"$jobs" --no-print-directory SAN=asan unit sim stress hostile ;;
 	tsan) # the simulation has one thread: its seeds are for the other builds
 		run_part tsan make -j"$jobs" --no-print-directory SAN=tsan SEEDS=1000 unit sim stress onecore ;;
 	system) run_part system make -j"$jobs" --no-print-directory system ;;

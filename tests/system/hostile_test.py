@@ -44,7 +44,7 @@ INNER_FDS = 32        # sockets between services, made when they first talk
 LATENCY_P99_S = 0.5 * SHADOW  # of the well-behaved client, while two cores do all this
 LATENCY_MAX_S = 3 * SHADOW
 HANDSHAKE_S = 5       # the daemon's own limit
-ANSWER_S = 20
+ANSWER_S = 120 if rig.SANITIZED else 20
 CONFIG = f"""[vm]
 driver = null
 [jobs]
@@ -152,7 +152,7 @@ class Good:
 def be_good(endpoint):
     import select
     times = []
-    with omerta.connect(endpoint) as provider:
+    with omerta.connect(endpoint, timeout=ANSWER_S / 2) as provider:
         while True:
             began = time.monotonic()
             provider.ping()

@@ -18,6 +18,7 @@ NULL = """[vm]
 driver = null
 [jobs]
 max_jobs = 1
+lend_cores = 16
 trusted_networks = home
 [rule small]
 kind = resources
