@@ -140,6 +140,19 @@ const struct om_order_limits *om_job_order_limits(const struct om_job_order *o);
 bool om_job_order_waiting(const struct om_job_order *o, enum om_job_level level, char *text,
 			  size_t text_size);
 
+#define OM_ORDER_AHEAD_MAX 1000 /* jobs of its own level that are counted before one */
+
+/* Why a job waits. */
+struct om_order_why {
+	const char *code; /* static; NULL: it runs */
+	char text[OM_ORDER_TEXT_MAX + 64];
+	bool may_start; /* it is in its line: ahead is set */
+	uint64_t ahead; /* jobs before it; of its own level at most OM_ORDER_AHEAD_MAX */
+};
+/* NOT_FOUND. */
+enum om_err om_job_order_why(const struct om_job_order *o, struct om_str id,
+			     struct om_order_why *out) OM_MUST_CHECK;
+
 /* When the next delayed job is due; 0: none is delayed. */
 struct om_wall om_job_order_due(const struct om_job_order *o);
 

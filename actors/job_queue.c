@@ -479,6 +479,7 @@ static const struct om_service_handler jobq_handlers[] = {
 	{ OM_MSG_QUEUE_STATS, jobq_on_stats },     { OM_MSG_QUEUE_MOVE, jobq_on_move },
 	{ OM_MSG_QUEUE_QUIET, jobq_on_quiet },     { OM_MSG_QUEUE_OPEN, jobq_on_open },
 	{ OM_MSG_CONFIG_POLICY, jobq_on_policy },  { OM_MSG_QUEUE_DRAINING, jobq_on_draining },
+	{ OM_MSG_QUEUE_WHY, jobq_on_why },
 };
 
 const struct om_service_def om_job_queue_service = {

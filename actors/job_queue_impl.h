@@ -81,6 +81,7 @@ enum om_err jobq_on_pause(struct om_service *sv, void *state, const struct om_in
 enum om_err jobq_on_resume(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_limits(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_policy(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err jobq_on_why(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_draining(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err jobq_on_stats(struct om_service *sv, void *state, const struct om_in *in);
 

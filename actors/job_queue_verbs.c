@@ -237,6 +237,35 @@ jobq_on_policy(struct om_service *sv, void *state, const struct om_in *in)
 	return om_service_reply_ok(sv, in);
 }
 
+/* What keeps all jobs goes before what keeps this one. */
+enum om_err
+jobq_on_why(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_job_ref *m = in->body;
+	struct om_queue_waits out = { 0 };
+	struct om_order_why why;
+	enum om_err err = om_job_order_why(q->order, m->job, &why);
+
+	if (err != OM_OK) {
+		return err;
+	}
+	if (why.may_start && (q->gated || q->closed || q->quiet_unknown || q->retry_timer != 0)) {
+		why.code = "starting";
+		(void)snprintf(why.text, sizeof(why.text), "%s",
+			       q->retry_timer != 0 ? "the machine cannot take a job at the moment"
+						   : "the daemon is starting");
+	}
+	if (why.code != NULL) {
+		OM_SET(&out, queue_waits, waits, om_str_of(why.code));
+		OM_SET(&out, queue_waits, text, om_str_of(why.text));
+	}
+	if (why.may_start) {
+		OM_SET(&out, queue_waits, ahead, why.ahead);
+	}
+	return om_service_reply(sv, in, OM_MSG_QUEUE_WAITS, &out);
+}
+
 enum om_err
 jobq_on_draining(struct om_service *sv, void *state, const struct om_in *in)
 {

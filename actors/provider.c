@@ -111,6 +111,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	LIST_INIT(&p->looks);
 	LIST_INIT(&p->drain_asks);
 	LIST_INIT(&p->tests);
+	LIST_INIT(&p->gets);
 	TAILQ_INIT(&p->verbs);
 	TAILQ_INIT(&p->tasks);
 	provider_live_init(p);
@@ -129,6 +130,7 @@ provider_stop(struct om_service *sv, void *state, enum om_err why)
 	provider_adopt_fini(p);
 	provider_drain_fini(sv, p);
 	provider_tests_fini(sv, p);
+	provider_gets_fini(sv, p);
 	provider_verbs_fini(sv, p);
 	provider_live_fini(p);
 	om_arena_fini(&p->arena);
@@ -138,6 +140,7 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_JOB_SUBMIT, provider_on_submit },
 	{ OM_MSG_JOB_EVENT, provider_on_event },
 	{ OM_MSG_JOB_WAIT, provider_on_wait },
+	{ OM_MSG_JOB_GET, provider_on_get },
 	{ OM_MSG_JOB_CANCEL, provider_on_cancel },
 	{ OM_MSG_JOB_APPROVE, provider_on_refs },
 	{ OM_MSG_JOB_DENY, provider_on_refs },

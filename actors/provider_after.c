@@ -435,6 +435,14 @@ provider_waits(const struct live *live)
 	return waiting_of(live) != NULL;
 }
 
+size_t
+provider_waits_for(const struct live *live)
+{
+	const struct waiting *w = waiting_of(live);
+
+	return w != NULL ? w->left : 0;
+}
+
 bool
 provider_waits_hold(struct live *live, bool held)
 {

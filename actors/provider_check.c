@@ -162,15 +162,15 @@ provider_room(const struct provider *p, struct om_str peer, uint64_t jobs, bool 
 	return OM_OK;
 }
 
-static enum om_err
-check_limits(struct provider *p, struct submit *s, struct om_why *why)
+enum om_err
+provider_submit_limits(struct provider *p, struct submit *s, struct om_why *why)
 {
 	enum om_err err;
 
 	p->submitting -= s->counted; /* these are counted there */
 	err = provider_room(p, om_str_of(s->peer), submit_jobs(s), s->operator_own, why);
 	p->submitting += s->counted;
-	return err;
+	return err == OM_OK ? open_account(p, s, why) : err;
 }
 
 bool
@@ -208,18 +208,61 @@ provider_never_fits(const struct provider *p, struct submit *s)
 	return true;
 }
 
+static int
+by_key(const void *a, const void *b)
+{
+	const struct om_str x = ((const struct om_pair *)a)->key,
+			    y = ((const struct om_pair *)b)->key;
+	const int order = memcmp(x.ptr, y.ptr, x.len < y.len ? x.len : y.len);
+
+	return order != 0 ? order : (x.len > y.len) - (x.len < y.len);
+}
+
+/*
+ * The same job in other bytes (the order of a map, a string for bytes, a longer number) is the same job:
+ * what is stored and compared is what our codec makes of it, the environment sorted.
+ */
+static enum om_err
+submit_spec(struct submit *s, struct om_why *why)
+{
+	const struct om_pairs env = s->body.env;
+	struct om_pair *sorted = om_arena_alloc(&s->arena, (env.n + 1) * sizeof(*sorted));
+	struct om_buf buf = { 0 };
+	enum om_err err;
+
+	if (sorted == NULL) {
+		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
+	}
+	if (env.n > 0) {
+		memcpy(sorted, env.v, env.n * sizeof(*sorted));
+		qsort(sorted, env.n, sizeof(*sorted), by_key);
+		s->body.env.v = sorted;
+	}
+	err = om_body_encode(OM_BODY_job_submit, &s->body, &buf);
+	if (err != OM_OK) {
+		om_buf_fini(&buf);
+		return om_why_set(why, err, "the job cannot be stored: %s", om_err_text(err));
+	}
+	s->spec = buf.data; /* ours now */
+	s->spec_len = buf.len;
+	return OM_OK;
+}
+
 /* Takes over the body: decoded once more, into memory that lives as long as the submit. */
 static enum om_err
 submit_copy(struct submit *s, struct om_bin raw, struct om_why *why)
 {
-	s->spec = malloc(raw.len > 0 ? raw.len : 1);
-	if (s->spec == NULL) {
+	enum om_err err;
+
+	s->raw = malloc(raw.len > 0 ? raw.len : 1);
+	if (s->raw == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
 	}
-	memcpy(s->spec, raw.ptr, raw.len);
-	s->spec_len = raw.len;
-	return om_body_decode(OM_BODY_job_submit, (struct om_bin){ s->spec, s->spec_len }, &s->body,
-			      &s->arena, why);
+	memcpy(s->raw, raw.ptr, raw.len);
+	s->raw_len = raw.len;
+	err = om_body_decode(OM_BODY_job_submit, (struct om_bin){ s->raw, s->raw_len }, &s->body,
+			     &s->arena, why);
+	return err == OM_OK ? submit_spec(s, why) : err;
 }
 
 enum om_err
@@ -236,18 +279,6 @@ provider_submit_check(struct provider *p, struct submit *s, struct om_bin raw,
 	}
 	if (err == OM_OK) {
 		err = check_spec(p, s, why);
-	}
-	if (err == OM_OK) {
-		err = check_limits(p, s, why);
-		if (err != OM_OK && s->chosen) {
-			s->over_limit = true;
-			s->limit_err = err;
-			(void)snprintf(s->text, sizeof(s->text), "%s", why->text);
-			err = OM_OK;
-		}
-	}
-	if (err == OM_OK) {
-		err = open_account(p, s, why);
 	}
 	return err;
 }

@@ -5,7 +5,8 @@
 /*
  * The provider's state, shared by its files:
  *   provider.c          the actor
- *   provider_submit.c   submitting; provider_check.c what a submit must be; provider_batch.c many
+ *   provider_submit.c   submitting; provider_check.c what a submit must be; provider_decide.c the filter;
+ *                       provider_batch.c many
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
  *   provider_refs.c     requests that name many jobs, and for which of them it was not done
  *   provider_verbs.c    wait, cancel, deny; provider_place.c approve, hold, release, move, retry
@@ -14,6 +15,7 @@
  *   provider_adopt.c    rows that were written after we had given up on them
  *   provider_drain.c    taking no new jobs
  *   provider_books.c    what a requester has: run times, rules.test
+ *   provider_get.c      one job, and what keeps it
  *   provider_recover.c  at the start: what the ledger has; draining at the end
  */
 #include <sys/queue.h>
@@ -51,6 +53,8 @@ struct waiting; /* provider_after.c */
 LIST_HEAD(waitings, waiting);
 struct edge;
 LIST_HEAD(edges, edge);
+struct get; /* provider_get.c */
+LIST_HEAD(gets, get);
 struct test; /* provider_books.c */
 LIST_HEAD(tests, test);
 struct drain_ask; /* provider_drain.c */
@@ -179,6 +183,7 @@ struct provider {
 	char drain_reason[257];
 	struct drain_asks drain_asks;
 	struct tests tests;
+	struct gets gets;
 	bool unheard; /* nobody listens to events */
 	struct comebacks comebacks;
 	uint64_t queue_timer; /* some of them are brought again; 0: none */
@@ -274,6 +279,8 @@ void provider_schedule_comeback(struct om_service *sv, struct provider *p, struc
 enum om_err provider_wait_for_others(struct om_service *sv, struct provider *p,
 				     const struct schedule *s);
 bool provider_waits(const struct live *live);
+/* So many others; 0: none, or it is not known yet. */
+size_t provider_waits_for(const struct live *live);
 /* false: it does not wait for others, so the queue has it. */
 bool provider_waits_hold(struct live *live, bool held);
 /* Where it goes when it is released.  false: the queue has it. */
@@ -424,6 +431,11 @@ uint64_t provider_ran_ms(const struct provider *p, const struct om_job_event *ev
 void provider_ran_look(struct om_service *sv, struct provider *p);
 enum om_err provider_on_test(struct om_service *sv, void *state, const struct om_in *in);
 void provider_tests_fini(struct om_service *sv, struct provider *p);
+
+/* --- provider_get.c --------------------------------------------------------------------------- */
+
+enum om_err provider_on_get(struct om_service *sv, void *state, const struct om_in *in);
+void provider_gets_fini(struct om_service *sv, struct provider *p);
 
 /* --- provider_recover.c ----------------------------------------------------------------------- */
 

@@ -369,8 +369,7 @@ comes_back(struct om_service *sv, struct provider *p, struct live *live,
 		return;
 	}
 	provider_schedule_of(event->info, &plan);
-	plan.again = true;
-	plan.waits = false;
+	plan.again = true; /* one that has never run waits for the others as before */
 	provider_schedule(sv, p, &plan);
 	if (live != NULL) {
 		provider_cancel_came_back(sv, p, live);

@@ -64,6 +64,10 @@ submit_free(struct provider *p, struct submit *s)
 {
 	LIST_REMOVE(s, link);
 	submit_uncount(p, s);
+	if (s->raw != NULL) {
+		om_secret_wipe(s->raw, s->raw_len);
+	}
+	free(s->raw);
 	if (s->spec != NULL) {
 		om_secret_wipe(s->spec, s->spec_len);
 	}
@@ -78,9 +82,9 @@ submit_free(struct provider *p, struct submit *s)
 	}
 }
 
-static void
-submit_fail(struct om_service *sv, struct provider *p, struct submit *s, enum om_err err,
-	    const char *text)
+void
+provider_submit_fail(struct om_service *sv, struct provider *p, struct submit *s, enum om_err err,
+		     const char *text)
 {
 	if (s->batch != NULL) {
 		provider_batch_failed(sv, p, s->batch, s->place, err, (struct om_str){ NULL, 0 },
@@ -153,7 +157,7 @@ submit_on_known(struct om_service *sv, void *state, const struct om_bus_answer *
 
 	if (answer->err != OM_OK) {
 		/* Somebody else's job has this id: to this caller it is simply taken. */
-		submit_fail(sv, p, s, OM_ERR_EXISTS, "the id is taken by another job");
+		provider_submit_fail(sv, p, s, OM_ERR_EXISTS, "the id is taken by another job");
 		return;
 	}
 	(void)provider_adopt(sv, p, info, s);
@@ -200,7 +204,7 @@ submit_ask_known(struct om_service *sv, struct provider *p, struct submit *s, om
 	err = om_service_ask(sv, OM_LEDGER, OM_MSG_JOB_GET, &ref, &s->caller, PROVIDER_LEDGER_MS,
 			     fn, (uintptr_t)s);
 	if (err != OM_OK) {
-		submit_fail(sv, p, s, err, om_err_text(err));
+		provider_submit_fail(sv, p, s, err, om_err_text(err));
 	}
 }
 
@@ -225,7 +229,7 @@ submit_on_added(struct om_service *sv, void *state, const struct om_bus_answer *
 	default:
 		provider_move(sv, om_str_of(s->id.text), OM_JOB_REJECTED, om_err_code(answer->err),
 			      answer->text);
-		submit_fail(sv, p, s, answer->err, answer->text);
+		provider_submit_fail(sv, p, s, answer->err, answer->text);
 	}
 }
 
@@ -253,13 +257,11 @@ submit_queue(struct om_service *sv, struct provider *p, struct submit *s)
 	if (err != OM_OK) {
 		provider_move(sv, om_str_of(s->id.text), OM_JOB_REJECTED, om_err_code(err),
 			      om_err_text(err));
-		submit_fail(sv, p, s, err, om_err_text(err));
+		provider_submit_fail(sv, p, s, err, om_err_text(err));
 	}
 }
 
 /* --- the ledger ------------------------------------------------------------------------------- */
-
-static void submit_store(struct om_service *sv, struct provider *p, struct submit *s);
 
 static struct live *
 submit_live(struct provider *p, const struct submit *s, const struct om_job_id *id)
@@ -360,12 +362,12 @@ submit_on_stored(struct om_service *sv, void *state, const struct om_bus_answer 
 
 	if (answer->err == OM_ERR_EXISTS && !s->chosen && ++s->tries < ID_TRIES) {
 		s->id = om_job_id_new();
-		submit_store(sv, p, s);
+		provider_submit_store(sv, p, s);
 	} else if (answer->err != OM_OK) {
 		if (answer->err == OM_ERR_TIMEOUT) {
 			submit_look(sv, p, s);
 		}
-		submit_fail(sv, p, s, answer->err, answer->text);
+		provider_submit_fail(sv, p, s, answer->err, answer->text);
 	} else if (m->duplicate) {
 		submit_ask_known(sv, p, s, submit_on_known);
 	} else {
@@ -399,8 +401,8 @@ submit_row(const struct submit *s, struct om_wall now, struct om_job_info *info)
 	}
 }
 
-static void
-submit_store(struct om_service *sv, struct provider *p, struct submit *s)
+void
+provider_submit_store(struct om_service *sv, struct provider *p, struct submit *s)
 {
 	struct om_wall now = p->wall();
 	struct om_job_info info;
@@ -423,76 +425,32 @@ submit_store(struct om_service *sv, struct provider *p, struct submit *s)
 	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SUBMIT, &m, NULL, PROVIDER_LEDGER_MS,
 			     submit_on_stored, (uintptr_t)s);
 	if (err != OM_OK) {
-		submit_fail(sv, p, s, err, om_err_text(err));
+		provider_submit_fail(sv, p, s, err, om_err_text(err));
 	}
 }
 
-/* --- the filter ------------------------------------------------------------------------------- */
+/* --- from the first look on -------------------------------------------------------------------- */
 
-static void
-keep(struct om_str s, char *out, size_t size)
+static enum om_err
+submit_decide(struct om_service *sv, struct provider *p, struct submit *s, struct om_why *why)
 {
-	if (om_str_copy(s, out, size) != OM_OK) {
-		out[0] = '\0';
-	}
-}
+	enum om_err err = provider_submit_limits(p, s, why);
 
-static void
-submit_on_decision(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	struct provider *p = provider_of(state);
-	struct submit *s = submit_of(answer);
-	const struct om_filter_decision *m = answer->body;
-
-	if (answer->err != OM_OK) {
-		submit_fail(sv, p, s, answer->err, answer->text);
-		return;
-	}
-	s->state = om_str_is(m->verdict, "accepted")           ? OM_JOB_QUEUED
-		   : om_str_is(m->verdict, "pending_approval") ? OM_JOB_PENDING
-							       : OM_JOB_REJECTED;
-	if (om_job_level_parse(m->level, &s->level) != OM_OK) {
-		s->level = OM_LEVEL_EXTERNAL;
-	}
-	keep(m->reason, s->reason, sizeof(s->reason));
-	keep(m->text, s->text, sizeof(s->text));
-	if (s->state == OM_JOB_QUEUED && s->body.after.n > 0) {
-		(void)snprintf(s->reason, sizeof(s->reason), "dependency");
-		(void)snprintf(s->text, sizeof(s->text), "waits for %zu other jobs",
-			       s->body.after.n);
-	}
-	keep(m->rule, s->rule, sizeof(s->rule));
-	submit_store(sv, p, s);
-}
-
-static void
-submit_filter(struct om_service *sv, struct provider *p, struct submit *s)
-{
-	struct om_filter_request m = { .peer = om_str_of(s->peer) };
-	enum om_err err;
-
-	OM_SET(&m, filter_request, network_id, om_str_of(s->network));
-	OM_SET(&m, filter_request, cores, s->cores);
-	OM_SET(&m, filter_request, mem_mib, s->mem_mib);
-	OM_SET(&m, filter_request, disk_mib, s->disk_mib);
-	OM_SET(&m, filter_request, runtime_s, s->runtime_s);
-	OM_SET(&m, filter_request, gpu, s->body.gpu);
-	if (OM_HAS(&s->body, job_submit, activity)) {
-		OM_SET(&m, filter_request, activity, s->body.activity);
-	}
-	OM_SET(&m, filter_request, operator, s->operator_own);
-	if (s->array != NULL) {
-		OM_SET(&m, filter_request, jobs, s->array->count);
-	}
-	provider_books_tell(p, m.peer, s->opened, s->runtime_s, &m); /* but these */
-	err = om_service_ask(sv, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m, NULL,
-			     PROVIDER_FILTER_MS, submit_on_decision, (uintptr_t)s);
 	if (err != OM_OK) {
-		submit_fail(sv, p, s, err, om_err_text(err));
+		return err;
 	}
+	if (provider_never_fits(p, s)) {
+		provider_submit_store(sv, p, s);
+	} else {
+		provider_submit_filter(sv, p, s);
+	}
+	return OM_OK;
 }
 
-/* Over a limit, but the id may be that of a job that is here already. */
+/*
+ * The id may be that of a job that is here already: no new job, so no limit and no rule counts it.  If
+ * broken: whoever asks again after a lost answer uses up his rate.
+ */
 static void
 submit_on_maybe_known(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
@@ -500,13 +458,19 @@ submit_on_maybe_known(struct om_service *sv, void *state, const struct om_bus_an
 	struct submit *s = submit_of(answer);
 	const struct om_job_info *info = answer->body;
 	const struct om_job_id id = first_id(s);
+	struct om_why why = { "" };
+	enum om_err err;
 
-	if (answer->err != OM_OK || !om_str_is(info->job, id.text)) { /* or its beginning */
-		submit_fail(sv, p, s, s->limit_err, s->text);
-		return;
+	if (answer->err == OM_OK && om_str_is(info->job, id.text)) { /* not its beginning */
+		s->state =
+		    OM_JOB_REJECTED; /* never stored: the id is taken, so the ledger compares */
+		provider_submit_store(sv, p, s);
+	} else {
+		err = submit_decide(sv, p, s, &why);
+		if (err != OM_OK) {
+			provider_submit_fail(sv, p, s, err, why.text);
+		}
 	}
-	s->state = OM_JOB_REJECTED; /* never stored: the id is taken, so the ledger compares */
-	submit_store(sv, p, s);
 }
 
 enum om_err
@@ -540,14 +504,15 @@ provider_submit_begin(struct om_service *sv, struct provider *p, struct om_bin r
 	s->batch = batch;
 	s->place = place;
 	s->rq = rq;
-	if (s->over_limit) {
+	if (s->chosen) {
 		submit_ask_known(sv, p, s, submit_on_maybe_known);
-	} else if (provider_never_fits(p, s)) {
-		submit_store(sv, p, s);
 	} else {
-		submit_filter(sv, p, s);
+		err = submit_decide(sv, p, s, why);
+		if (err != OM_OK) {
+			submit_free(p, s);
+		}
 	}
-	return OM_OK;
+	return err;
 }
 
 enum om_err
@@ -574,8 +539,8 @@ void
 provider_submits_fini(struct om_service *sv, struct provider *p)
 {
 	while (!LIST_EMPTY(&p->submits)) {
-		submit_fail(sv, p, LIST_FIRST(&p->submits), OM_ERR_SHUTDOWN,
-			    "the daemon is stopping");
+		provider_submit_fail(sv, p, LIST_FIRST(&p->submits), OM_ERR_SHUTDOWN,
+				     "the daemon is stopping");
 	}
 	while (!LIST_EMPTY(&p->spare_submits)) {
 		struct submit *s = LIST_FIRST(&p->spare_submits);

@@ -2,7 +2,7 @@
 #ifndef OM_ACTORS_PROVIDER_SUBMIT_IMPL_H
 #define OM_ACTORS_PROVIDER_SUBMIT_IMPL_H
 
-/* A submit on its way: provider_submit.c, provider_check.c, provider_batch.c. */
+/* A submit on its way: provider_submit.c, provider_check.c, provider_decide.c, provider_batch.c. */
 #include "actors/job_array.h"
 #include "actors/provider_impl.h"
 
@@ -16,11 +16,12 @@ struct submit {
 	struct om_caller caller;
 	struct om_job_id id;
 	bool chosen; /* the id, by the client */
-	bool over_limit; /* or we drain: only a repeated submit may pass */
 	unsigned tries;
-	uint8_t *spec; /* the body as it came; may hold secrets: wiped */
+	uint8_t *raw; /* the body as it came; may hold secrets: wiped */
+	size_t raw_len;
+	uint8_t *spec; /* the same in the one form that is stored and compared; wiped */
 	size_t spec_len;
-	struct om_job_submit body; /* views into spec and arena */
+	struct om_job_submit body; /* views into raw and arena */
 	struct om_arena arena;
 	char peer[OM_PEER_MAX + 1], network[OM_NETWORK_MAX + 1];
 	bool operator_own;
@@ -36,15 +37,17 @@ struct submit {
 	enum om_job_level level;
 	char reason[33], text[513], rule[65];
 	int64_t expires_ns;
-	enum om_err limit_err; /* over_limit */
 };
 
 /* --- provider_check.c ------------------------------------------------------------------------- */
 
-/* Takes over the body and checks who asks, what for, and the limits.  A chosen id that is over a
- * limit passes with over_limit: it may be a job that is here already. */
+/* Takes over the body and checks who asks, and what for. */
 enum om_err provider_submit_check(struct provider *p, struct submit *s, struct om_bin raw,
 				  const struct om_caller *caller, struct om_why *why);
+/*
+ * Is there room for it?  From here on it counts for its requester, before any that come later.
+ */
+enum om_err provider_submit_limits(struct provider *p, struct submit *s, struct om_why *why);
 /* More than is lent in all: rejected and recorded, whatever the rules say. */
 bool provider_never_fits(const struct provider *p, struct submit *s);
 
@@ -56,6 +59,17 @@ enum om_err provider_submit_begin(struct om_service *sv, struct provider *p, str
 				  struct om_bus_request rq, struct om_why *why);
 /* OM_OK, or why no job is taken now. */
 enum om_err provider_submit_open(const struct provider *p, struct om_why *why);
+
+/* The decision is made: makes it durable, then queues it and answers. */
+void provider_submit_store(struct om_service *sv, struct provider *p, struct submit *s);
+/* Answers, and it is gone. */
+void provider_submit_fail(struct om_service *sv, struct provider *p, struct submit *s,
+			  enum om_err err, const char *text);
+
+/* --- provider_decide.c ------------------------------------------------------------------------ */
+
+/* Asks the filter, then stores what it says. */
+void provider_submit_filter(struct om_service *sv, struct provider *p, struct submit *s);
 
 /* --- provider_batch.c ------------------------------------------------------------------------- */
 

@@ -16,6 +16,33 @@
 
 /* --- list ------------------------------------------------------------------------------------------ */
 
+/* What is to be said of it in a line: why it waits, how it ended, or what it is for. */
+static const char *
+list_about(const struct omerta_body *job, uint64_t now, char text[OM_CLI_TEXT])
+{
+	const char *state = omerta_get_str(job, "state"), *why = omerta_get_str(job, "text");
+	const char *reason = omerta_get_str(job, "reason");
+	char at[OM_CLI_TEXT];
+
+	if (omerta_state_is_final(state)) {
+		return why != NULL ? why : omerta_get_str(job, "activity");
+	}
+	if (strcmp(state, "queued") == 0) {
+		if (omerta_get_bool(job, "held")) {
+			return "held: waits for a release";
+		}
+		if (reason != NULL && strcmp(reason, "dependency") == 0) {
+			return why;
+		}
+		if (omerta_get_u64(job, "not_before_ms") > now) {
+			(void)snprintf(text, OM_CLI_TEXT, "not before %s",
+				       om_cli_when(omerta_get_u64(job, "not_before_ms"), at));
+			return text;
+		}
+	}
+	return omerta_get_str(job, "activity");
+}
+
 static void
 list_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *job)
 {
@@ -35,9 +62,7 @@ list_row(struct om_cli *cli, struct om_cli_table *t, const struct omerta_body *j
 	om_cli_cell(t, wall != 0 ? om_cli_span((int64_t)wall, text) : NULL);
 	(void)snprintf(text, sizeof(text), "%" PRId64, omerta_get_i64(job, "exit_code"));
 	om_cli_cell(t, omerta_has(job, "exit_code") ? text : NULL);
-	om_cli_cell(t, !final || omerta_get_str(job, "text") == NULL
-			   ? omerta_get_str(job, "activity")
-			   : omerta_get_str(job, "text"));
+	om_cli_cell(t, list_about(job, now, text));
 }
 
 /* An empty page is not the end: the daemon looks at so many jobs at a time. */
@@ -230,6 +255,11 @@ show_print(struct om_cli *cli, const struct omerta_body *job)
 	show_line(cli, "id", omerta_get_str(job, "job"));
 	show_line(cli, "reason", omerta_get_str(job, "reason"));
 	show_line(cli, "text", omerta_get_str(job, "text"));
+	show_line(cli, "waits", omerta_get_str(job, "waits_text"));
+	show_u64(cli, job, "ahead", "");
+	if (omerta_get_bool(job, "held")) {
+		show_line(cli, "held", "yes: waits for a release");
+	}
 	show_line(cli, "activity", omerta_get_str(job, "activity"));
 	show_line(cli, "from", omerta_get_str(job, "peer"));
 	show_line(cli, "network", omerta_get_str(job, "network_id"));
@@ -240,7 +270,18 @@ show_print(struct om_cli *cli, const struct omerta_body *job)
 	show_u64(cli, job, "disk_mib", " MiB");
 	show_u64(cli, job, "runtime_s", " s at most");
 	show_u64(cli, job, "attempt", "");
+	show_u64(cli, job, "attempts_max", "");
+	if (omerta_get_u64(job, "after_count") > 0) {
+		show_u64(cli, job, "after_count", " others");
+	}
+	show_line(cli, "array", omerta_get_str(job, "array"));
+	if (omerta_get_u64(job, "array_limit") > 0) {
+		show_u64(cli, job, "array_limit", " at a time");
+	}
 	show_when(cli, job, "submitted_ms", "submitted");
+	if (omerta_get_u64(job, "not_before_ms") > 0) {
+		show_when(cli, job, "not_before_ms", "not before");
+	}
 	show_when(cli, job, "started_ms", "started");
 	show_when(cli, job, "running_ms", "running since");
 	show_when(cli, job, "finished_ms", "finished");

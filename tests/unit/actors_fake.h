@@ -19,6 +19,7 @@ struct fake_answer {
 	const char *to;
 	enum om_msg_type asked;
 	const void *body;
+	struct om_bin raw_body; /* instead of body, when there is one */
 	struct om_caller as;
 };
 
@@ -213,8 +214,13 @@ fake_driver_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 	enum om_err err;
 
 	(void)state;
-	err = om_service_ask(sv, a->to, a->asked, a->body, &a->as, 1000 * 1000, fake_on_answer,
-			     om_msg_u64(msg));
+	if (a->raw_body.ptr != NULL) {
+		err = om_service_ask_raw(sv, a->to, a->asked, a->raw_body, &a->as, 1000 * 1000,
+					 fake_on_answer, om_msg_u64(msg));
+	} else {
+		err = om_service_ask(sv, a->to, a->asked, a->body, &a->as, 1000 * 1000,
+				     fake_on_answer, om_msg_u64(msg));
+	}
 	if (err != OM_OK) {
 		a->done = true;
 		a->err = err;
