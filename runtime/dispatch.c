@@ -253,7 +253,11 @@ om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		break;
 	case OM_KIND_TRACE:
 		a->flags &= (uint8_t)~OM_ACTOR_TRACED;
-		a->flags |= om_msg_u64(msg) != 0 ? OM_ACTOR_TRACED : 0;
+		if (om_msg_u64(msg) != 0) {
+			a->flags |= OM_ACTOR_TRACED;
+		} else {
+			om_trace_stop_ways(cx->sys);
+		}
 		om_pool_msg_free(cx, msg);
 		break;
 	}

@@ -196,6 +196,7 @@ enum om_err om_trace_init(struct om_system *sys);
 void om_trace_fini(struct om_system *sys);
 void om_trace_put(struct om_system *sys, enum om_trace_event event, uint64_t who,
 		  const struct om_msg *msg, uint64_t arg);
+void om_trace_stop_ways(struct om_system *sys); /* all that have begun */
 /* Before a message goes out: one that a traced actor sends begins a way. */
 void om_trace_sent(struct om_ctx *cx, uint64_t to, struct om_msg *msg);
 /* Around a function that goes on with way `trace`; 0: no way, but the actor is traced. */

@@ -4,7 +4,9 @@
  * paid but one test of a word that is at hand, unless something is traced.
  *
  * A way is a number that a message carries.  It goes on to all that is sent while the message is
- * handled, and past answers, time-outs, timers and works that were asked for then.
+ * handled, and past answers, time-outs, timers and works that were asked for then.  Where actors
+ * answer each other, or a timer its own beginning, it would go on for ever: when an actor is no longer
+ * traced all ways that have begun are over.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@ struct om_trace {
 	pthread_mutex_t lock;
 	uint64_t next;
 	uint32_t last_id;
+	uint32_t over; /* shared: ways up to this one have ended */
 	struct trace_entry ring[TRACE_RING];
 };
 
@@ -89,9 +92,26 @@ om_trace_message(struct om_system *sys, struct om_msg *msg)
 	(void)pthread_mutex_unlock(&sys->trace->lock);
 }
 
+static bool
+trace_is_over(const struct om_system *sys, uint32_t trace)
+{
+	return (int32_t)(om_shared_load(&sys->trace->over) - trace) >= 0;
+}
+
+void
+om_trace_stop_ways(struct om_system *sys)
+{
+	(void)pthread_mutex_lock(&sys->trace->lock);
+	om_shared_store(&sys->trace->over, sys->trace->last_id);
+	(void)pthread_mutex_unlock(&sys->trace->lock);
+}
+
 void
 om_trace_sent(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 {
+	if (trace_is_over(cx->sys, om_hdr(msg)->trace)) {
+		om_hdr(msg)->trace = 0;
+	}
 	if (om_hdr(msg)->trace == 0 && cx->self != NULL &&
 	    (cx->self->flags & OM_ACTOR_TRACED) != 0) {
 		om_trace_message(cx->sys, msg);
@@ -105,6 +125,12 @@ void
 om_trace_begin(struct om_ctx *cx, uint32_t trace, enum om_trace_event event,
 	       const struct om_msg *msg)
 {
+	if (trace_is_over(cx->sys, trace)) {
+		trace = 0;
+		if ((cx->self->flags & OM_ACTOR_TRACED) == 0) {
+			return;
+		}
+	}
 	om_trace_put(cx->sys, event, cx->self_id, msg, trace);
 	cx->trace = trace;
 	cx->tracing = 1;

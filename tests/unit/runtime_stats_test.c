@@ -325,6 +325,46 @@ test_a_way_goes_on_past_what_was_asked_for(void **state)
 	sys_end(sys);
 }
 
+/* A timer that starts itself again would carry its way on for ever. */
+static enum om_err
+on_again_and_again(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	(void)msg;
+	assert_int_equal(om_timer_start(cx, 5, 0, 0, NULL), OM_OK);
+	return om_send_u64(cx, t.sink, T_DATA, 1);
+}
+
+static void
+test_a_way_ends_when_its_actor_is_not_traced_any_more(void **state)
+{
+	static const struct om_handler handlers[] = { { T_CALL, probe_on_call },
+						      { OM_SYS_TIMER, on_again_and_again } };
+	static const struct om_actor_def def = { .name = "clockwork",
+						 .handlers = handlers,
+						 .handler_count = OM_COUNT(handlers) };
+	struct om_system *sys = sim_new(6);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	static char before[65536], after[65536];
+
+	(void)state;
+	memset(&t, 0, sizeof(t));
+	t.sink = spawn_probe(sys, &probe_def, NULL);
+	call_traced(sys, a, do_timer, NULL);
+	om_sim_advance(sys, 50);
+	dump(sys, before, sizeof(before));
+	assert_true(count_of(before, "way=1 ") >= 20);
+	assert_int_equal(om_trace_actor(sys, t.sink, false), OM_OK);
+	(void)om_sim_run(sys);
+	om_sim_advance(sys, 50);
+	dump(sys, after, sizeof(after));
+	assert_string_equal(after, before);
+	call_traced(sys, a, do_timer, NULL); /* a new way begins all the same */
+	dump(sys, after, sizeof(after));
+	assert_non_null(strstr(after, "way=2 "));
+	sys_end(sys);
+}
+
 static void
 test_one_actor_is_traced_until_it_is_not(void **state)
 {
@@ -490,6 +530,7 @@ main(void)
 		cmocka_unit_test(test_an_own_budget_in_simulation),
 		cmocka_unit_test(test_a_way_goes_on_past_what_was_asked_for),
 		cmocka_unit_test(test_one_actor_is_traced_until_it_is_not),
+		cmocka_unit_test(test_a_way_ends_when_its_actor_is_not_traced_any_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
