@@ -255,10 +255,19 @@ om_actor_start(struct om_ctx *cx, struct om_actor *a)
 	if (om_unlikely(err != OM_OK)) {
 		return !om_actor_leave(cx, a, err, false);
 	}
-	if (om_unlikely((a->flags & OM_ACTOR_SUPERVISED) != 0)) {
-		(void)child_report(cx, a, OM_CHILD_STARTED, OM_OK);
+	/* A supervisor has started when its children have: it says so itself. */
+	if (om_unlikely((a->flags & OM_ACTOR_SUPERVISED) != 0) && a->def != &om_supervisor_def) {
+		om_actor_started(cx, a);
 	}
 	return true;
+}
+
+void
+om_actor_started(struct om_ctx *cx, struct om_actor *a)
+{
+	if ((a->flags & OM_ACTOR_SUPERVISED) != 0) {
+		(void)child_report(cx, a, OM_CHILD_STARTED, OM_OK);
+	}
 }
 
 /* --- the end --------------------------------------------------------------------------------------- */

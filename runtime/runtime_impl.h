@@ -113,6 +113,8 @@ bool om_actor_drains(struct om_ctx *cx, struct om_actor *a);
 /* Its supervisor wants it suspended; false: it goes on and leaves by itself later (def->drain). */
 bool om_actor_suspends(struct om_ctx *cx, struct om_actor *a);
 bool om_actor_start(struct om_ctx *cx, struct om_actor *a); /* false: it ended */
+/* The running actor tells its supervisor, if it has one, that the next child may start. */
+void om_actor_started(struct om_ctx *cx, struct om_actor *a);
 /* The running actor leaves: ends, or is suspended until its supervisor has judged. */
 bool om_actor_leave(struct om_ctx *cx, struct om_actor *a, enum om_err why, bool ordered);
 /* Handles one message of either lane.  false: run it again later. */

@@ -293,7 +293,10 @@ sup_step_start(struct om_ctx *cx, struct supervisor *sup)
 		return;
 	}
 	sup->state = SUP_RUN;
-	sup->started = true;
+	if (!sup->started) {
+		sup->started = true;
+		om_actor_started(cx, cx->self);
+	}
 	sup_answer(cx, sup, OM_OK);
 }
 

@@ -182,7 +182,9 @@ inline run_sys() {
  * is to hand the actor to the worker.
  */
 inline look(saw) {
-#ifndef MUTANT_REST_WITHOUT_LAST_LOOK
+#ifdef MUTANT_REST_WITHOUT_LAST_LOOK
+	skip
+#else
 	if
 	:: LANE || stop_bit ->
 		if
@@ -275,8 +277,8 @@ rest:		/* om_mbox_rest; a suspended actor rests although its lane may be full */
 		:: atomic { idle = true; running = 0; seen = WORD }
 #else
 		:: atomic { WORD == seen -> idle = true; running = 0; seen = WORD }
-#endif
 		:: else -> goto again
+#endif
 		fi;
 		if
 		:: atomic { looking == 0 && FAILS == 0 -> looking = seen }
@@ -305,9 +307,7 @@ close:	/* om_mbox_close: life, then the lanes, then the exchange of head, then t
 #ifdef MUTANT_CLOSE_LIFE_LAST
 	dead = true;
 #endif
-#ifndef MUTANT_CLOSE_WITHOUT_LAST_LOOK
 	lane_drop();
-#endif
 	atomic { sys_done = sys_done + deferred; deferred = 0; running = 0; closed = true }
 }
 

@@ -49,7 +49,10 @@ if [ "${1:-}" = --mutants ]; then
 			found=
 			for conf in $(configurations $model); do
 				check $model "$conf" "$mutant"
-				if [ $? -eq 1 ]; then
+				result=$?
+				if [ $result -eq 2 ]; then
+					cat pan.log
+				elif [ $result -eq 1 ]; then
 					found="$conf: $(sed -n 's/^pan:1: //p' pan.log)"
 					break
 				fi

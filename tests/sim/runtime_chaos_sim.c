@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Random life of a small world of actors: sends on both lanes, asks with time-outs, later and
- * forwarded answers, monitors, links, timers, works, overload, stops, kills, failures, restarts.
- * After every step the conservation law is checked; at the end that every ask, work, object and
- * monitor ended exactly once.  Same seed, same run: each hundredth seed runs twice.
+ * forwarded answers, monitors, links, timers, works, groups, tables that change, overload (refuse,
+ * drop, block, bytes), stops, kills, failures, restarts.
+ *
+ * After every step the conservation law is checked, and that the mailbox of the actor that was sent
+ * to holds no more than its limit; in each handler that no timer fires early, twice or after its
+ * cancel, and no monitor tells twice, after its end or of another; when all rests that no timer is
+ * overdue and no monitor waits for an actor that has ended; at the end that every ask, work and
+ * object ended exactly once.  Same seed, same run: each hundredth seed runs twice.
+ * runtime_family_sim.c has supervisors.
  *
  *	SEEDS=100000 runtime_chaos_sim		many seeds
  *	SEED=123 runtime_chaos_sim		one
@@ -12,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/log.h"
 #include "runtime/actor.h"
 #include "runtime/mailbox.h"
 #include "runtime/stats.h"
@@ -23,8 +30,13 @@
 #define KIDS          3
 #define STEPS         400
 #define SENDERS       4096 /* incarnations of senders that are told apart */
+#define REST_STEPS    40 /* between two looks at a world that rests */
+#define LIVE_MAX      64
 
-enum { T_ACT = 1, T_NUM, T_OBJ, T_ASK };
+#define SLOTS 4
+#define BYTES (4 * sizeof(struct num))
+
+enum { T_ACT = 1, T_NUM, T_OBJ, T_ASK, T_PUB };
 
 static const char *program;
 static uint64_t seed_now;
@@ -48,7 +60,9 @@ static struct world {
 	struct om_actor_id peer[PEERS];
 	uint64_t hash;
 	uint64_t asks_made, asks_ended, asks_of_ended_askers, works_made, works_ended, objects;
-	uint64_t monitors_made, downs;
+	uint64_t monitors_made, downs, timers_fired;
+	struct peer *live[LIVE_MAX]; /* by place */
+	int64_t now_ns; /* the latest that an actor has seen */
 	uint32_t next_sender;
 	uint64_t sent_by[SENDERS]; /* numbers given by a sender to its only receiver */
 	uint64_t seen_of[SENDERS];
@@ -60,8 +74,12 @@ struct peer {
 	uint32_t sender; /* number of this incarnation */
 	struct om_actor_id favourite; /* the one that gets its numbered messages */
 	struct om_request owed;
-	uint64_t monitor, timer;
+	uint64_t monitor, timer; /* 0: none */
+	struct om_actor_id watched;
+	int64_t due_ns, period_ns;
 	uint64_t open_asks;
+	unsigned place; /* in w.live */
+	bool became;
 };
 
 struct num {
@@ -194,13 +212,72 @@ act_settle(struct om_ctx *cx, struct peer *p)
 	CHECK(om_reply_to(cx, &p->owed, &msg) == OM_OK);
 }
 
+/* An old monitor ends, a new one begins. */
+static void
+act_monitor(struct om_ctx *cx, struct peer *p)
+{
+	om_demonitor(cx, p->monitor);
+	w.monitors_made++;
+	p->watched = any_peer(cx);
+	CHECK(om_monitor(cx, p->watched, &p->monitor) == OM_OK);
+}
+
+/* An old timer ends, a new one begins. */
+static void
+act_timer(struct om_ctx *cx, struct peer *p)
+{
+	uint64_t delay = om_rand(cx) % 10, period = om_rand(cx) % 2 * 5;
+
+	om_timer_cancel(cx, p->timer);
+	p->due_ns = om_now(cx).ns + (int64_t)delay * OM_NS_PER_MS;
+	p->period_ns = (int64_t)period * OM_NS_PER_MS;
+	CHECK(om_timer_start(cx, delay, period, 0, &p->timer) == OM_OK);
+}
+
+static void
+act_crowd(struct om_ctx *cx)
+{
+	struct om_msg *msg;
+
+	switch (om_rand(cx) % 4) {
+	case 0:
+		CHECK(om_join(cx, "crowd") == OM_OK);
+		break;
+	case 1:
+		om_leave(cx, "crowd");
+		break;
+	default:
+		msg = om_msg_new(cx, T_PUB, 8);
+		*(uint64_t *)(void *)msg->payload = om_self(cx).v;
+		mix(om_publish(cx, "crowd", msg));
+		om_msg_free(cx, msg);
+		break;
+	}
+}
+
+static void act_become(struct om_ctx *cx, struct peer *p);
+
+static void
+act_rare(struct om_ctx *cx, struct peer *p)
+{
+	switch (om_rand(cx) % 3) {
+	case 0:
+		act_become(cx, p);
+		break;
+	default:
+		act_crowd(cx);
+		break;
+	}
+}
+
 static enum om_err
 on_act(struct om_ctx *cx, void *state, const struct om_msg *msg)
 {
 	struct peer *p = state;
 
+	w.now_ns = om_now(cx).ns;
 	(void)msg;
-	switch (om_rand(cx) % 18) {
+	switch (om_rand(cx) % 20) {
 	case 0:
 	case 1:
 	case 2:
@@ -222,9 +299,7 @@ on_act(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		act_settle(cx, p);
 		break;
 	case 9:
-		om_demonitor(cx, p->monitor);
-		w.monitors_made++;
-		CHECK(om_monitor(cx, any_peer(cx), &p->monitor) == OM_OK);
+		act_monitor(cx, p);
 		break;
 	case 10:
 		CHECK(om_link(cx, any_peer(cx)) == OM_OK);
@@ -234,9 +309,7 @@ on_act(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		om_unlink(cx, any_peer(cx));
 		break;
 	case 12:
-		om_timer_cancel(cx, p->timer);
-		CHECK(om_timer_start(cx, om_rand(cx) % 10, om_rand(cx) % 2 * 5, 0, &p->timer) ==
-		      OM_OK);
+		act_timer(cx, p);
 		break;
 	case 13:
 		om_stop(cx, any_peer(cx));
@@ -249,6 +322,10 @@ on_act(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		break;
 	case 16:
 		om_bell_own(cx, w.bell, 1);
+		break;
+	case 17:
+	case 18:
+		act_rare(cx, p);
 		break;
 	default:
 		if (om_bell_reserve(w.bell) == OM_OK) {
@@ -317,16 +394,57 @@ on_ask(struct om_ctx *cx, void *state, const struct om_msg *msg)
 }
 
 static enum om_err
-on_sys(struct om_ctx *cx, void *state, const struct om_msg *msg)
+on_down(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	const struct om_down *down = (const struct om_down *)(const void *)msg->payload;
+	struct peer *p = state;
+
+	(void)cx;
+	mix(down->who.v ^ down->ref);
+	if (down->ref != 0) {
+		CHECK(down->ref == p->monitor && down->who.v == p->watched.v);
+		p->monitor = 0; /* once */
+		w.downs++;
+	}
+	return OM_OK;
+}
+
+static enum om_err
+on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	const struct om_timer_fired *fired =
+	    (const struct om_timer_fired *)(const void *)msg->payload;
+	struct peer *p = state;
+
+	w.now_ns = om_now(cx).ns;
+	mix(fired->timer);
+	CHECK(fired->timer == p->timer); /* neither cancelled nor fired before */
+	CHECK(w.now_ns >= p->due_ns);
+	w.timers_fired++;
+	if (p->period_ns == 0) {
+		p->timer = 0;
+	} else {
+		p->due_ns += p->period_ns * ((w.now_ns - p->due_ns) / p->period_ns + 1);
+	}
+	return OM_OK;
+}
+
+static enum om_err
+on_bell(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)cx;
+	(void)state;
+	CHECK(om_bell_rung_of(msg)->count > 0);
+	w.heard += om_bell_rung_of(msg)->count;
+	mix(w.heard);
+	return OM_OK;
+}
+
+static enum om_err
+on_pub(struct om_ctx *cx, void *state, const struct om_msg *msg)
 {
 	(void)state;
-	mix(msg->type ^ om_self(cx).v);
-	w.downs += msg->type == OM_SYS_DOWN &&
-		   ((const struct om_down *)(const void *)msg->payload)->ref != 0;
-	if (msg->type == OM_SYS_BELL) {
-		CHECK(om_bell_rung_of(msg)->count > 0);
-		w.heard += om_bell_rung_of(msg)->count;
-	}
+	mix(om_msg_u64(msg) ^ om_self(cx).v);
 	return OM_OK;
 }
 
@@ -338,6 +456,11 @@ peer_start(struct om_ctx *cx, void *state, const void *arg)
 	(void)arg;
 	p->sender = w.next_sender++;
 	p->favourite = any_peer(cx);
+	while (p->place < LIVE_MAX && w.live[p->place] != NULL) {
+		p->place++;
+	}
+	CHECK(p->place < LIVE_MAX);
+	w.live[p->place] = p;
 	return om_rand(cx) % 32 == 0 ? OM_ERR_MISSING : OM_OK;
 }
 
@@ -349,25 +472,54 @@ peer_stop(struct om_ctx *cx, void *state, enum om_err why)
 	(void)cx;
 	mix((uint64_t)why);
 	w.asks_of_ended_askers += p->open_asks;
+	w.live[p->place] = NULL;
 }
 
-static const struct om_handler handlers[] = {
-	{ T_ACT, on_act },       { T_NUM, on_num },       { T_OBJ, on_obj },
-	{ T_ASK, on_ask },       { OM_SYS_DOWN, on_sys }, { OM_SYS_TIMER, on_sys },
-	{ OM_SYS_BELL, on_sys },
-};
+/* An actor has one table or the other, and the first again after a restart. */
+static enum om_err
+on_act_plain(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	CHECK(!((struct peer *)state)->became);
+	return on_act(cx, state, msg);
+}
 
-#define PEER_DEF(n, slots, policy)                                                            \
+static enum om_err
+on_act_changed(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	CHECK(((struct peer *)state)->became);
+	return on_act(cx, state, msg);
+}
+
+#define THE_OTHERS                                                                  \
+	{ T_NUM, on_num }, { T_OBJ, on_obj }, { T_ASK, on_ask }, { T_PUB, on_pub }, \
+	    { OM_SYS_DOWN, on_down }, { OM_SYS_TIMER, on_timer },                   \
+	{                                                                           \
+		OM_SYS_BELL, on_bell                                                \
+	}
+static const struct om_handler handlers[] = { { T_ACT, on_act_plain }, THE_OTHERS };
+static const struct om_handler changed[] = { { T_ACT, on_act_changed }, THE_OTHERS };
+
+static void
+act_become(struct om_ctx *cx, struct peer *p)
+{
+	p->became = !p->became;
+	om_become(cx, p->became ? changed : handlers, OM_COUNT(handlers));
+}
+
+#define PEER_DEF(n, slots, bytes, policy)                                                     \
 	{                                                                                     \
 		.name = n, .state_size = sizeof(struct peer), .start = peer_start,            \
 		.stop = peer_stop, .handlers = handlers, .handler_count = OM_COUNT(handlers), \
-		.mailbox_slots = slots, .overload = policy                                    \
+		.mailbox_slots = slots, .mailbox_bytes = bytes, .overload = policy            \
 	}
 static const struct om_actor_def defs[] = {
-	PEER_DEF("refuses", 4, OM_OVERLOAD_REFUSE),
-	PEER_DEF("drops_new", 4, OM_OVERLOAD_DROP_NEW),
-	PEER_DEF("drops_oldest", 4, OM_OVERLOAD_DROP_OLDEST),
-	PEER_DEF("roomy", 0, OM_OVERLOAD_REFUSE),
+	PEER_DEF("refuses", SLOTS, 0, OM_OVERLOAD_REFUSE),
+	PEER_DEF("drops_new", SLOTS, 0, OM_OVERLOAD_DROP_NEW),
+	PEER_DEF("drops_oldest", SLOTS, 0, OM_OVERLOAD_DROP_OLDEST),
+	PEER_DEF("blocks", SLOTS, 0, OM_OVERLOAD_BLOCK), /* no detached sender here: refuses */
+	PEER_DEF("roomy", 0, 0, OM_OVERLOAD_REFUSE),
+	PEER_DEF("few bytes", 0, BYTES, OM_OVERLOAD_REFUSE),
+	PEER_DEF("newest bytes", 0, BYTES, OM_OVERLOAD_DROP_OLDEST),
 };
 
 static void
@@ -381,6 +533,36 @@ check_conservation(void)
 	CHECK(w.asks_ended <= w.asks_made);
 	CHECK(w.works_ended <= w.works_made);
 	CHECK(w.heard <= w.rung);
+}
+
+static void
+check_depth(struct om_actor_id who, const struct om_actor_def *def)
+{
+	/* A lane under a lock does not count the message that its actor has in hand. */
+	unsigned in_hand = def->overload == OM_OVERLOAD_DROP_OLDEST || def->mailbox_bytes > 0;
+	struct om_actor_stats st;
+
+	if (om_actor_stats(w.sys, who, &st) == OM_OK) {
+		CHECK(st.depth <= st.limit + in_hand && st.high_water <= st.limit);
+	}
+}
+
+/* Nothing is to be done at this moment. */
+static void
+check_rest(void)
+{
+	struct om_actor_stats st;
+
+	(void)om_sim_run(w.sys);
+	for (unsigned i = 0; i < LIVE_MAX; i++) {
+		const struct peer *p = w.live[i];
+
+		if (p == NULL) {
+			continue;
+		}
+		CHECK(p->timer == 0 || p->due_ns + OM_NS_PER_MS >= w.now_ns);
+		CHECK(p->monitor == 0 || om_actor_stats(w.sys, p->watched, &st) == OM_OK);
+	}
 }
 
 static uint64_t
@@ -435,6 +617,10 @@ run_seed(uint64_t seed)
 			om_sim_advance(w.sys, 1);
 		}
 		check_conservation();
+		check_depth(w.peer[i], i < KIDS ? kids[i].def : &defs[i % OM_COUNT(defs)]);
+		if (step % REST_STEPS == 0) {
+			check_rest();
+		}
 	}
 	om_sim_advance(w.sys, 100); /* all time-outs */
 	CHECK(om_system_stop(w.sys, 10000, NULL, 0) == 0);
@@ -449,7 +635,7 @@ run_seed(uint64_t seed)
 	CHECK(w.asks_ended + w.asks_of_ended_askers == w.asks_made);
 	CHECK(w.objects == 0);
 	CHECK(w.works_ended == w.works_made);
-	CHECK(w.downs <= w.monitors_made);
+	CHECK(w.downs <= w.monitors_made && w.downs > 0 && w.timers_fired > 0);
 	om_bell_unref(w.bell);
 	om_system_free(w.sys);
 	return w.hash;
@@ -463,6 +649,7 @@ main(int argc, char **argv)
 
 	(void)argc;
 	program = argv[0];
+	om_log_set_level(OM_LOG_ERROR); /* supervisors give up here all the time */
 	if (one != NULL) {
 		printf("hash %016" PRIx64 "\n", run_seed(strtoull(one, NULL, 10)));
 		return 0;
