@@ -271,36 +271,49 @@ test_too_many_restarts_end_the_supervisor(void **state)
 	sys_end(f.sys);
 }
 
+/* Child 1 fails; gives the ms until it has started again. */
+static unsigned
+restart_ms(struct family *f)
+{
+	unsigned starts = f->log[1].starts, ms = 0;
+
+	poison(f, 1);
+	for (; f->log[1].starts == starts; ms++) {
+		assert_in_range(ms, 0, 1000);
+		om_sim_advance(f->sys, 1);
+	}
+	return ms;
+}
+
 static void
 test_backoff_doubles_with_jitter(void **state)
 {
+	static const unsigned longest[] = { 100, 200, 400, 400, 400 }; /* capped */
+	unsigned least[OM_COUNT(longest)], most[OM_COUNT(longest)] = { 0 };
+
 	(void)state;
-	for (uint64_t seed = 0; seed < 10; seed++) {
+	memset(least, 0xff, sizeof(least));
+	for (uint64_t seed = 0; seed < 20; seed++) {
 		struct family f;
 
 		family_init(&f, seed, OM_ONE_FOR_ONE, OM_RESTART_ALWAYS);
 		f.spec.max_restarts = 100;
 		f.spec.window_ms = 100000;
 		family_up(&f);
-		poison(&f, 1);
-		om_sim_advance(f.sys, 1); /* the first restart does not wait */
-		assert_int_equal(f.log[1].starts, 2);
-		poison(&f, 1);
-		om_sim_advance(f.sys, 49); /* 100 ms, less at most a half */
-		assert_int_equal(f.log[1].starts, 2);
-		om_sim_advance(f.sys, 52);
-		assert_int_equal(f.log[1].starts, 3);
-		poison(&f, 1);
-		om_sim_advance(f.sys, 99);
-		assert_int_equal(f.log[1].starts, 3);
-		om_sim_advance(f.sys, 102);
-		assert_int_equal(f.log[1].starts, 4);
-		for (unsigned i = 0; i < 5; i++) { /* capped at 400 */
-			poison(&f, 1);
-			om_sim_advance(f.sys, 401);
-			assert_int_equal(f.log[1].starts, 5 + i);
+		assert_in_range(restart_ms(&f), 0, 1); /* the first restart does not wait */
+		for (size_t i = 0; i < OM_COUNT(longest); i++) {
+			unsigned ms = restart_ms(&f);
+
+			assert_in_range(ms, longest[i] / 2, longest[i] + 1);
+			least[i] = ms < least[i] ? ms : least[i];
+			most[i] = ms > most[i] ? ms : most[i];
 		}
 		sys_end(f.sys);
+	}
+	/* 20 draws: they spread over most of the half that the jitter may take. */
+	for (size_t i = 0; i < OM_COUNT(longest); i++) {
+		assert_true(most[i] - least[i] > longest[i] / 4);
+		assert_true(most[i] > longest[i] * 3 / 4);
 	}
 }
 
