@@ -129,6 +129,9 @@ stress: $(STRESSBINS)
 # All threads on one core: what only works while a second thread really runs fails or hangs here.
 onecore: $(STRESSBINS) $(filter $(BUILD)/unit/runtime_%,$(TESTBINS))
 	STRESS_ROUNDS=2 TEST_TIMEOUT=60 taskset -c 0 tests/run.sh onecore $^
+# Breaks each promise of the runtime once: its test must fail.
+mutants:
+	tests/mutants/run.sh $(T)
 system: all image $(SYSTEMBINS)
 	BUILD=$(BUILD) tests/system/run.sh $(T)
 # The one that is worth a sanitizer's time in every run: noise from outside, and no VM.

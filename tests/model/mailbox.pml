@@ -3,7 +3,7 @@
  * One life of an actor: idle bit, both lanes, doze, failure and restart, stop.  Two producers of two
  * messages each, a stopper, and a worker; a looker is the worker that ran the actor before and still
  * looks back at it.  RESTART: the actor fails once, and a supervisor restarts it.  ORDER: the stopper
- * sends a system message, then a message, then the stop (and only one producer).  Each atomic is one
+ * sends a system message, perhaps a message, then the stop (and only one producer).  Each atomic is one
  * locked instruction or one load of the code; the names are those of mailbox.c and scheduler.c.
  * slot.pml has the reuse of the slot.
  *
@@ -12,7 +12,8 @@
  *
  * 1. Nobody runs the actor while another does, and it is in at most one run queue.
  * 2. At the end each accepted message was handled or dropped, and none came in after the last look.
- * 3. Nobody sleeps on a message, a restart or a stop: the actor ends (no other end is valid).
+ * 3. Nobody sleeps on a message, a restart or a stop: what the stopper waits for comes, and the actor
+ *    ends (no other end is valid).
  * 4. FULL is said only when the mailbox was full.
  * 5. What the stopper sent before its stop is handled before it, and its system message before its
  *    message; a suspended actor may drop them.
@@ -143,8 +144,16 @@ proctype stopper() {
 
 #ifdef ORDER
 	push_sys(sys_mine);
-	push(mine_at);
+	if
+	:: true
+	:: push(mine_at)
+	fi;
 #endif
+	/* At once, or when all has been handled: nobody may wait for a stop to be woken. */
+	if
+	:: true
+	:: true -> senders == 1 && count == taken && !LANE && !suspended
+	fi;
 	/* om_mbox_control: the count is read before the exchange of life */
 	at = count;
 	atomic { stop_bit = true; stop_at = at; at = 0 }
