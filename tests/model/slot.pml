@@ -64,23 +64,10 @@ inline second_look(mine) {
 	do
 	:: gen == mine -> break
 	:: else ->
-#ifdef MUTANT_SYS_WITHOUT_SECOND_LOOK
-		break
-#endif
 		/* mbox_reap: the lane, then life, then the exchange */
-#ifdef MUTANT_REAP_LIFE_BEFORE_LANE
-		if
-		:: !dead -> break
-		:: dead
-		fi;
-		atomic { saw = top; saw_len = length }
-		if
-		:: saw == 0 -> break
-#else
 		atomic { saw = top; saw_len = length }
 		if
 		:: saw == 0 || !dead -> break
-#endif
 		:: else ->
 			if
 			:: atomic { top == saw && length == saw_len -> top = 0; length = 0 }
