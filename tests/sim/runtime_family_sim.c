@@ -18,7 +18,7 @@
 
 #define SEEDS_DEFAULT 10000
 #define KIDS          3 /* of each supervisor; the elder one's middle child is the younger one */
-#define ACTIONS       12
+#define ACTIONS       20
 #define WINDOW_MS     5000
 #define SETTLE_MS     100 /* more than the back-off */
 #define EVENTS_MAX    256
