@@ -293,10 +293,8 @@ sup_step_start(struct om_ctx *cx, struct supervisor *sup)
 		return;
 	}
 	sup->state = SUP_RUN;
-	if (!sup->started) {
-		sup->started = true;
-		om_actor_started(cx, cx->self);
-	}
+	sup->started = true;
+	om_actor_started(cx, cx->self);
 	sup_answer(cx, sup, OM_OK);
 }
 
