@@ -189,10 +189,36 @@ chain_ip4(const struct om_walls *w, struct om_buf *out)
 	om_buf_add_str(out, "}\n");
 }
 
+/* Anywhere in the chain of headers: behind a fragment's or an AH they are as unwanted as in front. */
+static void
+refuse_options6(const struct om_walls *w, struct om_buf *out)
+{
+	static const char *const matches[] = { "ip6 nexthdr " OPTIONS6, "frag nexthdr " OPTIONS6,
+					       "exthdr hbh exists",     "exthdr rt exists",
+					       "exthdr dst exists",     "exthdr mh exists" };
+
+	for (size_t i = 0; i < OM_COUNT(matches); i++) {
+		om_buf_printf(out, "%s ", matches[i]);
+		refuse(w, out, "r_options");
+	}
+}
+
+/* What the guest's kernel gives itself: the prefix, and its MAC with ff:fe in the middle (RFC 4291). */
+static struct om_ip
+link_local_of(const struct om_mac *mac)
+{
+	const uint8_t *b = mac->bytes;
+
+	return (struct om_ip){ .family = 6,
+			       .bytes = { 0xfe, 0x80, 0, 0, 0, 0, 0, 0, b[0] ^ 2, b[1], b[2], 0xff,
+					  0xfe, b[3], b[4], b[5] } };
+}
+
 static void
 chain_ip6(const struct om_walls *w, struct om_buf *out)
 {
-	char ip[OM_IP_TEXT];
+	struct om_ip local = link_local_of(&w->guest_mac);
+	char ip[OM_IP_TEXT], ll[OM_IP_TEXT];
 
 	om_buf_add_str(out, "chain ip6_from_guest {\n");
 	noise6(w, out);
@@ -203,16 +229,15 @@ chain_ip6(const struct om_walls *w, struct om_buf *out)
 	}
 	/* Who has fe80::1?  The target is 8 bytes into the message. */
 	om_buf_printf(out,
-		      "ip6 hoplimit 255 ip6 saddr { %s, fe80::/10 } ip6 daddr { fe80::1, "
+		      "ip6 hoplimit 255 ip6 saddr { %s, %s } ip6 daddr { fe80::1, "
 		      "ff02::1:ff00:1 } icmpv6 type nd-neighbor-solicit "
 		      "@th,64,128 0xfe800000000000000000000000000001 jump nd_ok\n",
-		      om_ip_format(&w->guest6, ip));
+		      om_ip_format(&w->guest6, ip), om_ip_format(&local, ll));
 	om_buf_printf(out, "ip6 saddr != %s ", ip);
 	refuse(w, out, "r_source");
 	om_buf_add_str(out, "ip6 version != 6 ");
 	refuse(w, out, "r_options");
-	om_buf_add_str(out, "ip6 nexthdr " OPTIONS6 " ");
-	refuse(w, out, "r_options");
+	refuse_options6(w, out);
 	om_buf_add_str(out, "ip6 daddr " SPECIAL6 " ");
 	refuse(w, out, "r_special");
 	accept_allowed(w, 6, out);

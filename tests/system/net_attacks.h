@@ -517,6 +517,14 @@ six_routing_header(struct frame *f)
 	to6(f, RIG_GUEST6, RIG_REQ_TUNNEL6, 43, (uint8_t[24]){ 59, 2, 0, 1 }, 24);
 }
 
+/* The first header is a fragment's (allowed), the next one is not. */
+static void
+six_routing_behind_fragment(struct frame *f)
+{
+	to6(f, RIG_GUEST6, RIG_REQ_TUNNEL6, 44,
+	    (uint8_t[32]){ 43, 0, 0, 0, 0, 0, 0, 7, 59, 2, 0, 1 }, 32);
+}
+
 static void
 six_router_advert(struct frame *f)
 {
@@ -538,6 +546,15 @@ six_neighbor_scan(struct frame *f)
 	to6(f, RIG_GUEST6, "ff02::1:ff00:1", 58, ns, sizeof(ns));
 }
 
+/* "Who has fe80::1?", 50 times a second from as many addresses as it likes. */
+static void
+six_neighbor_ask_of_another(struct frame *f)
+{
+	uint8_t ns[24] = { 135, [8] = 0xfe, 0x80, [23] = 1 };
+
+	to6(f, "fe80::dead:beef", "ff02::1:ff00:1", 58, ns, sizeof(ns));
+}
+
 static const struct attack attacks6[] = {
 	A(six_outside, "r_outside", "outside_tunnel"),
 	A(six_spoofed_source, "r_source", "ip_spoof"),
@@ -547,6 +564,8 @@ static const struct attack attacks6[] = {
 	A(six_mapped_ip4, "r_special", "special_address"),
 	A(six_hop_by_hop, "r_options", "ip_options"),
 	A(six_routing_header, "r_options", "ip_options"),
+	A(six_routing_behind_fragment, "r_options", "ip_options"),
+	A(six_neighbor_ask_of_another, "r_source", "ip_spoof"),
 	A(six_router_advert, "r_source", "ip_spoof"),
 	A(six_neighbor_advert, "r_special", "link_local"),
 	A(six_neighbor_scan, "r_special", "multicast"),
