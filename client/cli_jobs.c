@@ -521,7 +521,8 @@ om_cli_wait(struct om_cli *cli)
 		} else if (om_cli_array_named(cli, array) != NULL) {
 			one = om_cli_array_wait(cli, array, quiet, how.timeout_ms);
 		} else {
-			return om_cli_fail(cli);
+			one = om_cli_fail(cli); /* of this one; without an answer of all */
+			i = cli->o->answered ? i : cli->operand_count;
 		}
 		status = status == OM_EXIT_OK ? one : status; /* the first that is not 0 */
 		omerta_body_free(info);

@@ -37,7 +37,7 @@ install: install-client
 install-client: client $(BUILD)/omerta
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include \
 	    $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/lib/python3/dist-packages \
-	    $(DESTDIR)$(PREFIX)/share/man/man1 \
+	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BUILD)/omerta $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 client/omerta.h $(DESTDIR)$(PREFIX)/include/
@@ -48,5 +48,6 @@ install-client: client $(BUILD)/omerta
 	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/omerta-client.pc
 	install -m 644 client/python/omerta.py $(DESTDIR)$(PREFIX)/lib/python3/dist-packages/
 	install -m 644 docs/man/omerta.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 docs/man/omerta-protocol.7 $(DESTDIR)$(PREFIX)/share/man/man7/
 	install -m 644 client/completion/omerta.bash \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/omerta

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -260,10 +261,23 @@ class Policy(Base):
         self.assertEqual({j.state for j in jobs}, {"pending_approval"})
         self.crash_and_start()
         self.assertEqual({r.job for r in self.p.pending()}, {"h0", "h1", "h2"})
+        heard = {}
+
+        def listen(job):
+            with self.daemon.connect() as provider:
+                heard[job] = [(r.state, r.text) for r in
+                              provider.job(job).changes("pending_approval", timeout=30)]
+        threads = [threading.Thread(target=listen, args=(job,)) for job in ("h0", "h1")]
+        for thread in threads:
+            thread.start()
         self.assertEqual(self.p.deny("h1", reason="not today"), 1)
         self.assertEqual(self.p.get("h1").text, "not today")
         self.assertEqual(self.p.approve("h0", always="network"), 1)
         self.assertEqual(self.p.wait("h0", timeout=30).state, "completed")
+        for thread in threads:
+            thread.join()
+        self.assertEqual(heard["h1"], [("denied", "not today")])
+        self.assertEqual(heard["h0"][-1][0], "completed")
         self.assertEqual(self.submit("h3", **EVE).wait(timeout=30).state, "completed")
 
     def test_batch_usage_and_purge(self):

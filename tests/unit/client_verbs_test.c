@@ -265,6 +265,10 @@ give_change(struct fake *f, struct fake_request *r)
 
 	(void)f;
 	fake_body(r, &m);
+	if (om_str_is(m.job, "nobody")) {
+		fake_error(r, OM_ERR_NOT_FOUND, "there is no job nobody");
+		return;
+	}
 	if (om_str_is(m.from, "pending_approval")) {
 		info.state = om_str_is(m.job, "good") ? OM_STR("queued") : OM_STR("denied");
 	}
@@ -281,6 +285,11 @@ test_wait_for_a_change(void **state)
 	ran_is(&f, "wait good --from pending_approval --json", 0,
 	       "{\"version\":1,\"type\":\"job.info\",\"job\":\"7f3a\",\"state\":\"queued\"}\n", "");
 	ran_is(&f, "wait bad --from pending_approval -q", OM_EXIT_JOB_FAILED, "", "");
+	/* One that is not there does not keep the rest from being waited for. */
+	ran_is(&f, "wait -q nobody bad --from pending_approval", 1, "",
+	       "omerta: there is no job nobody (not_found)\n");
+	assert_int_equal(f.seen, 4);
+	ran_is(&f, "wait -q nobody good", 1, "", "omerta: there is no job nobody (not_found)\n");
 	fake_free(&f);
 }
 
