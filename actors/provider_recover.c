@@ -140,25 +140,45 @@ recover_on_cancelled(struct om_service *sv, void *state, const struct om_bus_ans
 	recover_lost(sv, p, job);
 }
 
-/* A hold tells whether the queue has it: STATE means that it runs.  A queue that was restarted does
- * not, and cannot count its slot: then the executor shall end it. */
+/* The queue does not count its slot: the executor shall end it. */
 static void
-recover_on_held(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+recover_end(struct om_service *sv, struct provider *p, struct comeback *job)
 {
-	struct provider *p = provider_of(state);
-	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
 	struct om_queue_cancel m = { .job = om_str_of(job->plan.id.text) };
 	enum om_err err;
 
-	if (answer->err == OM_ERR_STATE) {
-		recover_skip(sv, p, job);
-		return;
-	}
 	OM_SET(&m, queue_cancel, reason, OM_STR("the queue was restarted"));
 	err = om_service_ask(sv, OM_EXECUTOR, OM_MSG_EXEC_CANCEL, &m, NULL, PROVIDER_QUEUE_MS,
 			     recover_on_cancelled, (uintptr_t)job);
 	if (err != OM_OK) { /* there is no executor: nothing runs */
 		recover_lost(sv, p, job);
+	}
+}
+
+static void
+recover_on_out(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	recover_end(sv, provider_of(state), (struct comeback *)(uintptr_t)answer->cookie);
+}
+
+/*
+ * A hold tells whether the queue has it: STATE means that it runs.  A queue that was restarted does not
+ * have it.  OK means that it waits there although it was started (that start's answer came too late): it
+ * is taken out, or it would be held there for ever, and its next attempt could not come.
+ */
+static void
+recover_on_held(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	struct provider *p = provider_of(state);
+	struct comeback *job = (struct comeback *)(uintptr_t)answer->cookie;
+	struct om_queue_cancel out = { .job = om_str_of(job->plan.id.text) };
+
+	if (answer->err == OM_ERR_STATE) {
+		recover_skip(sv, p, job);
+	} else if (answer->err != OM_OK ||
+		   om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_CANCEL, &out, NULL,
+				  PROVIDER_QUEUE_MS, recover_on_out, (uintptr_t)job) != OM_OK) {
+		recover_end(sv, p, job);
 	}
 }
 
@@ -171,8 +191,9 @@ recover_started(struct om_service *sv, struct provider *p, struct comeback *job)
 	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_HOLD, &ref, NULL, PROVIDER_QUEUE_MS,
 			     recover_on_held, (uintptr_t)job);
 	if (err != OM_OK) {
-		om_error("provider.recover", "job %s: %s", job->plan.id.text, om_err_text(err));
-		recover_skip(sv, p, job);
+		/* The queue cannot tell, so the executor has to: else it "runs" for ever. */
+		om_warn("provider.recover", "job %s: %s", job->plan.id.text, om_err_text(err));
+		recover_end(sv, p, job);
 	}
 }
 

@@ -827,6 +827,41 @@ settings_outlive_a_restart_of_the_actor(void **state)
 	assert_true(queue.has_age);
 }
 
+/* The hold that asked for it was left in the queue, and the job was lost beside it. */
+static void
+a_started_job_that_waits_in_the_queue_is_taken_out(void **state)
+{
+	struct om_actor_id provider;
+	const struct om_empty empty = { 0 };
+	struct om_caller operator= OPERATOR;
+	struct om_queue_stats stats = { 0 };
+	struct om_arena arena = { .max = 65536 };
+	struct fake_answer *a;
+	struct om_why why;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "q"), "queued", "network");
+	fake_row("q")->state = OM_JOB_RUNNING; /* its start was answered too late */
+	provider = om_whereis(fake.sys, OM_PROVIDER);
+	om_system_stop_actor(fake.sys, provider);
+	fake_advance(1000);
+	(void)fake_spawn(&om_provider_service, &fake.provider);
+	fake_advance(1000);
+	state_is("run", OM_JOB_RUNNING);
+	state_is("q", OM_JOB_LOST);
+	a = fake_ask(&operator, OM_JOB_QUEUE, OM_MSG_QUEUE_STATS, &empty);
+	assert_true(a->done && a->err == OM_OK);
+	assert_int_equal(om_body_decode(OM_BODY_queue_stats,
+					(struct om_bin){ a->raw.data, a->raw.len }, &stats, &arena,
+					&why),
+			 OM_OK);
+	assert_int_equal(stats.held, 0);
+	assert_int_equal(stats.running, 1);
+	om_arena_fini(&arena);
+}
+
 int
 main(void)
 {
@@ -848,6 +883,7 @@ main(void)
 		T(approve_always_trusts_a_peer),
 		T(an_expiry_that_cannot_be_written_is_tried_again),
 		T(bug_07_a_cancel_is_true),
+		T(a_started_job_that_waits_in_the_queue_is_taken_out),
 		T(cancel_in_bulk),
 		T(bug_10_nothing_is_accepted_while_draining),
 		T(stop_now_ends_what_runs),
