@@ -10,6 +10,8 @@
  * 1. `conn` is read and replaced under `lock`; users hold a reference of their own.
  * 2. The event callback is called under `calling`, one at a time, never under `lock`.
  * 3. A watched name is told as ended once: whoever takes it off the list tells it.
+ * 4. The close callback does nothing for a connection that is not `conn` yet, so whoever publishes one
+ *    looks whether it is alive afterwards.  If broken: a dead one is used for ever.
  */
 #include "vm/libvirt_conn.h"
 
@@ -225,21 +227,53 @@ conn_disconnect(virConnectPtr conn, int lifecycle_id)
 	virConnectClose(conn);
 }
 
-/* After a reconnect: watched VMs that are not there any more have ended unheard. */
-static void
-conn_reconcile(struct libvirt_conn *lv, virConnectPtr conn)
+/* Under `lock`.  false: it died before it was `conn`, and the callback did not know it. */
+static bool
+conn_publish(struct libvirt_conn *lv, virConnectPtr conn, int lifecycle_id)
+{
+	lv->conn = conn;
+	lv->lifecycle_id = lifecycle_id;
+	if (virConnectIsAlive(conn) == 1) {
+		return true;
+	}
+	lv->conn = NULL;
+	return false;
+}
+
+/* A copy of the watched names.  OM_ERR_NOMEM: of none. */
+static enum om_err
+conn_copy_watched(struct libvirt_conn *lv, struct watched **out)
 {
 	struct watched *all, *w, *copy = NULL;
+	enum om_err err = OM_OK;
 
 	pthread_mutex_lock(&lv->lock);
-	for (all = lv->watched; all != NULL; all = all->next) {
+	for (all = lv->watched; all != NULL && err == OM_OK; all = all->next) {
 		w = malloc(sizeof(*w));
-		OM_ASSERT(w != NULL);
+		if (w == NULL) {
+			err = OM_ERR_NOMEM;
+			break;
+		}
 		*w = *all;
 		w->next = copy;
 		copy = w;
 	}
 	pthread_mutex_unlock(&lv->lock);
+	while (err != OM_OK && (w = copy) != NULL) {
+		copy = w->next;
+		free(w);
+	}
+	*out = copy;
+	return err;
+}
+
+/* After a reconnect: watched VMs that are not there any more have ended unheard. */
+static enum om_err
+conn_reconcile(struct libvirt_conn *lv, virConnectPtr conn)
+{
+	struct watched *w, *copy;
+	enum om_err err = conn_copy_watched(lv, &copy);
+
 	while ((w = copy) != NULL) {
 		virDomainPtr dom = virDomainLookupByName(conn, w->name);
 
@@ -251,6 +285,7 @@ conn_reconcile(struct libvirt_conn *lv, virConnectPtr conn)
 		}
 		free(w);
 	}
+	return err;
 }
 
 /* Under `lock`. */
@@ -269,6 +304,50 @@ conn_wait(struct libvirt_conn *lv, int64_t ms)
 	(void)pthread_cond_timedwait(&lv->changed, &lv->lock, &until);
 }
 
+/*
+ * Under `lock`, which it leaves meanwhile.  Connects and looks after what has ended unheard; false: not
+ * connected, or no memory for the latter, and all of it is to be done again.
+ */
+static bool
+conn_again(struct libvirt_conn *lv)
+{
+	virConnectPtr conn, lost = lv->lost;
+	enum om_err err;
+	int id = -1;
+
+	lv->lost = NULL;
+	pthread_mutex_unlock(&lv->lock);
+	if (lost != NULL) {
+		virConnectClose(lost);
+	}
+	conn = conn_connect(lv, &id, NULL);
+	pthread_mutex_lock(&lv->lock);
+	if (conn == NULL) {
+		return false;
+	}
+	if (!conn_publish(lv, conn, id)) {
+		pthread_mutex_unlock(&lv->lock);
+		conn_disconnect(conn, id);
+		pthread_mutex_lock(&lv->lock);
+		return false;
+	}
+	virConnectRef(conn);
+	pthread_mutex_unlock(&lv->lock);
+	err = conn_reconcile(lv, conn);
+	if (err == OM_OK) {
+		conn_tell(lv, OM_VM_EVENT_DRIVER_UP, "", "connected to libvirtd again");
+	}
+	virConnectClose(conn);
+	pthread_mutex_lock(&lv->lock);
+	if (err != OM_OK && lv->conn == conn) {
+		lv->conn = NULL;
+		pthread_mutex_unlock(&lv->lock);
+		conn_disconnect(conn, id);
+		pthread_mutex_lock(&lv->lock);
+	}
+	return err == OM_OK;
+}
+
 static void *
 conn_keep(void *arg)
 {
@@ -277,35 +356,15 @@ conn_keep(void *arg)
 
 	pthread_mutex_lock(&lv->lock);
 	while (!lv->is_closing) {
-		virConnectPtr conn, lost = lv->lost;
-		int id = -1;
-
 		if (lv->conn != NULL) {
 			pthread_cond_wait(&lv->changed, &lv->lock);
-			continue;
-		}
-		lv->lost = NULL;
-		pthread_mutex_unlock(&lv->lock);
-		if (lost != NULL) {
-			virConnectClose(lost);
-		}
-		conn = conn_connect(lv, &id, NULL);
-		pthread_mutex_lock(&lv->lock);
-		if (conn == NULL) {
+		} else if (conn_again(lv)) {
+			retry_ms = CONN_RETRY_MIN_MS;
+		} else {
 			conn_wait(lv, retry_ms);
 			retry_ms =
 			    retry_ms < CONN_RETRY_MAX_MS / 2 ? retry_ms * 2 : CONN_RETRY_MAX_MS;
-			continue;
 		}
-		retry_ms = CONN_RETRY_MIN_MS;
-		lv->conn = conn;
-		lv->lifecycle_id = id;
-		virConnectRef(conn);
-		pthread_mutex_unlock(&lv->lock);
-		conn_reconcile(lv, conn);
-		conn_tell(lv, OM_VM_EVENT_DRIVER_UP, "", "connected to libvirtd again");
-		virConnectClose(conn);
-		pthread_mutex_lock(&lv->lock);
 	}
 	pthread_mutex_unlock(&lv->lock);
 	return NULL;
@@ -388,7 +447,10 @@ enum om_err
 libvirt_conn_open(const struct om_vm_config *config, struct libvirt_conn **out, struct om_why *why)
 {
 	struct libvirt_conn *lv = conn_new(config);
+	virConnectPtr conn;
+	bool is_alive;
 	enum om_err err;
+	int id = -1;
 
 	if (lv == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
@@ -398,9 +460,17 @@ libvirt_conn_open(const struct om_vm_config *config, struct libvirt_conn **out, 
 		conn_free(lv);
 		return err;
 	}
-	lv->conn = conn_connect(lv, &lv->lifecycle_id, why);
-	if (lv->conn == NULL) {
+	conn = conn_connect(lv, &id, why);
+	if (conn == NULL) {
 		err = OM_ERR_MISSING;
+		goto fail;
+	}
+	pthread_mutex_lock(&lv->lock);
+	is_alive = conn_publish(lv, conn, id);
+	pthread_mutex_unlock(&lv->lock);
+	if (!is_alive) {
+		err = om_why_set(why, OM_ERR_MISSING, "%s: libvirtd ended", lv->uri);
+		conn_disconnect(conn, id);
 		goto fail;
 	}
 	conn_look_around(lv);
