@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/parse.h"
 #include "daemon/json.h"
+#include "daemon/libvirtd.h"
 
 #define DISK_WARN_MIB      1024
 #define DISK_FAIL_MIB      64
@@ -255,8 +256,8 @@ check_libvirt(struct doctor *d)
 {
 	const char *uri = d->s->libvirt_uri[0] != '\0' ? d->s->libvirt_uri : "qemu:///system";
 	struct om_why why = { "" };
-	char version[32], path[128];
-	bool have_libvirtd;
+	char version[32], path[128], program[512];
+	bool have_libvirtd, is_private;
 
 	if (!needs_vm(d)) {
 		tell(d, OM_CHECK_SKIP, "libvirt: vm.driver is null");
@@ -268,9 +269,12 @@ check_libvirt(struct doctor *d)
 		return;
 	}
 	have_libvirtd = d->probes->program("libvirtd", path, sizeof(path));
-	if (have_libvirtd &&
-	    (d->s->libvirt_private == OM_CONF_YES ||
-	     (d->s->libvirt_private == OM_CONF_AUTO && d->s->libvirt_uri[0] == '\0'))) {
+	is_private = d->s->libvirt_private == OM_CONF_YES ||
+		     (d->s->libvirt_private == OM_CONF_AUTO && d->s->libvirt_uri[0] == '\0');
+	if (have_libvirtd && is_private && !d->probes->private_libvirtd(program, sizeof(program))) {
+		tell(d, OM_CHECK_FAIL, "libvirt: " OM_LIBVIRTD_PROGRAM " is not installed");
+		hint(d, "make install puts it in place; or start the system's libvirtd");
+	} else if (have_libvirtd && is_private) {
 		tell(d, OM_CHECK_OK, "libvirt: a private %s is started", path);
 	} else if (have_libvirtd) {
 		tell(d, OM_CHECK_FAIL, "libvirt: %s: %s", uri, why.text);
@@ -297,6 +301,22 @@ check_qemu(struct doctor *d)
 		hint_install(d, "qemu-system-x86");
 	} else {
 		tell(d, OM_CHECK_OK, "%.120s", version);
+	}
+}
+
+/* It formats the jobs' disks. */
+static void
+check_mkfs(struct doctor *d)
+{
+	char path[128];
+
+	if (!needs_vm(d)) {
+		tell(d, OM_CHECK_SKIP, "mkfs.ext4: vm.driver is null");
+	} else if (!d->probes->program("mkfs.ext4", path, sizeof(path))) {
+		tell(d, OM_CHECK_FAIL, "mkfs.ext4 is not installed");
+		hint_install(d, "e2fsprogs");
+	} else {
+		tell(d, OM_CHECK_OK, "%.120s", path);
 	}
 }
 
@@ -439,13 +459,21 @@ static const struct {
 	const char *name;
 	void (*run)(struct doctor *d);
 } checks[] = {
-	{ "config", check_config },       { "state_dir", check_state_dir },
-	{ "run_dir", check_run_dir },     { "cache_dir", check_cache_dir },
-	{ "memory", check_memory },       { "clock", check_clock },
-	{ "libvirt", check_libvirt },     { "qemu", check_qemu },
-	{ "image", check_image },         { "kvm", check_kvm },
-	{ "net_admin", check_net_admin }, { "tun", check_tun },
-	{ "nftables", check_nft },        { "wireguard", check_wireguard },
+	{ "config", check_config },
+	{ "state_dir", check_state_dir },
+	{ "run_dir", check_run_dir },
+	{ "cache_dir", check_cache_dir },
+	{ "memory", check_memory },
+	{ "clock", check_clock },
+	{ "libvirt", check_libvirt },
+	{ "qemu", check_qemu },
+	{ "mkfs", check_mkfs },
+	{ "image", check_image },
+	{ "kvm", check_kvm },
+	{ "net_admin", check_net_admin },
+	{ "tun", check_tun },
+	{ "nftables", check_nft },
+	{ "wireguard", check_wireguard },
 	{ "retention", check_retention },
 };
 _Static_assert(OM_COUNT(checks) <= OM_DOCTOR_MAX, "results have no room");

@@ -33,6 +33,8 @@ struct om_doctor_probes {
 	enum om_err (*libvirt)(const char *uri, char *version, size_t size, struct om_why *why);
 	/* Finds a program in the usual directories. */
 	bool (*program)(const char *name, char *path, size_t size);
+	/* Finds the program that starts a libvirtd of our own. */
+	bool (*private_libvirtd)(char *path, size_t size);
 	/* First line of what PROGRAM --version prints. */
 	enum om_err (*version)(const char *path, char *out, size_t size);
 	/* "kvm" works or not, as remembered from a probe boot; NOT_FOUND: it was never tried. */

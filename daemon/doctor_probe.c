@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "base/parse.h"
 #include "base/spawn.h"
+#include "daemon/libvirtd.h"
 #include "net/jobnet.h"
 #include "net/wireguard.h"
 #include "vm/image.h"
@@ -67,6 +68,12 @@ probe_program(const char *name, char *path, size_t size)
 		}
 	}
 	return false;
+}
+
+static bool
+probe_private_libvirtd(char *path, size_t size)
+{
+	return om_libvirtd_find(path, size) == OM_OK;
 }
 
 static enum om_err
@@ -264,6 +271,7 @@ probe_wall(void)
 const struct om_doctor_probes om_doctor_system = {
 	.libvirt = probe_libvirt,
 	.program = probe_program,
+	.private_libvirtd = probe_private_libvirtd,
 	.version = probe_version,
 	.kvm = probe_kvm,
 	.image = probe_image,

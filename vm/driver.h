@@ -85,8 +85,8 @@ struct om_vm_spec {
 	const char *root; /* squashfs, read-only, shared by all VMs */
 
 	/*
-	 * create() makes this sparse file and puts an empty ext4 on it: a fixed size is the job's
-	 * quota.  The caller removes it after destroy(), together with channel_path.  Both
+	 * create() makes this file, allocated in full, and puts an empty ext4 on it: its size is the
+	 * job's quota.  The caller removes it after destroy(), together with channel_path.  Both
 	 * directories must let the hypervisor's user through (mode 0711).
 	 */
 	const char *scratch_path;
@@ -94,7 +94,6 @@ struct om_vm_spec {
 
 	const char *channel_path; /* unix socket that qemu listens on; shorter than 108 bytes */
 	const struct om_vm_nic *nic; /* NULL: the VM has no network card at all */
-	unsigned cpu_percent; /* of one core, all vCPUs together; 0: cores * 100 */
 	bool start_paused; /* created, not running: resume() when the tap is in place */
 	bool use_kvm; /* om_vm_kvm_probe() says whether it works */
 	enum om_vm_machine machine;

@@ -90,7 +90,7 @@ scratch_format(const char *path, struct om_why *why)
 {
 	/*
 	 * No journal and no reserve: the disk lives as long as one job.  No initialised inode
-	 * tables: the file stays sparse and this takes 10 ms whatever the size.
+	 * tables: little is written, and this takes 10 ms whatever the size.
 	 */
 	const char *const argv[] = { PROCESS_MKFS,
 				     "-q",

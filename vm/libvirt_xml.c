@@ -29,8 +29,7 @@
 	"quiet loglevel=1 panic=-1 reboot=t tsc=reliable no_timer_check mitigations=off " \
 	"ipv6.disable=1 audit=0 nokaslr cryptomgr.notests random.trust_cpu=on"
 
-#define XML_CPU_PERIOD_US 100000
-#define XML_TB_CACHE_MIB  128
+#define XML_TB_CACHE_MIB 128
 
 struct xml {
 	struct om_buf *buf;
@@ -139,13 +138,6 @@ static void
 xml_cpu(struct xml *x, const struct om_vm_spec *spec)
 {
 	om_buf_printf(x->buf, "  <vcpu>%u</vcpu>\n", spec->cores);
-	/* The quota is for each vCPU thread, so the percentage is shared among them. */
-	if (spec->cpu_percent != 0) {
-		om_buf_printf(
-		    x->buf, "  <cputune><period>%d</period><quota>%" PRIu64 "</quota></cputune>\n",
-		    XML_CPU_PERIOD_US,
-		    (uint64_t)spec->cpu_percent * XML_CPU_PERIOD_US / 100 / spec->cores);
-	}
 	if (spec->use_kvm) {
 		om_buf_add_str(x->buf, "  <cpu mode='host-passthrough'/>\n");
 		return;

@@ -14,7 +14,7 @@ static const char debian[] = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID
 
 /* The made-up world; each test changes what it is about. */
 static struct {
-	bool libvirt, programs, runs, image, kvm_tried, kvm, tun, dirs, net_admin;
+	bool libvirt, private_libvirtd, programs, runs, image, kvm_tried, kvm, tun, dirs, net_admin;
 	const char *wireguard;
 	int64_t disk, mem, wall;
 } world;
@@ -35,6 +35,13 @@ fake_program(const char *name, char *path, size_t size)
 {
 	snprintf(path, size, "/usr/sbin/%s", name);
 	return world.programs;
+}
+
+static bool
+fake_private_libvirtd(char *path, size_t size)
+{
+	snprintf(path, size, "/usr/libexec/omerta/private-libvirtd");
+	return world.private_libvirtd;
 }
 
 static enum om_err
@@ -113,6 +120,7 @@ fake_wall(void)
 static struct om_doctor_probes probes = {
 	.libvirt = fake_libvirt,
 	.program = fake_program,
+	.private_libvirtd = fake_private_libvirtd,
 	.version = fake_version,
 	.kvm = fake_kvm,
 	.image = fake_image,
@@ -225,6 +233,18 @@ test_kvm(void **state)
 	expect("kvm", OM_CHECK_WARN, "not used", "");
 }
 
+/* Each job failed at its start, and the doctor was content. */
+static void
+test_mkfs(void **state)
+{
+	(void)state;
+	diagnose(NULL, NULL);
+	expect("mkfs", OM_CHECK_OK, "/mkfs.ext4", "");
+	world.programs = false;
+	diagnose(NULL, NULL);
+	expect("mkfs", OM_CHECK_FAIL, "mkfs.ext4 is not installed", "apt-get install e2fsprogs");
+}
+
 static void
 test_private_libvirtd(void **state)
 {
@@ -240,6 +260,9 @@ test_private_libvirtd(void **state)
 	world.libvirt = true;
 	diagnose("libvirt.private", "yes");
 	expect("libvirt", OM_CHECK_OK, "private", "");
+	world.private_libvirtd = false; /* it said that one is started, and the start failed */
+	diagnose("libvirt.private", "yes");
+	expect("libvirt", OM_CHECK_FAIL, "private-libvirtd is not installed", "make install");
 }
 
 static void
@@ -360,6 +383,7 @@ main(void)
 		TEST(test_all_is_well),
 		TEST(test_nothing_is_there),
 		TEST(test_kvm),
+		TEST(test_mkfs),
 		TEST(test_private_libvirtd),
 		TEST(test_without_network_or_vm),
 		TEST(test_wireguard_backends),

@@ -82,7 +82,6 @@ static const char golden[] =
     "  <name>omerta-abc123</name>\n"
     "  <memory unit='MiB'>512</memory>\n"
     "  <vcpu>2</vcpu>\n"
-    "  <cputune><period>100000</period><quota>25000</quota></cputune>\n"
     "  <cpu mode='maximum'><feature policy='disable' name='erms'/>"
     "<feature policy='disable' name='la57'/></cpu>\n"
     "  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>/img/vmlinux</kernel>"
@@ -120,7 +119,6 @@ test_xml_golden(void **state)
 
 	(void)state;
 	s.nic = &nic;
-	s.cpu_percent = 50;
 	assert_int_equal(libvirt_xml_build(&xml, &s, &host, NULL), OM_OK);
 	assert_string_equal(om_buf_cstr(&xml), golden);
 	om_buf_fini(&xml);
@@ -145,7 +143,6 @@ test_xml_variants(void **state)
 	assert_non_null(strstr(text, "<readonly/><address type='virtio-mmio'/>"));
 	assert_null(strstr(text, "<tcg>"));
 	assert_null(strstr(text, "<interface"));
-	assert_null(strstr(text, "<cputune>"));
 	assert_null(strstr(text, "<seclabel"));
 	om_buf_fini(&xml);
 }
