@@ -265,6 +265,18 @@ plausible_cpu_ms(const struct run *run)
 	return most_ms;
 }
 
+/* Who is killed does not say how much the agent dropped; that there was no more room is known. */
+static bool
+output_is_truncated(const struct run *run)
+{
+	if (run->exited) {
+		return run->exit.dropped_out + run->exit.dropped_err > 0;
+	}
+	return run->channel != NULL && run->started &&
+	       om_guest_channel_output_bytes(run->channel) >=
+		   om_guest_channel_output_max(run->channel);
+}
+
 static void
 result_fill(struct run *run, struct om_job_info *r)
 {
@@ -289,6 +301,9 @@ result_fill(struct run *run, struct om_job_info *r)
 		OM_SET(r, job_info, output_dropped, e->dropped_out + e->dropped_err);
 	} else if (run->channel != NULL) {
 		OM_SET(r, job_info, output_dropped, om_guest_channel_dropped_bytes(run->channel));
+	}
+	if (output_is_truncated(run)) {
+		OM_SET(r, job_info, output_truncated, true);
 	}
 	if (run->missing_count > 0) {
 		OM_SET(r, job_info, files_missing,

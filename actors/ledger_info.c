@@ -192,6 +192,8 @@ info_output(struct ledger *l, const struct om_job_row *row, struct om_job_info *
 			OM_SET(info, job_info, stdout_bytes, outs[i].size);
 		} else if (outs[i].kind == OM_OUT_STDERR) {
 			OM_SET(info, job_info, stderr_bytes, outs[i].size);
+		} else if (outs[i].kind == OM_OUT_TRUNCATED) {
+			OM_SET(info, job_info, output_truncated, true);
 		} else if (outs[i].kind == OM_OUT_MISSING) {
 			if (!info_missing(l, row, outs[i].size, info)) {
 				return false;

@@ -325,6 +325,19 @@ move_evidence(struct ledger *l, const struct om_job_id *id, const struct om_ledg
 	return err;
 }
 
+static enum om_err
+move_truncated(struct ledger *l, const struct om_job_id *id, const struct om_ledger_move *m)
+{
+	const struct om_out_ref ref = { .kind = OM_OUT_TRUNCATED };
+	uint64_t size;
+
+	if (m->result == NULL || !m->result->output_truncated) {
+		return OM_OK;
+	}
+	return om_store_output_append(l->store, id, ref, OM_OUT_AT_END,
+				      (struct om_bin){ (const uint8_t *)"1", 1 }, &size);
+}
+
 /* Files that the job left where they could not be taken, beside those that were. */
 static enum om_err
 move_missing(struct ledger *l, const struct om_job_id *id, const struct om_ledger_move *m)
@@ -369,6 +382,9 @@ ledger_move_apply(struct ledger *l, const struct om_job_id *id, const struct om_
 	}
 	if (err == OM_OK && m != NULL) {
 		err = move_missing(l, id, m);
+	}
+	if (err == OM_OK && m != NULL) {
+		err = move_truncated(l, id, m);
 	}
 	if (err == OM_OK) {
 		next = ledger_again_plan(row, from);

@@ -366,6 +366,10 @@ summary_measured(FILE *out, const struct omerta_body *info)
 			      om_cli_bytes(omerta_get_u64(info, "rx_bytes"), a),
 			      om_cli_bytes(omerta_get_u64(info, "tx_bytes"), b));
 	}
+	if (omerta_get_u64(info, "output_dropped") == 0 &&
+	    omerta_get_bool(info, "output_truncated")) {
+		(void)fputs(", output cut at its limit", out);
+	}
 	if (omerta_get_u64(info, "output_dropped") != 0) {
 		(void)fprintf(out, ", %s of output over the limit dropped",
 			      om_cli_bytes(omerta_get_u64(info, "output_dropped"), a));

@@ -13,13 +13,12 @@
 #define OUT_STORED_MAX  (sizeof(OUT_FILE_PREFIX) + OM_OUT_NAME_MAX)
 
 static const char *const out_streams[OM_OUT_FILE] = {
-	[OM_OUT_STDOUT] = "stdout",
-	[OM_OUT_STDERR] = "stderr",
-	[OM_OUT_EVIDENCE] = "evidence",
-	[OM_OUT_MISSING] = "missing",
+	[OM_OUT_STDOUT] = "stdout",       [OM_OUT_STDERR] = "stderr",
+	[OM_OUT_EVIDENCE] = "evidence",   [OM_OUT_MISSING] = "missing",
+	[OM_OUT_TRUNCATED] = "truncated",
 };
 
-/* How an output is named in the table: "stdout", "stderr", "evidence", "missing", "file:NAME". */
+/* How an output is named in the table: "stdout", "stderr", "evidence", "missing", "truncated", "file:NAME". */
 static enum om_err
 out_name(struct om_sqlite *sq, struct om_out_ref ref, char out[OUT_STORED_MAX])
 {

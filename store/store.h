@@ -196,6 +196,7 @@ enum om_out_kind {
 	OM_OUT_STDERR,
 	OM_OUT_EVIDENCE, /* what a rogue job was caught with, lines of text */
 	OM_OUT_MISSING, /* files that were not taken: each name and the reason, a NUL after both */
+	OM_OUT_TRUNCATED, /* a byte: stdout and stderr reached their limit */
 	OM_OUT_FILE, /* with a name */
 };
 
@@ -500,10 +501,8 @@ om_store_output_append(struct om_store *st, const struct om_job_id *id, struct o
 	return st->ops->output_append(st, id, ref, offset, data, size);
 }
 
-/*
- * Reads from offset, at most cap bytes; *len 0 at the end.  *size: all that is stored now.  A
- * stream that nothing was written to is empty; a file that does not exist is OM_ERR_NOT_FOUND.
- */
+/* Reads from offset, at most cap bytes; *len 0 at the end.  *size: all that is stored now.  A stream
+ * that nothing was written to is empty; a file that does not exist is OM_ERR_NOT_FOUND. */
 static inline OM_MUST_CHECK enum om_err
 om_store_output_read(struct om_store *st, const struct om_job_id *id, struct om_out_ref ref,
 		     uint64_t offset, void *out, size_t cap, size_t *len, uint64_t *size)

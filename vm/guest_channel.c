@@ -392,6 +392,12 @@ om_guest_channel_output_bytes(const struct om_guest_channel *ch)
 }
 
 uint64_t
+om_guest_channel_output_max(const struct om_guest_channel *ch)
+{
+	return ch->output_max;
+}
+
+uint64_t
 om_guest_channel_dropped_bytes(const struct om_guest_channel *ch)
 {
 	return ch->dropped[0] + ch->dropped[1];

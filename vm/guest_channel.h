@@ -169,6 +169,7 @@ enum om_err om_guest_channel_stop(struct om_guest_channel *ch, uint32_t grace_ms
 
 /* Bytes of output so far: given out as events, and dropped over the limit (host's own count). */
 uint64_t om_guest_channel_output_bytes(const struct om_guest_channel *ch);
+uint64_t om_guest_channel_output_max(const struct om_guest_channel *ch);
 uint64_t om_guest_channel_dropped_bytes(const struct om_guest_channel *ch);
 
 #endif /* OM_VM_GUEST_CHANNEL_H */

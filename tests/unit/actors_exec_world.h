@@ -44,6 +44,7 @@ enum play {
 	PLAY_HANG_UP,
 	PLAY_NEVER_STARTS, /* hello, and then nothing */
 	PLAY_ENDLESS_FILES, /* it exits, and is never done */
+	PLAY_FULL, /* output up to its limit, and it is killed */
 	PLAY_NO_FILE, /* it exits, and its file is not there */
 };
 
@@ -106,6 +107,7 @@ struct world {
 	char text[256];
 	int64_t exit_code;
 	uint64_t signal, cpu_ms, wall_ms, dropped;
+	bool truncated;
 	char missing[64]; /* the file that did not come, and why */
 	size_t output_bytes, output_in_final_order;
 	uint64_t stored[2], file_stored; /* bytes: stdout, stderr, the file that comes */
@@ -208,6 +210,7 @@ book_move(void *arg)
 		W->cpu_ms = m->result->cpu_ms;
 		W->wall_ms = m->result->wall_ms;
 		W->dropped = m->result->output_dropped;
+		W->truncated = m->result->output_truncated;
 		if (m->result->files_missing.n > 0) {
 			(void)snprintf(W->missing, sizeof(W->missing), "%.*s: %.*s",
 				       OM_STR_ARG(m->result->files_missing.v[0].key),
@@ -296,6 +299,9 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	OM_SET(&submit, job_submit, network, W->tunnel ? OM_STR("tunnel") : OM_STR("none"));
 	if (W->tunnel) {
 		OM_SET(&submit, job_submit, vpn, &vpn);
+	}
+	if (W->play == PLAY_FULL) {
+		OM_SET(&submit, job_submit, output_max, 10000);
 	}
 	if (W->play == PLAY_NO_FILE) {
 		OM_SET(&submit, job_submit, outputs, ((struct om_strs){ &file, 1 }));
@@ -782,6 +788,11 @@ guest_play(int fd)
 		return;
 	case PLAY_ENDLESS_FILES:
 		guest_exit_only(fd, 0, 0, 0, 0);
+		break;
+	case PLAY_FULL:
+		for (i = 0; i < 10; i++) {
+			guest_output(fd, line, sizeof(line));
+		}
 		break;
 	case PLAY_NO_FILE:
 		guest_exit_only(fd, 0, 0, 0, 0);

@@ -182,6 +182,7 @@ test_output_is_whole_and_before_the_end(void **state)
 	play(PLAY_MUCH_OUTPUT, "provisioning running completed ", "ok");
 	assert_int_equal(W->output_bytes, OUT_BYTES);
 	assert_int_equal(W->output_in_final_order, OUT_BYTES);
+	assert_false(W->truncated);
 }
 
 /* A ledger that cannot write now loses nothing: each write is tried until it works. */
@@ -386,6 +387,26 @@ test_guest_that_is_never_done_with_its_files(void **state)
 	(void)state;
 	play(PLAY_ENDLESS_FILES, "provisioning running failed ", "files_timeout");
 	assert_int_equal(W->exit_code, 0);
+}
+
+static bool
+is_full(void)
+{
+	return W->output_bytes == 10000;
+}
+
+/* What the agent had dropped was not told with a kill: the output looked whole. */
+static void
+test_full_output_of_a_job_that_is_killed(void **state)
+{
+	(void)state;
+	W->play = PLAY_FULL;
+	tell(CMD_START);
+	wait_for(is_full);
+	tell(CMD_CANCEL_NOW);
+	wait_for(is_done);
+	assert_string_equal(W->states, "provisioning running cancelled ");
+	assert_true(W->truncated);
 }
 
 /* Only the daemon's log had it: to its requester the job was a success with all its files. */
@@ -859,6 +880,7 @@ main(void)
 		T(test_silent_guest),
 		T(test_guest_that_never_starts_its_job),
 		T(test_guest_that_is_never_done_with_its_files),
+		T(test_full_output_of_a_job_that_is_killed),
 		T(test_file_that_is_not_there_is_told),
 		T(test_vm_that_dies_keeps_its_last_words),
 		T(test_create_fails),

@@ -560,6 +560,7 @@ test_files_that_were_not_taken(void **state)
 
 	(void)state;
 	OM_SET(&result, job_info, files_missing, ((struct om_pairs){ pairs, 2 }));
+	OM_SET(&result, job_info, output_truncated, true);
 	ask_plain("a1");
 	ask_move("a1", "provisioning", NULL);
 	ask_move("a1", "running", NULL);
@@ -569,6 +570,7 @@ test_files_that_were_not_taken(void **state)
 	info = body_of(4, OM_MSG_JOB_INFO);
 	assert_int_equal(info->files.n, 0);
 	assert_int_equal(info->files_missing.n, 2);
+	assert_true(info->output_truncated);
 	STR_IS(info->files_missing.v[0].key, "a: b");
 	STR_IS(info->files_missing.v[0].value, "No such file or directory");
 	STR_IS(info->files_missing.v[1].key, "big");
