@@ -142,11 +142,19 @@ jobq_start_one(struct om_service *sv, struct job_queue *q, const struct om_order
 	return err;
 }
 
+/* Starts are not kept back by what is not known yet, or by an executor that has refused one. */
+static bool
+jobq_is_open(const struct job_queue *q)
+{
+	return q->retry_timer == 0 && !q->gated && !q->quiet_unknown && !q->closed;
+}
+
 static void
 jobq_arm_due(struct om_service *sv, struct job_queue *q)
 {
 	struct om_ctx *cx = om_service_cx(sv);
-	int64_t due_ns = om_job_order_due(q->order).ns;
+	/* While nothing starts nobody wakes a job that is due: its time would come again and again. */
+	int64_t due_ns = jobq_is_open(q) ? om_job_order_due(q->order).ns : 0;
 	int64_t wait_ms;
 
 	if (due_ns == q->due_ns) {
@@ -175,8 +183,7 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 {
 	struct om_order_job job;
 
-	while (q->retry_timer == 0 && !q->gated && !q->quiet_unknown && !q->closed &&
-	       om_job_order_pick(q->order, q->wall(), &job)) {
+	while (jobq_is_open(q) && om_job_order_pick(q->order, q->wall(), &job)) {
 		struct om_job_id id; /* a copy: a refused job may be freed */
 		enum om_err err = om_str_copy(job.id, id.text, sizeof(id.text));
 

@@ -148,6 +148,7 @@ struct provider_task {
 	bool over; /* the job ended (or the time did) meanwhile, and so */
 	enum om_err over_err;
 	struct om_why over_text;
+	bool was_held; /* hold: as its row has it */
 	bool adopted; /* approve: it was approved before, the answer came too late */
 	uint64_t runtime_s; /* as the account has it */
 	struct om_account *account; /* a retry counts for its requester until it is live again */

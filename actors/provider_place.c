@@ -143,11 +143,42 @@ task_waiting_job(struct provider *p, struct provider_task *task)
 }
 
 static void
+hold_on_undone(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	(void)sv;
+	(void)state;
+	if (answer->err != OM_OK && answer->err != OM_ERR_NOT_FOUND) {
+		om_warn("provider.hold", "a hold that is not written is in force: %s",
+			answer->text);
+	}
+}
+
+/* It could not be written, and nobody was told that it is held. */
+static void
+hold_undo(struct om_service *sv, struct provider *p, const struct provider_task *task)
+{
+	struct om_job_ref ref = { .job = om_str_of(task->id.text) };
+	struct live *live = provider_live_find(p, ref.job);
+
+	if (task->was_held || (live != NULL && provider_waits_hold(live, false))) {
+		return;
+	}
+	if (om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_RELEASE, &ref, NULL, PROVIDER_QUEUE_MS,
+			   hold_on_undone, 0) != OM_OK) {
+		om_warn("provider.hold", "job %s is held, though that is not written",
+			task->id.text);
+	}
+}
+
+static void
 place_on_written(struct om_service *sv, void *state, const struct om_bus_answer *answer)
 {
 	struct provider *p = provider_of(state);
 	struct provider_task *task = provider_task_of(answer);
 
+	if (answer->err != OM_OK && task->verb->type == OM_MSG_JOB_HOLD) {
+		hold_undo(sv, p, task);
+	}
 	if (answer->err != OM_OK || task->verb->type == OM_MSG_JOB_HOLD ||
 	    task_waiting_job(p, task)) {
 		provider_task_finish(sv, p, task, answer->err, answer->text);

@@ -350,6 +350,7 @@ provider_task_got(struct om_service *sv, struct provider *p, struct provider_tas
 		provider_task_finish(sv, p, task, OM_ERR_INTERNAL, "the ledger's row is not valid");
 		return;
 	}
+	task->was_held = info->held;
 	task->adopted = provider_adopt(sv, p, info, NULL) && now == OM_JOB_QUEUED;
 	switch ((int)task->verb->type) {
 	case OM_MSG_JOB_WAIT:

@@ -183,9 +183,10 @@ om_verb_fn om_cli_pending, om_cli_approve, om_cli_deny, om_cli_queue, om_cli_pau
     om_cli_resume, om_cli_limit, om_cli_rules, om_cli_rule_add, om_cli_rule_change,
     om_cli_rule_remove, om_cli_rule_enable, om_cli_rule_disable, om_cli_rules_test, om_cli_filter,
     om_cli_filter_reset, om_cli_audit, om_cli_audit_verify, om_cli_config, om_cli_config_set,
-    om_cli_config_reload, om_cli_trust, om_cli_untrust, om_cli_trusted, om_cli_trust_peer,
-    om_cli_untrust_peer, om_cli_trusted_peers, om_cli_block, om_cli_unblock, om_cli_blocked,
-    om_cli_events, om_cli_top, om_cli_actors, om_cli_trace, om_cli_metrics, om_cli_stop;
+    om_cli_config_unset, om_cli_config_reload, om_cli_trust, om_cli_untrust, om_cli_trusted,
+    om_cli_trust_peer, om_cli_untrust_peer, om_cli_trusted_peers, om_cli_block, om_cli_unblock,
+    om_cli_blocked, om_cli_events, om_cli_top, om_cli_actors, om_cli_trace, om_cli_metrics,
+    om_cli_stop;
 om_verb_fn om_cli_call, om_cli_keygen, om_cli_version;
 
 #endif /* OM_CLIENT_CLI_IMPL_H */

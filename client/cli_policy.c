@@ -480,6 +480,13 @@ om_cli_config_set(struct om_cli *cli)
 }
 
 int
+om_cli_config_unset(struct om_cli *cli)
+{
+	return om_cli_done(cli, omerta_config_unset(cli->o, cli->operands[0]),
+			   "%s is as the files have it", cli->operands[0]);
+}
+
+int
 om_cli_config_reload(struct om_cli *cli)
 {
 	return om_cli_done(cli, omerta_config_reload(cli->o), "the configuration was read again");

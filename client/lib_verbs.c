@@ -260,6 +260,12 @@ omerta_config_set(struct omerta *o, const char *key, const char *value)
 }
 
 int
+omerta_config_unset(struct omerta *o, const char *key)
+{
+	return verb_str(o, "config.unset", "key", key, NULL);
+}
+
+int
 omerta_config_reload(struct omerta *o)
 {
 	return omerta_call(o, "config.reload", NULL, NULL);

@@ -274,6 +274,7 @@ int omerta_trace(struct omerta *o, const char *actor, bool off, struct omerta_bo
 int omerta_metrics(struct omerta *o, struct omerta_body **metrics); /* Prometheus text in `text` */
 int omerta_config(struct omerta *o, struct omerta_body **table);
 int omerta_config_set(struct omerta *o, const char *key, const char *value);
+int omerta_config_unset(struct omerta *o, const char *key);
 int omerta_config_reload(struct omerta *o);
 int omerta_trust(struct omerta *o, const char *network);
 int omerta_untrust(struct omerta *o, const char *network);

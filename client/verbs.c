@@ -211,6 +211,8 @@ const struct om_verb om_verbs[] = {
 	  OPTS(config_opts), false, false },
 	{ "config set", OM_VERB_OPERATOR, "KEY VALUE", "change a live setting, durably",
 	  om_cli_config_set, 2, 2, NULL, 0, false, false },
+	{ "config unset", OM_VERB_OPERATOR, "KEY", "undo config set: as the files have it",
+	  om_cli_config_unset, 1, 1, NULL, 0, false, false },
 	{ "config reload", OM_VERB_OPERATOR, "", "read the files again, all or nothing",
 	  om_cli_config_reload, 0, 0, NULL, 0, false, false },
 	{ "config trust", OM_VERB_OPERATOR, "NETWORK", "trust a network", om_cli_trust, 1, 1, NULL,

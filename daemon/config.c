@@ -415,11 +415,32 @@ om_config_live_file(const struct om_config *config)
 	return config->live_file;
 }
 
-void
-om_config_free(struct om_config *config)
+const struct om_config *
+om_config_ref(const struct om_config *config)
 {
-	if (config != NULL) {
-		om_arena_fini(&config->arena);
-		free(config);
+	struct om_config *c = (struct om_config *)(uintptr_t)config;
+
+	pthread_mutex_lock(&c->lock);
+	c->refs++;
+	pthread_mutex_unlock(&c->lock);
+	return config;
+}
+
+void
+om_config_free(const struct om_config *config)
+{
+	struct om_config *c = (struct om_config *)(uintptr_t)config;
+	unsigned left;
+
+	if (c == NULL) {
+		return;
+	}
+	pthread_mutex_lock(&c->lock);
+	left = --c->refs;
+	pthread_mutex_unlock(&c->lock);
+	if (left == 0) {
+		pthread_mutex_destroy(&c->lock);
+		om_arena_fini(&c->arena);
+		free(c);
 	}
 }

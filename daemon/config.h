@@ -115,7 +115,9 @@ struct om_config;
  */
 enum om_err om_config_load(const struct om_conf_sources *sources, struct om_config **out,
 			   struct om_buf *problems) OM_MUST_CHECK;
-void om_config_free(struct om_config *config); /* NULL is fine */
+/* Any thread.  One holder more, and one less: the last one frees it.  NULL is fine. */
+const struct om_config *om_config_ref(const struct om_config *config);
+void om_config_free(const struct om_config *config);
 
 /* Any thread; all borrow from the configuration, which does not change after the load. */
 const struct om_settings *om_config_settings(const struct om_config *config);

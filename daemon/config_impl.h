@@ -3,6 +3,7 @@
 #define OM_DAEMON_CONFIG_IMPL_H
 
 /* Shared by config.c, config_value.c and config_load.c only. */
+#include <pthread.h>
 #include "daemon/config.h"
 #include "daemon/ini.h"
 
@@ -16,6 +17,8 @@ struct conf_value {
 };
 
 struct om_config {
+	pthread_mutex_t lock; /* of refs alone: the rest does not change after the load */
+	unsigned refs;
 	struct om_arena arena;
 	struct om_settings settings;
 	struct conf_value values[OM_CONF_COUNT];

@@ -525,6 +525,8 @@ om_config_load(const struct om_conf_sources *sources, struct om_config **out,
 	if (ld.config == NULL) {
 		return OM_ERR_NOMEM;
 	}
+	ld.config->refs = 1;
+	pthread_mutex_init(&ld.config->lock, NULL);
 	ld.config->arena.max = OM_CONFIG_MEMORY_MAX;
 	load_defaults(&ld);
 	if (sources->file != NULL) {

@@ -330,7 +330,7 @@ control_ask_ready(struct om_service *sv, struct control *c)
 /* --- who may come: files and the user data base, which may be on the network ------------------ */
 
 struct who {
-	const struct om_settings *settings;
+	const struct om_config *config; /* held: a change may come meanwhile */
 	struct om_auth *auth;
 	struct om_buf problems;
 };
@@ -340,6 +340,7 @@ who_free(void *arg)
 {
 	struct who *w = arg;
 
+	om_config_free(w->config);
 	om_auth_free(w->auth);
 	om_buf_fini(&w->problems);
 	free(w);
@@ -350,7 +351,7 @@ who_load(void *arg)
 {
 	struct who *w = arg;
 
-	return om_auth_load(w->settings, &w->auth, &w->problems);
+	return om_auth_load(om_config_settings(w->config), &w->auth, &w->problems);
 }
 
 static void
@@ -384,7 +385,9 @@ control_start(struct om_service *sv, void *state, const void *arg)
 
 	c->magic = CONTROL_MAGIC;
 	c->conf = arg;
-	c->config = c->conf->config;
+	c->config = om_config_ref(c->conf->live != NULL && c->conf->live->config != NULL
+				      ? c->conf->live->config
+				      : c->conf->config);
 	control_clients_conf(om_config_settings(c->config), &limits);
 	c->clients = om_clients_new(&limits);
 	w = calloc(1, sizeof(*w));
@@ -392,7 +395,7 @@ control_start(struct om_service *sv, void *state, const void *arg)
 		free(w);
 		return OM_ERR_NOMEM;
 	}
-	w->settings = om_config_settings(c->config);
+	w->config = om_config_ref(c->config);
 	err = om_join(om_service_cx(sv), OM_CONTROL_GROUP);
 	if (err == OM_OK) {
 		err = om_offload(om_service_cx(sv), who_load, w, who_done, who_free);
@@ -424,7 +427,7 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 	control_verbs_stop(c);
 	om_clients_free(c->clients);
 	om_auth_free(c->auth);
-	om_config_free(c->own_config);
+	om_config_free(c->config);
 	free(c->requests);
 }
 

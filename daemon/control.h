@@ -36,9 +36,15 @@ enum om_control_event {
 	OM_CONTROL_FAILED, /* the sockets cannot be bound; the text says why */
 };
 
+/* What outlives a restart of the actor, which alone uses it.  Zeroed: nothing was changed. */
+struct om_control_live {
+	const struct om_config *config; /* in force; whoever made this frees it at the end */
+};
+
 /* Borrowed for the life of the system. */
 struct om_control_conf {
 	const struct om_config *config;
+	struct om_control_live *live; /* NULL: a restart of the actor undoes what was changed */
 	const struct om_conf_sources *sources; /* for a reload; NULL: there is none */
 	/* The control actor's thread.  Tells main; must not block.  May be NULL. */
 	void (*on_event)(void *arg, enum om_control_event event, const char *text);

@@ -82,11 +82,11 @@ struct change {
 	uint64_t cookie; /* 0: nobody waits */
 	char by[OM_PEER_MAX + 1];
 	const struct om_conf_sources *sources;
-	const struct om_config *current; /* stays while config_busy is set */
-	/* config.set only */
+	const struct om_config *current; /* held: control may be restarted meanwhile */
+	/* config.set and config.unset only */
 	bool set;
 	enum om_conf_item item;
-	char *value;
+	char *value; /* NULL: unset */
 	char *live_file;
 	/* what came of it */
 	struct om_config *config;
@@ -110,6 +110,7 @@ change_free(void *arg)
 
 	OM_ASSERT(ch->magic == CHANGE_MAGIC);
 	change_forget(ch);
+	om_config_free(ch->current);
 	free(ch->value);
 	free(ch->live_file);
 	free(ch);
@@ -179,7 +180,7 @@ change_load(struct change *ch, bool trial, struct om_why *why)
 		memcpy(flags, from->flags, from->flag_count * sizeof(*flags));
 	}
 	sources.flags = flags;
-	if (trial && ch->set) {
+	if (trial && ch->set && ch->value != NULL) {
 		flags[sources.flag_count++] =
 		    (struct om_conf_flag){ om_conf_info(ch->item)->key, ch->value, "live" };
 	}
@@ -290,7 +291,9 @@ change_tell_services(struct om_service *sv, const struct control *c, const struc
 	const struct om_settings *s = om_config_settings(ch->config);
 	struct om_queue_limits limits = { 0 };
 
-	if (has_changed(c, ch, OM_CONF_jobs_max_jobs)) {
+	/* `queue limit` may have changed what the text does not tell: who sets it means it. */
+	if (has_changed(c, ch, OM_CONF_jobs_max_jobs) ||
+	    (ch->set && ch->item == OM_CONF_jobs_max_jobs)) {
 		OM_SET(&limits, queue_limits, max_jobs, s->jobs_max_jobs);
 		if (om_service_ask(sv, "job_queue", OM_MSG_QUEUE_LIMITS, &limits, NULL,
 				   APPLY_ASK_MS, apply_on_answer, 0) != OM_OK) {
@@ -345,10 +348,13 @@ change_apply(struct om_service *sv, struct control *c, struct change *ch)
 	om_auth_free(c->auth);
 	c->auth = ch->auth;
 	ch->auth = NULL;
-	om_config_free(c->own_config);
-	c->own_config = ch->config;
+	om_config_free(c->config);
 	c->config = ch->config;
 	ch->config = NULL;
+	if (c->conf->live != NULL) {
+		om_config_free(c->conf->live->config);
+		c->conf->live->config = om_config_ref(c->config);
+	}
 }
 
 static void
@@ -391,7 +397,7 @@ change_start(struct om_service *sv, struct control *c, uint64_t cookie, const ch
 	ch->magic = CHANGE_MAGIC;
 	ch->cookie = cookie;
 	ch->sources = c->conf->sources;
-	ch->current = c->config;
+	ch->current = om_config_ref(c->config);
 	snprintf(ch->by, sizeof(ch->by), "%s", by);
 	*out = ch;
 	return OM_OK;
@@ -430,15 +436,14 @@ control_verb_config_reload(struct om_service *sv, struct control *c,
 
 /* Finds the setting and says whether it may be changed now. */
 static enum om_err
-set_check(const struct control *c, const struct om_config_entry *body, enum om_conf_item *item,
-	  struct om_why *why)
+set_check(const struct control *c, struct om_str key, enum om_conf_item *item, struct om_why *why)
 {
 	const char *near;
 
-	if (!om_conf_find(body->key, item)) {
-		near = om_conf_nearest(body->key);
+	if (!om_conf_find(key, item)) {
+		near = om_conf_nearest(key);
 		return om_why_set(why, OM_ERR_NOT_FOUND, "unknown setting %.*s%s%s",
-				  OM_STR_ARG(body->key), near != NULL ? "; did you mean " : "",
+				  OM_STR_ARG(key), near != NULL ? "; did you mean " : "",
 				  near != NULL ? near : "");
 	}
 	if ((om_conf_info(*item)->flags & OM_CONF_LIVE) == 0) {
@@ -450,7 +455,31 @@ set_check(const struct control *c, const struct om_config_entry *body, enum om_c
 		return om_why_set(why, OM_ERR_STATE, "%s is fixed by %s", om_conf_info(*item)->key,
 				  om_config_origin(c->config, *item));
 	}
-	return om_conf_check(*item, body->value, why);
+	return OM_OK;
+}
+
+/* value absent: as the files have it. */
+static enum om_err
+set_run(struct om_service *sv, struct control *c, const struct control_call *call,
+	enum om_conf_item item, struct om_str value, struct om_why *why)
+{
+	struct change *ch = NULL;
+	enum om_err err = change_start(sv, c, call->cookie, call->caller->peer, &ch, why);
+
+	if (err != OM_OK) {
+		return err;
+	}
+	ch->set = true;
+	ch->item = item;
+	ch->live_file = strdup(om_config_live_file(c->config));
+	if (value.ptr != NULL) {
+		ch->value = strndup(value.ptr, value.len);
+	}
+	if (ch->live_file == NULL || (ch->value == NULL && value.ptr != NULL)) {
+		change_free(ch);
+		return OM_ERR_NOMEM;
+	}
+	return change_run(sv, c, ch);
 }
 
 enum om_err
@@ -459,27 +488,37 @@ control_verb_config_set(struct om_service *sv, struct control *c, const struct c
 {
 	struct om_arena arena = { .max = SHOW_MEMORY_MAX };
 	struct om_config_entry body = { 0 };
-	struct change *ch = NULL;
 	enum om_conf_item item = OM_CONF_jobs_max_jobs;
 	enum om_err err = om_body_decode(OM_BODY_config_entry, call->body, &body, &arena, why);
 
 	if (err == OM_OK) {
-		err = set_check(c, &body, &item, why);
+		err = set_check(c, body.key, &item, why);
 	}
 	if (err == OM_OK) {
-		err = change_start(sv, c, call->cookie, call->caller->peer, &ch, why);
+		err = om_conf_check(item, body.value, why);
 	}
 	if (err == OM_OK) {
-		ch->set = true;
-		ch->item = item;
-		ch->value = strndup(body.value.ptr != NULL ? body.value.ptr : "", body.value.len);
-		ch->live_file = strdup(om_config_live_file(c->config));
-		if (ch->value == NULL || ch->live_file == NULL) {
-			change_free(ch);
-			err = OM_ERR_NOMEM;
-		} else {
-			err = change_run(sv, c, ch);
-		}
+		err = set_run(sv, c, call, item, body.value.ptr != NULL ? body.value : OM_STR(""),
+			      why);
+	}
+	om_arena_fini(&arena);
+	return err;
+}
+
+enum om_err
+control_verb_config_unset(struct om_service *sv, struct control *c, const struct control_call *call,
+			  struct om_why *why)
+{
+	struct om_arena arena = { .max = SHOW_MEMORY_MAX };
+	struct om_config_key body = { 0 };
+	enum om_conf_item item = OM_CONF_jobs_max_jobs;
+	enum om_err err = om_body_decode(OM_BODY_config_key, call->body, &body, &arena, why);
+
+	if (err == OM_OK) {
+		err = set_check(c, body.key, &item, why);
+	}
+	if (err == OM_OK) {
+		err = set_run(sv, c, call, item, (struct om_str){ NULL, 0 }, why);
 	}
 	om_arena_fini(&arena);
 	return err;

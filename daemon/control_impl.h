@@ -53,8 +53,7 @@ struct control_watch {
 struct control {
 	uint32_t magic;
 	const struct om_control_conf *conf;
-	const struct om_config *config; /* in force */
-	struct om_config *own_config; /* from a reload; NULL: conf's */
+	const struct om_config *config; /* in force; held */
 	struct om_auth *auth;
 	struct om_clients *clients;
 	struct control_watch watches[CONTROL_WATCHES];

@@ -462,6 +462,7 @@ static const struct {
 	{ OM_MSG_DAEMON_TRACE, control_verb_trace },
 	{ OM_MSG_CONFIG_SHOW, control_verb_config_show },
 	{ OM_MSG_CONFIG_SET, control_verb_config_set },
+	{ OM_MSG_CONFIG_UNSET, control_verb_config_unset },
 	{ OM_MSG_CONFIG_RELOAD, control_verb_config_reload },
 };
 

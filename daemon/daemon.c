@@ -197,6 +197,7 @@ start_actors(struct daemon *d, struct om_why *why)
 		return err;
 	}
 	d->control.config = d->config;
+	d->control.live = &d->control_live;
 	d->control.sources = d->sources;
 	d->control.on_event = on_control;
 	d->control.arg = d;
@@ -335,6 +336,7 @@ take_down(struct daemon *d, uint64_t stop_ms)
 	}
 	om_bus_free(d->bus);
 	om_services_free(d->services);
+	om_config_free(d->control_live.config);
 	daemon_close_machine(d);
 	crash_system = NULL;
 	om_system_free(d->sys);

@@ -55,6 +55,7 @@ struct daemon {
 	struct om_services *services;
 	struct om_signals_conf signals;
 	struct om_control_conf control;
+	struct om_control_live control_live;
 	struct om_actor_id supervisor, watch;
 };
 

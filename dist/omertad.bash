@@ -38,10 +38,10 @@ _omertad()
 		;;
 	config)
 		if [ "$COMP_CWORD" -eq 2 ]; then
-			COMPREPLY=($(compgen -W 'show check generate set reload trust untrust trusted
+			COMPREPLY=($(compgen -W 'show check generate set unset reload trust untrust trusted
 				trust-peer untrust-peer trusted-peers
 				block unblock blocked' -- "$cur"))
-		elif [ "$sub" = set ] && [ "$COMP_CWORD" -eq 3 ]; then
+		elif [[ $sub == @(set|unset) ]] && [ "$COMP_CWORD" -eq 3 ]; then
 			COMPREPLY=($(compgen -W "$(omertad config generate 2>/dev/null | awk '
 				/^\[rule/ { exit } /^\[/ { s = substr($1, 2, length($1) - 2) }
 				/^#[a-z_]+ = / { print s "." substr($1, 2) }')" -- "$cur"))

@@ -21,7 +21,7 @@ _omerta_verb()
 				case ${first}_$word in
 				queue_pause | queue_drain | queue_resume | queue_limit | rules_add | rules_change | \
 				rules_remove | rules_enable | rules_disable | rules_test | filter_reset | \
-				audit_verify | config_show | config_set | config_reload | config_trust | \
+				audit_verify | config_show | config_set | config_unset | config_reload | config_trust | \
 				config_untrust | config_trusted | config_trust-peer | config_untrust-peer | \
 				config_trusted-peers | config_block | config_unblock | \
 				config_blocked) echo "${first}_$word" ;;
@@ -106,7 +106,7 @@ _omerta()
 	filter) COMPREPLY=($(compgen -W "reset" -- "$cur")) ;;
 	audit) COMPREPLY=($(compgen -W "verify" -- "$cur")) ;;
 	config)
-		COMPREPLY=($(compgen -W "show set reload trust untrust trusted trust-peer untrust-peer
+		COMPREPLY=($(compgen -W "show set unset reload trust untrust trusted trust-peer untrust-peer
 			trusted-peers block unblock blocked" -- "$cur"))
 		;;
 	help) COMPREPLY=($(compgen -W "submit list show output wait cancel" -- "$cur")) ;;

@@ -1157,6 +1157,10 @@ class Provider:
         """Changes a live setting, durably."""
         self.call("config.set", {"key": key, "value": str(value)})
 
+    def unset_config(self, key):
+        """Undoes set_config: as the files have it."""
+        self.call("config.unset", {"key": key})
+
     def reload_config(self):
         """Has the files read again, all or nothing."""
         self.call("config.reload")

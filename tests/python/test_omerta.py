@@ -494,6 +494,7 @@ class Verbs(Case):
         (lambda p: p.verify_audit(), "audit.verify", {}),
         (lambda p: p.config(), "config.show", {}),
         (lambda p: p.set_config("a.b", 1), "config.set", {"key": "a.b", "value": "1"}),
+        (lambda p: p.unset_config("a.b"), "config.unset", {"key": "a.b"}),
         (lambda p: p.reload_config(), "config.reload", {}),
         (lambda p: p.trust("n"), "config.trust", {"value": "n"}),
         (lambda p: p.untrust("n"), "config.untrust", {"value": "n"}),

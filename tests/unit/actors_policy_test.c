@@ -6,6 +6,7 @@
 #include "actors_fake_jobs.h"
 
 #include "actors/usage.h"
+#include "runtime/stats.h"
 
 /* Submits a job that waits for one or two others. */
 static struct fake_answer *
@@ -361,6 +362,67 @@ a_hold_survives_a_restart(void **state)
 	state_is("held", OM_JOB_RUNNING);
 }
 
+/* It stayed held in memory alone: until the next start nobody could see why. */
+static void
+a_hold_that_cannot_be_written_is_undone(void **state)
+{
+	struct om_job_submit kept = job("kept");
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "run"), "queued", "network");
+	accepted(submit_id(BOB, "q"), "queued", "network");
+	accepted(submit_after(BOB, "dep", "run", NULL, false), "queued", "network");
+	OM_SET(&kept, job_submit, hold, true);
+	accepted(submit(BOB, &kept), "queued", "network");
+	disk.fail = OM_ERR_DISK;
+	refused(refs(BOB, OM_MSG_JOB_HOLD, "q", false), OM_ERR_DISK, "");
+	refused(refs(BOB, OM_MSG_JOB_HOLD, "dep", false), OM_ERR_DISK, "");
+	refused(refs(BOB, OM_MSG_JOB_HOLD, "kept", false), OM_ERR_DISK, "");
+	disk.fail = OM_OK;
+	fake_finish("run", OM_JOB_COMPLETED);
+	state_is("q", OM_JOB_RUNNING);
+	fake_finish("q", OM_JOB_COMPLETED);
+	state_is("dep", OM_JOB_RUNNING);
+	fake_finish("dep", OM_JOB_COMPLETED);
+	state_is("kept", OM_JOB_QUEUED); /* it was held before */
+}
+
+static void
+count_queue(const struct om_actor_stats *stats, void *arg)
+{
+	if (strcmp(stats->name, OM_JOB_QUEUE) == 0) {
+		*(uint64_t *)arg = stats->handled;
+	}
+}
+
+/* Its timer fired each millisecond as long as the executor took nothing. */
+static void
+a_job_that_is_due_does_not_spin(void **state)
+{
+	struct om_job_submit m = job("late");
+	uint64_t before = 0, after = 0;
+
+	(void)state;
+	fake.exec_start_err = OM_ERR_FULL;
+	fake_up();
+	fake_advance(500); /* it comes due between two tries */
+	accepted(submit_id(BOB, "a"), "queued", "network");
+	OM_SET(&m, job_submit, not_before, FAKE_NOW + 2);
+	accepted(submit(BOB, &m), "queued", "network");
+	om_system_actors(fake.sys, count_queue, &before);
+	for (int i = 0; i < 4000; i++) {
+		fake_advance(1);
+	}
+	om_system_actors(fake.sys, count_queue, &after);
+	assert_in_range(after - before, 1, 100); /* a retry a second */
+	fake.exec_start_err = OM_OK;
+	fake_advance(1100);
+	state_is("a", OM_JOB_RUNNING);
+	fake_finish("a", OM_JOB_COMPLETED);
+	state_is("late", OM_JOB_RUNNING);
+}
+
 static void
 jobs_are_moved(void **state)
 {
@@ -568,6 +630,8 @@ main(void)
 		T(after_the_last_attempt_it_is_dead),
 		T(a_retry_survives_a_restart),
 		T(a_hold_survives_a_restart),
+		T(a_hold_that_cannot_be_written_is_undone),
+		T(a_job_that_is_due_does_not_spin),
 		T(jobs_are_moved),
 		T(places_survive_a_restart),
 		T(a_pause_that_is_not_durable_is_in_force_but_an_error),

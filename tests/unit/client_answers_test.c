@@ -380,6 +380,7 @@ test_helpers_send_their_message(void **state)
 	assert_int_equal(omerta_queue_limit(o, 4), 0);
 	assert_int_equal(omerta_stop(o, true, 1000, "why"), 0);
 	assert_int_equal(omerta_config_set(o, "queue.max_jobs", "2"), 0);
+	assert_int_equal(omerta_config_unset(o, "queue.max_jobs"), 0);
 	assert_int_equal(omerta_config_reload(o), 0);
 	assert_int_equal(omerta_trust(o, "home"), 0);
 	assert_int_equal(omerta_untrust(o, "home"), 0);

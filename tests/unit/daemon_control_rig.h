@@ -49,6 +49,7 @@ struct rig {
 	struct om_system *sys;
 	struct om_bus *bus;
 	struct om_control_conf control;
+	struct om_control_live live; /* as over a restart of the actor */
 	struct om_service_arg args[5];
 	void *zmq;
 	unsigned workers; /* 0: 2 */
@@ -379,6 +380,7 @@ rig_up(void)
 	}
 	om_buf_fini(&problems);
 	rig.control = (struct om_control_conf){ .config = rig.config,
+						.live = &rig.live,
 						.sources = &rig.sources,
 						.on_event = rig_on_event,
 						.accelerator = "tcg",
@@ -418,6 +420,8 @@ rig_teardown(void **state)
 
 	(void)state;
 	rig_down();
+	om_config_free(rig.live.config);
+	rig.live.config = NULL;
 	/* A test that failed leaves sockets open, and then this would wait for ever. */
 	if (rig.open == 0) {
 		zmq_ctx_term(rig.zmq);

@@ -484,6 +484,62 @@ test_config_set(void **state)
 	client_close(sock);
 }
 
+/* It compared texts: `queue limit` had changed what the file does not tell. */
+static void
+test_set_is_meant_also_when_the_text_is_the_same(void **state)
+{
+	struct om_config_key key = { .key = OM_STR("jobs.max_jobs") };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_put("omertad.conf", "[jobs]\nmax_jobs = 2\n", 0600);
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	set(sock, "jobs.max_jobs", "2", &r);
+	assert_int_equal(r.type, OM_MSG_OK);
+	reply_fini(&r);
+	rig_wait_value(&rig.max_jobs, 2);
+	set(sock, "jobs.max_jobs", "7", &r);
+	reply_fini(&r);
+	rig_wait_value(&rig.max_jobs, 7);
+	/* And it can be undone. */
+	call(sock, OM_MSG_CONFIG_UNSET, &key, &r);
+	assert_int_equal(r.type, OM_MSG_OK);
+	reply_fini(&r);
+	rig_wait_value(&rig.max_jobs, 2);
+	shows(sock, "jobs.max_jobs", "2", "omertad.conf:2");
+	key.key = OM_STR("control.port");
+	call(sock, OM_MSG_CONFIG_UNSET, &key, &r);
+	assert_non_null(strstr(r.text, "wrong_state: control.port needs a restart"));
+	reply_fini(&r);
+	client_close(sock);
+}
+
+/* It began again with what the daemon was started with. */
+static void
+test_a_restart_of_control_keeps_what_was_changed(void **state)
+{
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	set(sock, "jobs.max_jobs", "7", &r);
+	reply_fini(&r);
+	client_close(sock);
+	rig_down();
+	assert_int_equal(unlink(rig_path("live.conf")),
+			 0); /* the start's configuration has it not */
+	rig.events[OM_CONTROL_READY] = 0;
+	rig_up();
+	assert_string_equal(om_config_text(rig.config, OM_CONF_jobs_max_jobs), "1");
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	shows(sock, "jobs.max_jobs", "7", "live.conf");
+	client_close(sock);
+}
+
 static void
 test_reload_is_all_or_nothing(void **state)
 {
@@ -630,6 +686,8 @@ main(int argc, char **argv)
 		TEST(test_deadline_of_the_request),
 		TEST(test_events),
 		TEST(test_config_set),
+		TEST(test_set_is_meant_also_when_the_text_is_the_same),
+		TEST(test_a_restart_of_control_keeps_what_was_changed),
 		TEST(test_reload_is_all_or_nothing),
 		TEST(test_refused_set_writes_nothing),
 		TEST(test_stop),
