@@ -212,20 +212,21 @@ test_given_fds_in_any_order(void **state)
 }
 
 static void
-test_child_dies_with_its_parent(void **state)
+dies_with_its_parent(bool confined)
 {
 	int fds[2];
 	pid_t parent;
 	pid_t child = 0;
+	int status = -1;
 	char byte;
 
-	(void)state;
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	parent = fork();
 	if (parent == 0) {
 		struct om_spawn how = SH("exec sleep 1000");
 
 		how.out_fd = fds[1];
+		how.confined = confined;
 		if (om_spawn_start(&how, &child, NULL, NULL) != OM_OK) {
 			_exit(1);
 		}
@@ -235,7 +236,19 @@ test_child_dies_with_its_parent(void **state)
 	assert_int_equal(poll(&(struct pollfd){ .fd = fds[0], .events = POLLIN }, 1, LONG_MS), 1);
 	assert_int_equal(read(fds[0], &byte, 1), 0);
 	(void)close(fds[0]);
-	assert_int_equal(waitpid(parent, NULL, 0), parent);
+	assert_int_equal(waitpid(parent, &status, 0), parent);
+	assert_int_equal(status, 0); /* there was a child */
+}
+
+static void
+test_child_dies_with_its_parent(void **state)
+{
+	(void)state;
+	dies_with_its_parent(false);
+	if (geteuid() == 0) {
+		dies_with_its_parent(
+		    true); /* the kernel forgets the signal with some credentials */
+	}
 }
 
 /* Of a root's capabilities one is left, and a program with more of them gives none. */
