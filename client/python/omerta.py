@@ -512,14 +512,36 @@ class _Transport:
         frame = msgpack.packb([PROTOCOL_VERSION, kind, request, max(1, int(life * 1000)), body])
         if len(frame) > _FRAME_MAX:
             raise Invalid(f"{kind} is over {_FRAME_MAX} bytes", "too_big")
-        if not self._socket.poll(int(life * 1000), zmq.POLLOUT):
-            raise Timeout("the daemon takes no more requests")
+        self._await_room(life)
         self._socket.send(frame)
         self._waiting.add(request)
         return request
 
+    def _await_room(self, life):
+        """Until a request can be sent; on a new connection when the old one has gone.
+
+        A socket without a connection is never ready to send: to wait for that alone is to wait in vain.
+        """
+        until = time.monotonic() + life
+        while True:
+            poller = zmq.Poller()
+            poller.register(self._socket, zmq.POLLOUT)
+            poller.register(self._monitor, zmq.POLLIN)
+            ready = dict(poller.poll(max(0, int((until - time.monotonic()) * 1000))))
+            if self._socket in ready:
+                return
+            if self._monitor not in ready:
+                raise Timeout("the daemon takes no more requests")
+            lost = bool(self._waiting)
+            self._drop()
+            if lost:
+                raise Disconnected("the connection ended before the answer")
+            self.open()
+
     def finish(self, request, until):
         """The (type, body) that answers the request."""
+        if request not in self._waiting:
+            raise Disconnected("the connection ended before the answer")
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._monitor, zmq.POLLIN)

@@ -253,6 +253,29 @@ class Waiting(Case):
         self.assertEqual(p.wait("7f").state, "failed")
         thread.join()
 
+    def test_an_idle_client_survives_a_restart(self):
+        fake = self.fake(lambda k, b: ("job.info", self.ROW))
+        p = self.provider(fake)
+        self.assertEqual(p.get("7f").state, "failed")
+        begin = time.monotonic()
+        for _ in range(3):
+            fake.stop()
+            fake.start()
+            self.assertEqual(p.get("7f").state, "failed")
+        self.assertLess(time.monotonic() - begin, 5)
+
+    def test_what_was_in_flight_is_told_when_the_daemon_has_gone(self):
+        fake = self.fake(lambda k, b: None)
+        p = self.provider(fake)
+        ids = [p._transport.start("job.get", {"job": "7f"}, 60) for _ in range(3)]
+        fake.stop()
+        begin = time.monotonic()
+        for request in ids:
+            with self.assertRaises(omerta.Disconnected):
+                p._transport.finish(request, time.monotonic() + 60)
+        self.assertLess(time.monotonic() - begin, 5)
+        fake.start()
+
     def test_wait_has_a_limit(self):
         p = self.provider(self.fake(lambda k, b: ("error", {"code": "timeout"})))
         begin = time.monotonic()
