@@ -5,13 +5,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "base/log.h"
 
-#define WALK_FDS 16
+#define WALK_FDS    16
+#define CMDLINE_MAX 65536 /* qemu's is some 5,000 bytes */
+#define KILL_MS     5000
 
 static int
 remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
@@ -21,6 +28,96 @@ remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
 	(void)at;
 	return remove(path) == 0 || errno == ENOENT ? 0 : -1;
 }
+
+/* --- VMs that libvirt does not know ------------------------------------------------------------ */
+
+/*
+ * One of qemu's arguments is "guest=omerta-ID" or begins with that and a comma, another names a file
+ * of that job in our directory of jobs.  Other people's guests may have such a name.
+ */
+static bool
+is_our_guest(pid_t pid, const char *jobs_dir)
+{
+	char path[64], mine[OM_VM_PATH_MAX + OM_JOB_ID_MAX + 3], *text = malloc(CMDLINE_MAX);
+	static const char guest[] = "guest=" OM_VM_PREFIX;
+	const char *at, *id = NULL;
+	bool is_mine = false;
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && text != NULL) {
+		n = read(fd, text, CMDLINE_MAX - 1);
+		text[n > 0 ? n : 0] = '\0';
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+	for (at = text; n > 0 && at < text + n && id == NULL; at += strlen(at) + 1) {
+		if (strncmp(at, guest, sizeof(guest) - 1) == 0) {
+			id = at + sizeof(guest) - 1;
+		}
+	}
+	if (id != NULL) {
+		snprintf(mine, sizeof(mine), "%s/%.*s/", jobs_dir,
+			 (int)(strcspn(id, ",") < OM_JOB_ID_MAX ? strcspn(id, ",") : OM_JOB_ID_MAX),
+			 id);
+		for (at = text; at < text + n && !is_mine; at += strlen(at) + 1) {
+			is_mine = strstr(at, mine) != NULL;
+		}
+	}
+	free(text);
+	return is_mine;
+}
+
+static enum om_err
+kill_guest(pid_t pid, const char *jobs_dir, unsigned *count, struct om_why *why)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = { fd, POLLIN, 0 };
+	enum om_err err = OM_OK;
+
+	/* Looked at after the pidfd is open: the number can no longer change its owner. */
+	if (fd >= 0 && is_our_guest(pid, jobs_dir)) {
+		om_warn("recover.qemu",
+			"qemu %d is a VM of an earlier life that libvirt does not know; "
+			"killed",
+			(int)pid);
+		if (syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) != 0 && errno != ESRCH) {
+			err = om_why_errno(why, OM_ERR_VM, "kill qemu %d", (int)pid);
+		} else if (poll(&p, 1, KILL_MS) <= 0) {
+			err = om_why_set(why, OM_ERR_VM, "qemu %d does not end", (int)pid);
+		}
+		*count += err == OM_OK;
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+	return err;
+}
+
+static enum om_err
+recover_processes(const char *jobs_dir, unsigned *count, struct om_why *why)
+{
+	DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+	enum om_err err = OM_OK;
+
+	while (proc != NULL && err == OM_OK && (entry = readdir(proc)) != NULL) {
+		long pid = strtol(entry->d_name, NULL, 10);
+
+		if (pid > 1 && pid <= INT_MAX) {
+			err = kill_guest((pid_t)pid, jobs_dir, count, why);
+		}
+	}
+	if (proc != NULL) {
+		closedir(proc);
+	}
+	return err;
+}
+
+/* --- directories ------------------------------------------------------------------------------- */
 
 /* Removed are the directories that carry a job's id, and nothing else that somebody put there. */
 static bool
@@ -99,6 +196,9 @@ om_recover(const struct om_vm_driver *driver, const struct om_jobnet_env *net, c
 	memset(out, 0, sizeof(*out));
 	if (driver != NULL) {
 		err = recover_vms(driver, jobs_dir, &out->vms, why);
+	}
+	if (err == OM_OK && driver != NULL) {
+		err = recover_processes(jobs_dir, &out->vms, why);
 	}
 	if (err == OM_OK) {
 		err = recover_directories(jobs_dir, &out->directories, why);

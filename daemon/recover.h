@@ -5,8 +5,8 @@
 /*
  * What an earlier life of this daemon may have left behind, removed before anything is accepted:
  * VMs, files of jobs, links, processes and sockets of tunnels.  Only what is surely ours: a VM
- * whose job has a directory in our directory of jobs (daemon/lock.h), a link with our instance's
- * tag.  Several daemons on one machine leave each other alone.
+ * whose job has a directory in our directory of jobs (daemon/lock.h), a qemu with a file there, a link
+ * with our instance's tag.  Several daemons on one machine leave each other alone.
  */
 #include "net/jobnet.h"
 #include "vm/driver.h"

@@ -5,11 +5,16 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "daemon/lock.h"
@@ -171,6 +176,63 @@ only_what_carries_a_jobs_id_is_removed(void **state)
 	close(fd);
 }
 
+/* A process with qemu's arguments, which runs and ends when its input does. */
+static pid_t
+start_qemu(const char *guest, const char *file, int input)
+{
+	const char *const argv[] = { "sh",  "-c",        "echo; read x", "-name",
+				     guest, "-blockdev", file,           NULL };
+	posix_spawn_file_actions_t actions;
+	int output[2];
+	pid_t pid = -1;
+	char c;
+
+	assert_int_equal(pipe2(output, O_CLOEXEC), 0);
+	assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
+	assert_int_equal(posix_spawn_file_actions_adddup2(&actions, input, 0), 0);
+	assert_int_equal(posix_spawn_file_actions_adddup2(&actions, output[1], 1), 0);
+	assert_int_equal(
+	    posix_spawn(&pid, "/bin/sh", &actions, NULL, (char *const *)(uintptr_t)argv, environ),
+	    0);
+	assert_int_equal(posix_spawn_file_actions_destroy(&actions), 0);
+	assert_int_equal(read(output[0], &c, 1), 1); /* its arguments are in /proc now */
+	close(output[0]);
+	close(output[1]);
+	return pid;
+}
+
+/* libvirt is asked for its VMs; one that it has lost went on with a disk that was gone. */
+static void
+a_qemu_that_libvirt_does_not_know_is_killed(void **state)
+{
+	struct om_vm_driver driver = { &om_vm_mem_ops, NULL };
+	const struct om_vm_config config = { NULL };
+	struct om_recovered found;
+	struct om_why why = { "" };
+	char file[256];
+	int input[2], status = 0;
+	pid_t ours, others;
+
+	(void)state;
+	assert_int_equal(driver.ops->open(&config, &driver.state, &why), OM_OK);
+	assert_int_equal(pipe2(input, O_CLOEXEC), 0);
+	make_job("left");
+	snprintf(file, sizeof(file), "{\"filename\":\"%s/left/scratch.img\"}", dir);
+	ours = start_qemu("guest=omerta-left,debug-threads=on", file, input[0]);
+	others = start_qemu("guest=omerta-left,debug-threads=on",
+			    "{\"filename\":\"/srv/jobs/left/scratch.img\"}", input[0]);
+	assert_int_equal(om_recover(&driver, NULL, dir, &found, &why), OM_OK);
+	assert_int_equal(found.vms, 1);
+	assert_int_equal(waitpid(ours, &status, 0), ours);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	assert_int_equal(waitpid(others, &status, WNOHANG), 0);
+	close(input[0]);
+	close(input[1]); /* `read` ends */
+	assert_int_equal(waitpid(others, &status, 0), others);
+	assert_true(WIFEXITED(status));
+	driver.ops->close(driver.state);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -182,6 +244,7 @@ main(void)
 		T(a_marker_that_is_a_link_is_none),
 		T(two_daemons_do_not_share_one),
 		T(only_what_carries_a_jobs_id_is_removed),
+		T(a_qemu_that_libvirt_does_not_know_is_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
