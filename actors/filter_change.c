@@ -4,6 +4,7 @@
  * on its way holds a copy of what it changes, for the answer comes later than the message goes.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "actors/filter_manager_impl.h"
 #include "actors/names.h"
@@ -187,6 +188,47 @@ filter_on_block(struct om_service *sv, void *state, const struct om_in *in)
 			   in->type == OM_MSG_CONFIG_BLOCK);
 }
 
+/* As the rule would be told, encoded: what is left out and what is said as the default are the same. */
+static enum om_err
+rule_canon(struct om_filter *scratch, const struct om_rule *from, struct om_buf *out)
+{
+	struct om_rule told;
+	struct om_why why;
+	enum om_err err =
+	    om_filter_rule_put(scratch, from, om_filter_rule_has(scratch, from->name), &why);
+
+	if (err == OM_OK) {
+		om_filter_rule_at(scratch, 0, &told);
+		err = om_body_encode(OM_BODY_rule, &told, out);
+	}
+	return err;
+}
+
+/* Is it what the configuration has?  Then there is no difference to store, which would hide the file. */
+static bool
+rule_is_configured(const struct filter_manager *fm, const struct om_rule *rule)
+{
+	const struct om_filter_manager_conf *conf = fm->conf;
+	struct om_buf base = { 0 }, now = { 0 };
+	struct om_filter *scratch = NULL;
+	bool equal = false;
+	size_t i = 0;
+
+	while (i < conf->rule_count && !om_str_eq(conf->rules[i].name, rule->name)) {
+		i++;
+	}
+	if (i < conf->rule_count &&
+	    om_filter_new((struct om_str){ NULL, 0 }, OM_FILTER_HOLD_ALL, &scratch) == OM_OK &&
+	    rule_canon(scratch, &conf->rules[i], &base) == OM_OK &&
+	    rule_canon(scratch, rule, &now) == OM_OK) {
+		equal = base.len == now.len && memcmp(base.data, now.data, now.len) == 0;
+	}
+	om_filter_free(scratch);
+	om_buf_fini(&base);
+	om_buf_fini(&now);
+	return equal;
+}
+
 static enum om_err
 store_rule(struct om_service *sv, struct filter_manager *fm, const struct om_in *in,
 	   const struct om_rule *rule)
@@ -195,6 +237,10 @@ store_rule(struct om_service *sv, struct filter_manager *fm, const struct om_in 
 	struct om_buf buf = { 0 };
 	enum om_err err;
 
+	if (rule_is_configured(fm, rule)) {
+		OM_SET(&set, ledger_set, remove, true);
+		return change_send(sv, fm, in, rule, &set);
+	}
 	err = om_body_encode(OM_BODY_rule, rule, &buf);
 	if (err == OM_OK) {
 		OM_SET(&set, ledger_set, value, ((struct om_bin){ buf.data, buf.len }));

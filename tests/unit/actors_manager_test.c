@@ -215,6 +215,35 @@ rules_live(void **state)
 	verdict("bob", "home", "rejected", "resource_limit");
 }
 
+/* A copy of the file's own rule was kept for ever, and a change of the file never came through. */
+static void
+a_rule_as_the_file_has_it_is_not_stored(void **state)
+{
+	struct om_pair base_pair, pair;
+	struct om_rule base = cores_rule(&base_pair, "base", "1");
+	struct om_rule rule = cores_rule(&pair, "base", "8");
+	struct om_rule_ref ref = { .name = OM_STR("base") };
+
+	(void)state;
+	fake.filter.rules = &base;
+	fake.filter.rule_count = 1;
+	fake_up();
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_DISABLE, &ref));
+	assert_int_equal(disk.item_count, 1);
+	verdict("bob", "home", "accepted", "network_trusted");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ENABLE, &ref));
+	assert_int_equal(disk.item_count, 0);
+	verdict("bob", "home", "rejected", "resource_limit");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_CHANGE, &rule));
+	assert_int_equal(disk.item_count, 1);
+	verdict("bob", "home", "accepted", "network_trusted");
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_REMOVE, &ref));
+	assert_int_equal(disk.item_count, 1); /* that it is removed */
+	ok(operator_asks(OM_FILTER_MANAGER, OM_MSG_RULES_ADD, &base));
+	assert_int_equal(disk.item_count, 0);
+	verdict("bob", "home", "rejected", "resource_limit");
+}
+
 static void
 rules_test_tells_and_decides_nothing(void **state)
 {
@@ -587,6 +616,7 @@ main(void)
 		T(a_trusted_peer_is_let_in),
 		T(a_change_is_durable_before_it_is_in_force),
 		T(rules_live),
+		T(a_rule_as_the_file_has_it_is_not_stored),
 		T(rules_test_tells_and_decides_nothing),
 		T(only_the_operator_changes_the_policy),
 		T(before_its_lists_are_read_it_fails_closed),
