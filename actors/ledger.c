@@ -505,6 +505,7 @@ ledger_start(struct om_service *sv, void *state, const void *arg)
 	l->magic = LEDGER_MAGIC;
 	l->conf = conf;
 	l->arena.max = LEDGER_ARENA_MAX;
+	ledger_keys_init(l);
 	STAILQ_INIT(&l->unsent);
 	STAILQ_INIT(&l->verifying);
 	TAILQ_INIT(&l->followers);
@@ -555,6 +556,7 @@ ledger_stop(struct om_service *sv, void *state, enum om_err why)
 	}
 	om_store_close(l->store);
 	l->store = NULL;
+	ledger_keys_fini(l);
 	ledger_live_fini(l);
 	om_arena_fini(&l->arena);
 }

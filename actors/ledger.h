@@ -12,12 +12,14 @@
  *     ledger stays up, goes on answering questions, and serves again when there is room.
  *   - At start, jobs that a crash left provisioning or running become lost, and are queued again
  *     where the job asks for it.
- *   - A job's private keys are taken out of its body when it will not run again.
+ *   - A job's private keys are in the store in a sealed box alone, and leave it when the job will not
+ *     run again (ledger_keys.c).
  *   - job.get, job.list and job.output come from peers: a requester sees its own jobs alone.
  */
 #include "msg/bus.h"
 #include "store/store.h"
 
+#define OM_LEDGER_SEAL_LEN    32
 #define OM_LEDGER_REQUEUE_MAX 3 /* crashes that one job is queued again after; then it is dead */
 
 /* Start arg; borrowed for the life of the system. */
@@ -28,6 +30,8 @@ struct om_ledger_conf {
 	uint64_t keep_ms; /* finished jobs older than this are removed; 0: kept */
 	uint64_t keep_bytes; /* the oldest finished jobs are removed above this; 0: no limit */
 	uint64_t audit_keep_ms; /* audit entries older than this are removed; 0: kept */
+	const uint8_t
+	    *seal_key; /* OM_LEDGER_SEAL_LEN bytes; NULL: one for this life of the ledger */
 	const char *vfs; /* NULL; tests pass a disk that fails */
 	struct om_wall (*wall)(void); /* NULL: om_wall_now */
 };

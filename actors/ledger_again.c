@@ -34,14 +34,14 @@ ledger_body_fini(struct om_buf *body)
 	om_buf_fini(body);
 }
 
-/* The job.submit of a stored job; its views are in `spec`.  NULL: it cannot be read. */
+/* The job.submit of a stored job, without keys; its views are in `spec`.  NULL: it cannot be read. */
 static const struct om_job_submit *
 again_body(struct ledger *l, const struct om_job_id *id, struct om_buf *spec)
 {
 	if (om_store_job_spec(l->store, id, spec) != OM_OK) {
 		return NULL;
 	}
-	return ledger_spec_decode(l, (struct om_bin){ spec->data, spec->len });
+	return ledger_spec_decode(l, ledger_keys_body(spec));
 }
 
 static uint64_t
@@ -116,40 +116,17 @@ ledger_again(struct ledger *l, struct om_job_row *row, enum om_job_state to, str
 
 /* --- private keys ----------------------------------------------------------------------------- */
 
-#define KEY_FIELD "private_key" /* vpn_config */
-
 enum om_err
 ledger_scrub(struct ledger *l, const struct om_job_id *id)
 {
-	const struct om_job_submit *submit;
-	struct om_job_submit clean;
-	struct om_vpn_config vpn;
-	struct om_buf spec = { 0 }, out = { 0 };
-	enum om_err err;
+	struct om_buf spec = { 0 };
+	enum om_err err = om_store_job_spec(l->store, id, &spec);
 
-	err = om_store_job_spec(l->store, id, &spec);
-	/* A body without the field's name has no such field: most jobs, and no decoding of large ones. */
-	if (err != OM_OK || memmem(spec.data, spec.len, KEY_FIELD, sizeof(KEY_FIELD) - 1) == NULL) {
-		goto out;
-	}
-	submit = ledger_spec_decode(l, (struct om_bin){ spec.data, spec.len });
-	if (submit == NULL || submit->vpn == NULL || submit->vpn->private_key.len == 0) {
-		goto out;
-	}
-	clean = *submit;
-	vpn = *submit->vpn;
-	vpn.private_key = OM_STR("");
-	if (OM_HAS(&vpn, vpn_config, preshared_key)) {
-		vpn.preshared_key = OM_STR("");
-	}
-	clean.vpn = &vpn;
-	if (om_body_encode(OM_BODY_job_submit, &clean, &out) == OM_OK) {
-		err = om_store_job_spec_set(l->store, id, (struct om_bin){ out.data, out.len });
+	if (err == OM_OK && ledger_keys_are_sealed(&spec)) {
+		err = om_store_job_spec_set(l->store, id, ledger_keys_body(&spec));
 		l->keys_left = true; /* in older pages of the log */
 	}
-out:
 	ledger_body_fini(&spec);
-	om_buf_fini(&out);
 	return err;
 }
 
@@ -158,8 +135,7 @@ ledger_may_run_again(struct ledger *l, const struct om_job_id *id)
 {
 	struct om_buf spec = { 0 };
 	const struct om_job_submit *submit = again_body(l, id, &spec);
-	const bool may =
-	    submit != NULL && (submit->vpn == NULL || submit->vpn->private_key.len > 0);
+	const bool may = submit != NULL && (submit->vpn == NULL || ledger_keys_are_sealed(&spec));
 
 	ledger_body_fini(&spec);
 	return may;

@@ -102,6 +102,7 @@ struct ledger {
 	struct om_out_info outs[LEDGER_FILES_MAX + OM_OUT_FILE]; /* scratch of ledger_info_full */
 	uint64_t tick_timer, step_timer, purge_timer, wipe_timer;
 	bool purging, purge_soon; /* soon: purge_timer runs because of a write */
+	uint8_t seal_key[OM_LEDGER_SEAL_LEN];
 	bool keys_left; /* of a job that ended: in the store's log */
 };
 
@@ -205,6 +206,19 @@ enum om_job_state ledger_again_plan(const struct om_job_row *row, enum om_job_st
 enum om_err ledger_again(struct ledger *l, struct om_job_row *row, enum om_job_state to,
 			 struct om_wall at) OM_MUST_CHECK;
 /* Takes the private keys out of the body. */
+void ledger_keys_init(struct ledger *l); /* after l->conf */
+void ledger_keys_fini(struct ledger *l);
+/*
+ * The body as it is stored: its keys in a box.  Only for a body that has keys.  INVALID, NOMEM: the
+ * store's why says more; *out is the caller's in any case.
+ */
+enum om_err ledger_keys_seal(struct ledger *l, struct om_bin body,
+			     struct om_buf *out) OM_MUST_CHECK;
+/* Makes a stored body the submitted one.  KEYS_LOST, CORRUPT, NOMEM: it stays as it was. */
+enum om_err ledger_keys_open(struct ledger *l, struct om_buf *stored) OM_MUST_CHECK;
+bool ledger_keys_are_sealed(const struct om_buf *stored);
+/* A view: the stored body without its box. */
+struct om_bin ledger_keys_body(const struct om_buf *stored);
 enum om_err ledger_scrub(struct ledger *l, const struct om_job_id *id) OM_MUST_CHECK;
 /* Frees a stored body, which may hold keys: wiped first. */
 void ledger_body_fini(struct om_buf *body);

@@ -239,6 +239,9 @@ ledger_on_spec_get(struct om_service *sv, void *state, const struct om_in *in)
 	if (err == OM_OK) {
 		err = om_store_job_spec(l->store, &found.row.id, &body);
 	}
+	if (err == OM_OK) {
+		err = ledger_keys_open(l, &body);
+	}
 	if (err != OM_OK) {
 		ledger_body_fini(&body);
 		return ledger_refuse(sv, l, in, err);

@@ -193,6 +193,7 @@ ledger_submit_put(struct ledger *l, const struct om_ledger_submit *m,
 {
 	struct om_job_after after[OM_JOB_AFTER_MAX];
 	struct om_job_new job = { .after = after, .after_count = m->after.n };
+	struct om_buf sealed = { 0 };
 	enum om_err err = OM_OK;
 
 	if (submit_after(m, submit, after) != OM_OK || submit_job(l, m, submit, &job) != OM_OK) {
@@ -203,9 +204,14 @@ ledger_submit_put(struct ledger *l, const struct om_ledger_submit *m,
 	if (job.after_count > 0 && om_store_job_get(l->store, &job.id, row) == OM_ERR_NOT_FOUND) {
 		err = submit_after_own(l, m, &job);
 	}
+	if (err == OM_OK && submit->vpn != NULL) {
+		err = ledger_keys_seal(l, m->spec, &sealed);
+		job.stored = (struct om_bin){ sealed.data, sealed.len };
+	}
 	if (err == OM_OK) {
 		err = submit_put(l, &job, m, existed, row);
 	}
+	om_buf_fini(&sealed);
 	if (err == OM_OK && !*existed) {
 		submit_forget_body(l, row);
 		(void)event_add(l, row, OM_JOB_RECEIVED, row->submitted, false);

@@ -39,6 +39,7 @@
 	X(OM_ERR_IO, "io", "an input/output operation failed")                                \
 	X(OM_ERR_DISK, "disk", "the store cannot be written")                                 \
 	X(OM_ERR_CORRUPT, "corrupt", "stored data is damaged")                                \
+	X(OM_ERR_KEYS_LOST, "keys_lost", "the keys of the job's tunnel are gone")             \
 	X(OM_ERR_VM, "vm", "the hypervisor reported an error")                                \
 	X(OM_ERR_NET, "net", "the network could not be set up")                               \
 	X(OM_ERR_GUEST, "guest", "the guest agent broke its protocol or is gone")             \

@@ -189,6 +189,7 @@ start_actors(struct daemon *d, struct om_why *why)
 		.use_kvm = d->kvm.works,
 		.net = d->has_net ? &d->net : NULL,
 		.jobs_dir = d->jobs_dir,
+		.seal_key = d->seal_key,
 		.control = &d->control,
 	};
 	enum om_err err = om_bus_new(d->sys, &d->bus, why);

@@ -4,6 +4,7 @@
 
 /* Shared by the daemon/daemon*.c files only. */
 #include <pthread.h>
+#include "actors/ledger.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/doctor.h"
@@ -35,6 +36,7 @@ struct daemon {
 	const struct om_conf_sources *sources;
 	const struct om_settings *s;
 	int state_lock, run_lock, jobs_lock;
+	uint8_t seal_key[OM_LEDGER_SEAL_LEN]; /* of the private keys in the ledger */
 	char jobs_dir[OM_VM_PATH_MAX];
 	struct om_check_result checks[OM_DOCTOR_MAX];
 	size_t check_count;

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "actors/executor.h"
+#include "base/id.h"
 #include "base/log.h"
 #include "daemon/auth.h"
 #include "daemon/lock.h"
@@ -20,6 +21,37 @@
 #define DEFAULT_JOBS_DIR "/var/lib/omertad-jobs"
 
 #define OS_RELEASE_MAX 8192
+
+#define SEAL_KEY_FILE "keys.seal"
+
+/* --- the key of the ledger's private keys ------------------------------------------------------ */
+
+/*
+ * In the run directory: there after a restart of the daemon, not after one of the machine, and on no
+ * disk where that directory is a tmpfs (doctor says whether it is).
+ */
+static enum om_err
+daemon_seal_key(struct daemon *d, struct om_why *why)
+{
+	char path[512];
+	enum om_err err = OM_OK;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/" SEAL_KEY_FILE, d->s->daemon_run_dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		return om_why_errno(why, OM_ERR_IO, "%s", path);
+	}
+	if (read(fd, d->seal_key, sizeof(d->seal_key)) != (ssize_t)sizeof(d->seal_key)) {
+		om_random(d->seal_key, sizeof(d->seal_key));
+		if (pwrite(fd, d->seal_key, sizeof(d->seal_key), 0) !=
+		    (ssize_t)sizeof(d->seal_key)) {
+			err = om_why_errno(why, OM_ERR_IO, "write %s", path);
+		}
+	}
+	close(fd);
+	return err;
+}
 
 /* --- locks ------------------------------------------------------------------------------------ */
 
@@ -51,7 +83,7 @@ daemon_lock(struct daemon *d, struct om_why *why)
 	if (err == OM_OK) {
 		err = om_lock_jobs_dir(d->jobs_dir, &d->jobs_lock, why);
 	}
-	return err;
+	return err == OM_OK ? daemon_seal_key(d, why) : err;
 }
 
 void

@@ -215,6 +215,18 @@ check_run_dir(struct doctor *d)
 }
 
 static void
+check_keys(struct doctor *d)
+{
+	if (d->probes->in_memory(d->s->daemon_run_dir)) {
+		tell(d, OM_CHECK_OK, "what opens the private keys of jobs is in memory");
+	} else {
+		tell(d, OM_CHECK_WARN, "what opens the private keys of jobs is on a disk: %s",
+		     d->s->daemon_run_dir);
+		hint(d, "put daemon.run_dir on a tmpfs, as /run is on most systems");
+	}
+}
+
+static void
 check_cache_dir(struct doctor *d)
 {
 	check_directory(d, d->s->daemon_cache_dir, true);
@@ -459,21 +471,14 @@ static const struct {
 	const char *name;
 	void (*run)(struct doctor *d);
 } checks[] = {
-	{ "config", check_config },
-	{ "state_dir", check_state_dir },
-	{ "run_dir", check_run_dir },
-	{ "cache_dir", check_cache_dir },
-	{ "memory", check_memory },
-	{ "clock", check_clock },
-	{ "libvirt", check_libvirt },
-	{ "qemu", check_qemu },
-	{ "mkfs", check_mkfs },
-	{ "image", check_image },
-	{ "kvm", check_kvm },
-	{ "net_admin", check_net_admin },
-	{ "tun", check_tun },
-	{ "nftables", check_nft },
-	{ "wireguard", check_wireguard },
+	{ "config", check_config },       { "state_dir", check_state_dir },
+	{ "run_dir", check_run_dir },     { "keys", check_keys },
+	{ "cache_dir", check_cache_dir }, { "memory", check_memory },
+	{ "clock", check_clock },         { "libvirt", check_libvirt },
+	{ "qemu", check_qemu },           { "mkfs", check_mkfs },
+	{ "image", check_image },         { "kvm", check_kvm },
+	{ "net_admin", check_net_admin }, { "tun", check_tun },
+	{ "nftables", check_nft },        { "wireguard", check_wireguard },
 	{ "retention", check_retention },
 };
 _Static_assert(OM_COUNT(checks) <= OM_DOCTOR_MAX, "results have no room");

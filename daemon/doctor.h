@@ -47,6 +47,8 @@ struct om_doctor_probes {
 	enum om_err (*writable)(const char *path, bool make, struct om_why *why);
 	/* MiB; -1 when it cannot be told. */
 	int64_t (*disk_free_mib)(const char *path);
+	/* Is it on a file system that ends with the machine's run?  Also when that cannot be told. */
+	bool (*in_memory)(const char *path);
 	int64_t (*mem_available_mib)(void);
 	bool (*has_net_admin)(void);
 	int64_t (*wall_s)(void); /* seconds since 1970 */

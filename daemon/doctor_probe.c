@@ -6,11 +6,13 @@
 #include <fcntl.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -227,6 +229,14 @@ probe_disk_free(const char *path)
 	return (int64_t)(st.f_bavail * (st.f_frsize / 1024) / 1024);
 }
 
+static bool
+probe_in_memory(const char *path)
+{
+	struct statfs st;
+
+	return statfs(path, &st) != 0 || st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC;
+}
+
 /* The number behind `key` in a file of "key: number" lines; -1 when it is not there. */
 static int64_t
 file_number(const char *path, const char *key, int base)
@@ -278,6 +288,7 @@ const struct om_doctor_probes om_doctor_system = {
 	.wireguard = probe_wireguard,
 	.writable = probe_writable,
 	.disk_free_mib = probe_disk_free,
+	.in_memory = probe_in_memory,
 	.mem_available_mib = probe_mem_available,
 	.has_net_admin = probe_net_admin,
 	.wall_s = probe_wall,

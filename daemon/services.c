@@ -136,6 +136,7 @@ services_machine(struct om_services *sv, const struct om_services_in *in)
 		.keep_ms = s->store_keep_jobs,
 		.keep_bytes = s->store_keep_size * 1024 * 1024,
 		.audit_keep_ms = s->store_keep_audit,
+		.seal_key = in->seal_key,
 	};
 	snprintf(sv->details, sizeof(sv->details), "omertad %s, pid %ld, accelerator %s",
 		 OM_VERSION, (long)getpid(), in->control->accelerator);

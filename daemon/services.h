@@ -24,6 +24,7 @@ struct om_services_in {
 	bool use_kvm;
 	struct om_jobnet_env *net; /* NULL: jobs have no network */
 	const char *jobs_dir;
+	const uint8_t *seal_key; /* OM_LEDGER_SEAL_LEN bytes, borrowed for the services' life */
 	const struct om_control_conf *control;
 };
 

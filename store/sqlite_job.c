@@ -220,7 +220,7 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 	}
 	sq->now.next_seq++;
 	sq_rows_keep(sq, row);
-	err = put_spec(sq, row->seq, job->spec);
+	err = put_spec(sq, row->seq, job->stored.len > 0 ? job->stored : job->spec);
 	if (err == OM_OK) {
 		err = put_after(sq, job, row->seq, others);
 	}

@@ -149,6 +149,7 @@ struct om_job_new {
 	bool held, requeue, in_array;
 	uint32_t array_limit;
 	struct om_bin spec; /* opaque; its hash decides whether a second submit is the same */
+	struct om_bin stored; /* what is kept of it; empty: all */
 	const struct om_job_after *after; /* jobs that exist: so there are no cycles */
 	size_t after_count;
 	const struct om_audit_note *notes; /* 1 to OM_JOB_NOTES_MAX, in this order */

@@ -6,7 +6,7 @@
 
 /* Both files as they lie on the disk. */
 static bool
-files_hold(const char *text)
+files_hold(const void *bytes, size_t bytes_len)
 {
 	static const char *const ends[] = { "", "-wal" };
 	bool found = false;
@@ -23,7 +23,7 @@ files_hold(const char *text)
 		assert_non_null(all);
 		len = fread(all, 1, FX_WAL_BYTES * 4, f);
 		assert_true(feof(f));
-		found = found || memmem(all, len, text, strlen(text)) != NULL;
+		found = found || memmem(all, len, bytes, bytes_len) != NULL;
 		free(all);
 		(void)fclose(f);
 	}
@@ -47,17 +47,103 @@ ask_keyed(const char *id)
 	go();
 }
 
+/* The sealed box of the job's keys. */
+static uint8_t box[64];
+
+static void
+take_box(void)
+{
+	sqlite3 *db = NULL;
+	sqlite3_stmt *s = NULL;
+
+	assert_int_equal(sqlite3_open(W.fx.path, &db), SQLITE_OK);
+	assert_int_equal(
+	    sqlite3_prepare_v2(db,
+			       "SELECT body FROM job_spec s JOIN job j ON j.seq = s.job"
+			       " WHERE j.id = 'keyed'",
+			       -1, &s, NULL),
+	    SQLITE_OK);
+	assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+	assert_true(sqlite3_column_bytes(s, 0) > (int)sizeof(box));
+	memcpy(box, sqlite3_column_blob(s, 0), sizeof(box));
+	assert_int_equal(box[0], 0xc1);
+	assert_int_equal(sqlite3_finalize(s), SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static bool
+files_hold_box(void)
+{
+	return files_hold(box, sizeof(box));
+}
+
+static bool
+files_hold_key(void)
+{
+	uint8_t raw[32];
+
+	assert_int_equal(om_parse_base64(OM_STR(KEY), raw, sizeof(raw)), OM_OK);
+	return files_hold(KEY, sizeof(KEY) - 1) || files_hold(raw, sizeof(raw));
+}
+
+/* What job_run would get. */
+static enum om_err
+key_given(struct om_str *key)
+{
+	struct om_job_ref ref = { .job = OM_STR("keyed") };
+	static struct om_job_submit submit;
+	const struct om_ledger_spec *spec;
+	struct om_why why;
+
+	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
+	go();
+	if (W.answers[0].err != OM_OK) {
+		return W.answers[0].err;
+	}
+	spec = body_of(0, OM_MSG_LEDGER_SPEC);
+	OK(om_body_decode(OM_BODY_job_submit, spec->spec, &submit, &W.arena, &why));
+	*key = submit.vpn->private_key;
+	return OM_OK;
+}
+
+/* The promise: no key on a disk.  The daemon's own restarts do not lose it, the machine's does. */
+static void
+test_a_key_is_never_in_the_files(void **state)
+{
+	struct om_str key = OM_STR("");
+
+	(void)state;
+	warm_up();
+	ask_keyed("keyed");
+	take_box();
+	assert_true(files_hold_box()); /* the job is durable */
+	assert_false(files_hold_key());
+	OK(key_given(&key));
+	assert_true(om_str_is(key, KEY));
+	assert_false(files_hold_key());
+	world_stop();
+	world_start();
+	OK(key_given(&key));
+	assert_true(om_str_is(key, KEY));
+	world_stop();
+	test_seal_key[0] ^= 1; /* the run directory was emptied */
+	world_start();
+	ERR(OM_ERR_KEYS_LOST, key_given(&key));
+	test_seal_key[0] ^= 1;
+}
+
 static void
 test_a_key_leaves_the_files_after_the_end(void **state)
 {
 	(void)state;
 	warm_up();
 	ask_keyed("keyed");
-	assert_true(files_hold(KEY)); /* a queued job survives a crash */
+	take_box();
+	assert_true(files_hold_box()); /* a queued job survives a crash */
 	ask_move("keyed", "cancelled", NULL);
 	go();
 	om_sim_advance(W.sys, 1500);
-	assert_false(files_hold(KEY));
+	assert_false(files_hold_box());
 	/* The log is in order: what is written next is there after a crash. */
 	ask_plain("next");
 	go();
@@ -73,11 +159,12 @@ test_a_key_leaves_the_files_at_a_stop(void **state)
 	(void)state;
 	warm_up();
 	ask_keyed("keyed");
+	take_box();
 	ask_move("keyed", "cancelled", NULL);
 	go();
-	assert_true(files_hold(KEY)); /* else this tests nothing */
+	assert_true(files_hold_box()); /* else this tests nothing */
 	world_stop();
-	assert_false(files_hold(KEY));
+	assert_false(files_hold_box());
 	world_start();
 }
 
@@ -90,17 +177,18 @@ test_a_reader_delays_the_wipe(void **state)
 	(void)state;
 	warm_up();
 	ask_keyed("keyed");
+	take_box();
 	assert_int_equal(sqlite3_open(W.fx.path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM job", NULL, NULL, NULL), SQLITE_OK);
 	ask_move("keyed", "cancelled", NULL);
 	go();
 	om_sim_advance(W.sys, 1500);
-	assert_true(files_hold(KEY));
+	assert_true(files_hold_box());
 	assert_int_equal(
 	    sqlite3_exec(db, "SELECT count(*) FROM job_spec; COMMIT", NULL, NULL, NULL), SQLITE_OK);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	om_sim_advance(W.sys, 1500);
-	assert_false(files_hold(KEY));
+	assert_false(files_hold_box());
 }
 
 static void
@@ -163,6 +251,7 @@ main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		T(test_a_key_is_never_in_the_files),
 		T(test_a_key_leaves_the_files_after_the_end),
 		T(test_a_key_leaves_the_files_at_a_stop),
 		T(test_a_reader_delays_the_wipe),

@@ -160,6 +160,9 @@ static const struct om_service_def control_def = {
 
 /* --- the world ---------------------------------------------------------------------------------- */
 
+/* As the file in the daemon's run directory: it is there after a restart of the daemon. */
+static uint8_t test_seal_key[OM_LEDGER_SEAL_LEN] = { 1, 2, 3 };
+
 static inline void
 world_start(void)
 {
@@ -172,6 +175,7 @@ world_start(void)
 	W.conf.wal_bytes = FX_WAL_BYTES;
 	W.conf.vfs = "fault";
 	W.conf.wall = test_wall;
+	W.conf.seal_key = test_seal_key;
 	W.ledger = (struct om_service_arg){ W.bus, &om_ledger_service, &W.conf };
 	W.provider = (struct om_service_arg){ W.bus, &provider_def, NULL };
 	W.logger = (struct om_service_arg){ W.bus, &logger_def, NULL };

@@ -17,6 +17,7 @@ static struct {
 	bool libvirt, private_libvirtd, programs, runs, image, kvm_tried, kvm, tun, dirs, net_admin;
 	const char *wireguard;
 	int64_t disk, mem, wall;
+	bool in_memory;
 } world;
 
 static enum om_err
@@ -99,6 +100,13 @@ fake_disk(const char *path)
 	return world.disk;
 }
 
+static bool
+fake_in_memory(const char *path)
+{
+	(void)path;
+	return world.in_memory;
+}
+
 static int64_t
 fake_mem(void)
 {
@@ -127,6 +135,7 @@ static struct om_doctor_probes probes = {
 	.wireguard = fake_wireguard,
 	.writable = fake_writable,
 	.disk_free_mib = fake_disk,
+	.in_memory = fake_in_memory,
 	.mem_available_mib = fake_mem,
 	.has_net_admin = fake_net_admin,
 	.wall_s = fake_wall,
@@ -311,6 +320,17 @@ test_retention(void **state)
 }
 
 static void
+test_where_the_keys_key_is(void **state)
+{
+	(void)state;
+	diagnose(NULL, NULL);
+	expect("keys", OM_CHECK_OK, "in memory", "");
+	world.in_memory = false;
+	diagnose(NULL, NULL);
+	expect("keys", OM_CHECK_WARN, "on a disk", "tmpfs");
+}
+
+static void
 test_room(void **state)
 {
 	(void)state;
@@ -388,6 +408,7 @@ main(void)
 		TEST(test_without_network_or_vm),
 		TEST(test_wireguard_backends),
 		TEST(test_retention),
+		TEST(test_where_the_keys_key_is),
 		TEST(test_room),
 		TEST(test_hints_by_distribution),
 		TEST(test_printed),
