@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
 """Jobs behind their requester's tunnel: what gets through, and what ends a job."""
+import base64
+import glob
 import os
 import sys
 import tempfile
@@ -171,6 +173,35 @@ class Tunnel(unittest.TestCase):
                          vpn=self.requester.vpn(private_key=other))
         self.assertEqual(r.state, "failed")
         self.assertEqual(r.exit_code, 1, r.text)  # it runs, nobody answers
+
+    def in_the_state_dir(self, *needles):
+        found = []
+        for path in glob.glob(f"{self.daemon.dir}/state/**", recursive=True):
+            if os.path.isfile(path):
+                with open(path, "rb") as f:
+                    held = f.read()
+                found += [path for n in needles if n in held]
+        return found
+
+    def test_keys_are_on_no_disk(self):
+        vpn = self.requester.vpn()
+        key = vpn["private_key"]
+        jobs = [self.provider.submit(script=FETCH, lang="python", vpn=vpn, hold=True)
+                for _ in range(2)]
+        self.assertEqual(self.in_the_state_dir(key.encode(), base64.b64decode(key)), [])
+        self.assertNotEqual(self.in_the_state_dir(vpn["peer_public_key"].encode()), [])
+        self.daemon.kill9()
+        self.daemon.start()
+        self.provider.release(jobs[0].id)
+        r = jobs[0].wait(timeout=180)
+        self.assertEqual((r.state, r.stdout), ("completed", b"page through the tunnel\n"), r.text)
+        # The machine restarts: what was in memory is gone.
+        self.assertEqual(self.daemon.stop(), 0)
+        os.unlink(f"{self.daemon.dir}/run/keys.seal")
+        self.daemon.start()
+        self.provider.release(jobs[1].id)
+        r = jobs[1].wait(timeout=180)
+        self.assertEqual((r.state, r.reason), ("failed", "keys_lost"), r.text)
 
     def test_hooks_never_arrive(self):
         with self.assertRaises(omerta.Error) as caught:
