@@ -295,18 +295,33 @@ test_wait_for_a_change(void **state)
 
 /* --- trace ----------------------------------------------------------------------------------------- */
 
-static struct om_daemon_trace traced; /* what was asked for last */
+/* What was asked for last. */
+static pthread_mutex_t traced_lock = PTHREAD_MUTEX_INITIALIZER;
 static char traced_actor[64];
+static bool traced_off;
+
+static void
+traced_is(const char *actor, bool off)
+{
+	(void)pthread_mutex_lock(&traced_lock);
+	assert_string_equal(traced_actor, actor);
+	assert_int_equal(traced_off, off);
+	(void)pthread_mutex_unlock(&traced_lock);
+}
 
 static void
 give_trace(struct fake *f, struct fake_request *r)
 {
 	struct om_trace_lines lines = { .text = OM_STR("actor=1.1 name=job_queue\ntrace us=5\n") };
 
+	struct om_daemon_trace m = { 0 };
+
 	(void)f;
-	traced = (struct om_daemon_trace){ 0 };
-	fake_body(r, &traced);
-	(void)snprintf(traced_actor, sizeof(traced_actor), "%.*s", OM_STR_ARG(traced.actor));
+	fake_body(r, &m);
+	(void)pthread_mutex_lock(&traced_lock);
+	traced_off = m.off;
+	(void)snprintf(traced_actor, sizeof(traced_actor), "%.*s", OM_STR_ARG(m.actor));
+	(void)pthread_mutex_unlock(&traced_lock);
 	fake_answer(r, OM_MSG_TRACE_TEXT, &lines);
 }
 
@@ -318,12 +333,11 @@ test_trace_begins_ends_and_shows(void **state)
 	(void)state;
 	fake_new(&f, give_trace, NULL);
 	ran_is(&f, "trace", 0, "actor=1.1 name=job_queue\ntrace us=5\n", "");
-	assert_string_equal(traced_actor, "");
+	traced_is("", false);
 	ran_is(&f, "trace job_queue", 0, "", "");
-	assert_string_equal(traced_actor, "job_queue");
-	assert_false(traced.off);
+	traced_is("job_queue", false);
 	ran_is(&f, "trace job_queue --off --dump", 0, "actor=1.1 name=job_queue\ntrace us=5\n", "");
-	assert_true(traced.off);
+	traced_is("job_queue", true);
 	ran_is(&f, "trace --dump --json", 0,
 	       "{\"version\":1,\"type\":\"trace.text\",\"text\":\"actor=1.1 "
 	       "name=job_queue\\ntrace us=5\\n\"}\n",
