@@ -106,7 +106,8 @@ class Policy:
         body = {"name": name}
         if verb in ("add", "change"):
             body.update(kind="resources", settings={"max_cores": "900"})
-        after = {"add": True, "change": True, "remove": None, "disable": False, "enable": True}[verb]
+        after = {"add": True, "change": self.rules[name], "remove": None, "disable": False,
+                 "enable": True}[verb]
         # Once more after a crash it may have been done already.
         return Op(f"rules.{verb}", body, "ok", lambda _: self.done(name, self.rules, after),
                   {"add": ("exists",), "remove": ("not_found",)}.get(verb, ()))

@@ -10,7 +10,6 @@ the frame's bytes as evidence and in the audit trail, and no capture may see a f
 
     redteam_frames_test.py [NAME...]     only these frames; "all": more than the default ones
 """
-import concurrent.futures
 import ctypes
 import fcntl
 import os
@@ -21,16 +20,15 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import redteam_test  # noqa: E402
 import rig  # noqa: E402
-from redteam_test import AT_ONCE, Capture  # noqa: E402
-from tunnel_rig import GUEST, PEER, sh  # noqa: E402
+from redteam_test import Capture  # noqa: E402
+from tunnel_rig import PEER, sh  # noqa: E402
 
-GUEST6, PEER6 = "fd99::2", "fd99::1"  # as in net_rig.h
 SYS_PIDFD_GETFD, TUNGETVNETHDRSZ = 438, 0x800454D7
 TAGS = ("vlan_tag", "service_tag")  # the kernel takes a tag off before anyone sees it
 # One for each wall and word; net_redteam_test sends all of them in every run.
 DEFAULT = """first_fragment later_fragment cut_ip_header dhcp_discover spoofed_source_ip spoofed_source_mac
-source_route ipv6_tcp ipv6_router_advert arp_spoof_gateway arp_other_sender raw_experimental vlan_tag
-six_spoofed_source six_routing_header""".split()
+source_route ipv6_tcp ipv6_router_advert arp_spoof_gateway arp_other_sender raw_experimental
+vlan_tag""".split()
 
 JOB = redteam_test.PRELUDE + f"""
     tcp('{PEER}', 80)
@@ -76,12 +74,6 @@ def send(fd, data):
 class Frames(redteam_test.Range):
     only = []
 
-    def vpn(self, name):
-        if not name.startswith("six_"):
-            return self.requester.vpn()
-        return self.requester.vpn(addresses=[f"{GUEST}/32", f"{GUEST6}/128"],
-                                  allowed_ips=["10.99.0.0/24", f"{PEER6}/128"])
-
     def ready(self, provider, job):
         """The MACs of guest and gateway, once it has talked through the tunnel."""
         deadline = time.monotonic() + 90
@@ -97,7 +89,7 @@ class Frames(redteam_test.Range):
     def one(self, name):
         """(name, what is wrong or None, milliseconds to the kill or None, what happened)"""
         with self.daemon.connect() as provider:
-            job = provider.submit(script=JOB, lang="python", vpn=self.vpn(name))
+            job = provider.submit(script=JOB, lang="python", vpn=self.requester.vpn())
             guest, gateway = self.ready(provider, job)
             frame = Frame.all(guest, gateway)[name]
             self.macs |= {mac.replace(":", "") for mac in (guest, gateway)}
@@ -123,13 +115,15 @@ class Frames(redteam_test.Range):
         return None
 
     def test_every_frame(self):
-        everything = list(Frame.all("52:54:00:00:00:01", "52:54:00:00:00:02"))
+        # Those of a guest with IPv6 are net_redteam_test's alone: no job has such a guest.
+        everything = [name for name in Frame.all("52:54:00:00:00:01", "52:54:00:00:00:02")
+                      if not name.startswith("six_")]
         names = everything if self.only == ["all"] else self.only or DEFAULT
         self.assertLessEqual(set(names), set(everything))
         capture = Capture(self.carrier)
         capture.start()
-        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-            results = list(pool.map(self.one, names))
+        # One after the other: a key is one job's, two handshakes with it at a time drop each other.
+        results = [self.one(name) for name in names]
         with self.daemon.connect() as provider:
             self.assertTrue(provider.verify_audit().intact)
         capture.finish()
