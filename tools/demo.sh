@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 now_ms() { date +%s%3N; }
-took() { echo "$(($(now_ms) - $1))" | sed 's/\([0-9]*\)\([0-9][0-9]\)[0-9]$/\1.\2/; s/^\./0./'; }
+took() { awk -v ms="$(($(now_ms) - $1))" 'BEGIN { printf "%.2f\n", ms / 1000 }'; }
 begin=$(now_ms)
 die() {
 	echo "demo: failed: $*" >&2
