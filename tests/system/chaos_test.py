@@ -199,10 +199,7 @@ class Chaos(unittest.TestCase):
         """A job with a tunnel from its beginning to its end; while it runs all that must not be left
         later is there to be seen."""
         job = provider.submit(script=GET + " && sleep 4", lang="bash", vpn=self.requester.vpn())
-        deadline = time.monotonic() + 120
-        while b"HTTP/1.0" not in provider.call("job.output", {"job": job.id})["data"]:
-            self.assertLess(time.monotonic(), deadline, provider.call("job.get", {"job": job.id}))
-            time.sleep(0.1)
+        rig.until(lambda: b"HTTP/1.0" in provider.call("job.output", {"job": job.id})["data"], 120)
         seen = self.of_jobs()
         for kind in ("process", "tunnel", "place", "socket", "namespace", "domain"):
             self.assertTrue([thing for thing in seen if thing.startswith(kind)], f"{kind}: {seen}")

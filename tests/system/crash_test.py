@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rig  # noqa: E402
 import tunnel_rig  # noqa: E402
 import omerta  # noqa: E402
+from rig import until  # noqa: E402
 
 CYCLES = int(os.environ.get("CYCLES", "100"))
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1 << 30)
@@ -42,15 +43,6 @@ ARRAY = 3                   # jobs of each
 RETRIES = 2
 CHANGES = 4                 # of rules and settings under way in each life
 FINAL = ("completed", "lost")
-
-
-def until(what, seconds=30):
-    """Polls a condition that another process brings about."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            raise AssertionError("it did not happen in time")
-        time.sleep(0.02)
 
 
 class Op:

@@ -14,18 +14,10 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rig  # noqa: E402
+from rig import until  # noqa: E402
 
 NULL = "[vm]\ndriver = null\n[jobs]\nmax_jobs = 2\n"  # jobs end at once, no VM
 OMERTAD = f"{rig.BUILD}/omertad"
-
-
-def until(what, seconds=20):
-    """Polls a condition that another process brings about."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            raise AssertionError("it did not happen in time")
-        time.sleep(0.01)
 
 
 class Process(unittest.TestCase):

@@ -10,20 +10,12 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rig  # noqa: E402
 import omerta  # noqa: E402
+from rig import until  # noqa: E402
 
 SIZE_MIB = 100  # a daemon does not start with less than 64 free
 CONFIG = "[jobs]\nmax_jobs = 2\n[store]\nwal_size = 1M\n"
 NULL = CONFIG + "[vm]\ndriver = null\n"
 BODY = 200_000  # of a job that is to fill the disk
-
-
-def until(what, seconds=60):
-    """Polls a condition that another process brings about."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            raise AssertionError("it did not happen in time")
-        time.sleep(0.05)
 
 
 class Disk(unittest.TestCase):

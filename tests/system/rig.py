@@ -60,6 +60,15 @@ def processes(needle):
     return found
 
 
+def until(what, seconds=60):
+    """Polls a condition that another process brings about."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.02)
+
+
 class Daemon:
     def __init__(self, config="", dir=None):
         sweep()
