@@ -393,11 +393,21 @@ intake_recv(int fd, void *data, size_t len, int flags)
 	return got;
 }
 
+#ifdef __SANITIZE_THREAD__ /* has to see that a descriptor ended: the next one of its number is another */
+int next_close(int fd) __asm__("__interceptor_close");
+#else
+static int
+next_close(int fd)
+{
+	return (int)syscall(SYS_close, fd);
+}
+#endif
+
 int
 intake_close(int fd)
 {
 	intake_leave(fd);
-	return (int)syscall(SYS_close, fd);
+	return next_close(fd);
 }
 
 /* --- from outside ---------------------------------------------------------------------------- */

@@ -276,6 +276,10 @@ om_actor_started(struct om_ctx *cx, struct om_actor *a)
 static void
 incarnation_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
 {
+	/* First: an fd that stop closes may be another actor's before stop has returned. */
+	if (a->ext != NULL) {
+		om_io_end(cx, a);
+	}
 	/* start may have failed for want of memory for the state: then there is nothing to release */
 	if (a->def->stop != NULL && (a->state != NULL || a->def->state_size == 0)) {
 		a->def->stop(cx, a->state, why);

@@ -330,7 +330,10 @@ void om_timer_cancel(struct om_ctx *cx, uint64_t timer);
 enum om_err om_io_watch(struct om_ctx *cx, int fd, uint32_t events, uint64_t cookie,
 			uint64_t *watch) OM_MUST_CHECK;
 enum om_err om_io_rearm(struct om_ctx *cx, uint64_t watch, uint32_t events) OM_MUST_CHECK;
-/* Before the fd is closed.  No OM_SYS_IO of this watch after it returns. */
+/*
+ * Before the fd is closed: its number may be another's at once, with a watch of its own.  No OM_SYS_IO
+ * of this watch after it returns.  An actor's end does it for all that are left, before its `stop`.
+ */
 void om_io_unwatch(struct om_ctx *cx, uint64_t watch);
 
 /* --- blocking work ------------------------------------------------------------------------- */

@@ -208,7 +208,7 @@ watch_drop(struct om_system *sys, struct watch *w)
 {
 	struct om_io *io = sys->io;
 
-	/* Fails when the fd was closed already, which took it out of the set. */
+	/* Fails when the owner closed the fd too early, which took it out of the set. */
 	(void)epoll_ctl(io->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
 	(void)pthread_mutex_lock(&io->lock);
 	w->dead = true;

@@ -147,7 +147,7 @@ test_audit_goes_on_over_empty_pages(void **state)
 
 /* --- several jobs ---------------------------------------------------------------------------------- */
 
-static int64_t last_deadline_ms;
+static _Atomic int64_t last_deadline_ms; /* written by the fake */
 
 /* "good..." is done, "denied" is in the wrong state; an array has one of each. */
 static void

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* Timers on the fake clock; fds and offloaded work. */
+#include <semaphore.h>
+#include <time.h>
 #include <unistd.h>
 #include "runtime_help.h"
 
@@ -276,6 +278,106 @@ test_watch_is_one_shot(void **state)
 	sys_end(sys);
 }
 
+/*
+ * What an actor's end closes may be another actor's the next moment: the number is reused before `stop`
+ * has returned, and the end must not take the new owner's watch for its own.
+ */
+static struct {
+	int fd, from[2];
+	struct om_actor_id first;
+	sem_t closed, watched, told;
+} reused;
+
+static void
+stop_closes(struct om_ctx *cx, void *state, enum om_err why)
+{
+	(void)cx;
+	(void)state;
+	(void)why;
+	assert_int_equal(close(reused.fd), 0);
+	assert_int_equal(sem_post(&reused.closed), 0);
+	assert_int_equal(sem_wait(&reused.watched), 0);
+}
+
+static void
+do_reuse(struct om_ctx *cx, void *arg)
+{
+	struct watching *w = arg;
+	uint64_t ref;
+
+	assert_int_equal(om_monitor(cx, reused.first, &ref), OM_OK);
+	om_stop(cx, reused.first);
+	assert_int_equal(sem_wait(&reused.closed), 0);
+	assert_int_equal(dup2(reused.from[0], reused.fd), reused.fd);
+	do_watch(cx, w);
+	assert_int_equal(sem_post(&reused.watched), 0);
+}
+
+static enum om_err
+on_first_ended(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)cx;
+	(void)state;
+	(void)msg;
+	return write(reused.from[1], "x", 1) == 1 ? OM_OK : OM_ERR_IO;
+}
+
+static enum om_err
+on_reused_ready(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)cx;
+	(void)state;
+	(void)msg;
+	return sem_post(&reused.told) == 0 ? OM_OK : OM_ERR_IO;
+}
+
+static void
+test_an_end_leaves_the_next_watch_of_its_fd(void **state)
+{
+	static const struct om_handler on[] = { { T_CALL, probe_on_call },
+						{ OM_SYS_DOWN, on_first_ended },
+						{ OM_SYS_IO, on_reused_ready } };
+	static const struct om_actor_def second = { .name = "second",
+						    .state_size = sizeof(struct probe),
+						    .start = probe_start,
+						    .handlers = on,
+						    .handler_count = OM_COUNT(on),
+						    .detached = true };
+	static const struct om_actor_def first = { .name = "first",
+						   .state_size = sizeof(struct probe),
+						   .start = probe_start,
+						   .stop = stop_closes,
+						   .handlers = handlers,
+						   .handler_count = OM_COUNT(handlers) };
+	struct om_system_conf conf = { .workers = 1 };
+	struct watching mine = { 0 }, next = { 0 };
+	struct timespec until;
+	struct om_system *sys;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(om_system_new(&conf, &sys), OM_OK);
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(pipe(reused.from), 0);
+	assert_int_equal(sem_init(&reused.closed, 0, 0), 0);
+	assert_int_equal(sem_init(&reused.watched, 0, 0), 0);
+	assert_int_equal(sem_init(&reused.told, 0, 0), 0);
+	reused.fd = mine.fd = next.fd = fds[0];
+	reused.first = spawn_probe(sys, &first, NULL);
+	post_call(sys, reused.first, do_watch, &mine);
+	post_call(sys, spawn_probe(sys, &second, NULL), do_reuse, &next);
+	assert_int_equal(clock_gettime(CLOCK_REALTIME, &until), 0);
+	until.tv_sec += 10;
+	assert_int_equal(sem_timedwait(&reused.told, &until), 0);
+	sys_end(sys);
+	assert_int_equal(mine.err, OM_OK);
+	assert_int_equal(next.err, OM_OK);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(close(fds[i]), 0);
+		assert_int_equal(close(reused.from[i]), 0);
+	}
+}
+
 /* --- offloaded work ------------------------------------------------------------------------------- */
 
 struct work {
@@ -450,6 +552,7 @@ main(void)
 		cmocka_unit_test(test_cancel_of_a_timer_in_the_mailbox),
 		cmocka_unit_test(test_timers_end_with_their_actor),
 		cmocka_unit_test(test_watch_is_one_shot),
+		cmocka_unit_test(test_an_end_leaves_the_next_watch_of_its_fd),
 		cmocka_unit_test(test_work_ends_exactly_once),
 		cmocka_unit_test(test_a_time_that_does_not_fit_is_far_away),
 		cmocka_unit_test(test_again_for_a_timer_is_an_error),
