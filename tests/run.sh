@@ -19,6 +19,8 @@ fi
 
 name=$1
 shift
+TSAN_OPTIONS=suppressions=$(dirname "$0")/tsan.supp:${TSAN_OPTIONS:-}
+export TSAN_OPTIONS
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM

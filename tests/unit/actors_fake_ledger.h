@@ -396,19 +396,25 @@ static enum om_err
 fake_on_get(struct om_service *sv, void *state, const struct om_in *in)
 {
 	const struct om_job_ref *m = in->body;
+	const struct fake_row *got = NULL;
+	struct om_job_info info;
 
 	(void)state;
 	for (size_t i = 0; i < disk.row_count; i++) {
 		const struct fake_row *row = &disk.rows[i];
-		struct om_job_info info;
 
-		if (strncmp(row->id, m->job.ptr, m->job.len) == 0 && fake_may_see(in, row)) {
-			fake_info(row, &info);
-			disk.asked++;
-			return fake_reply(sv, in, OM_MSG_JOB_INFO, &info);
+		/* A whole id is meant, however many longer ones begin so. */
+		if (strncmp(row->id, m->job.ptr, m->job.len) == 0 && fake_may_see(in, row) &&
+		    (got == NULL || strlen(row->id) == m->job.len)) {
+			got = row;
 		}
 	}
-	return OM_ERR_NOT_FOUND;
+	if (got == NULL) {
+		return OM_ERR_NOT_FOUND;
+	}
+	fake_info(got, &info);
+	disk.asked++;
+	return fake_reply(sv, in, OM_MSG_JOB_INFO, &info);
 }
 
 static bool

@@ -19,17 +19,6 @@
 #include "msg/codec.h"
 #include "msg/envelope.h"
 
-/*
- * libzmq is not instrumented, so ThreadSanitizer does not see that a message which came through it is
- * handed over; our own threads share nothing else.
- */
-const char *__tsan_default_suppressions(void);
-const char *
-__tsan_default_suppressions(void)
-{
-	return "race:libzmq.so\n";
-}
-
 struct fake;
 
 struct fake_request {

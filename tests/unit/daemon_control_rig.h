@@ -25,18 +25,6 @@
 #include "msg/envelope.h"
 #include "runtime/system.h"
 
-/*
- * ThreadSanitizer does not see libzmq's own synchronisation: neither what its threads hand on to us
- * nor the answers that we hand to it, which its I/O thread gives back through answer_release.
- */
-const char *__tsan_default_suppressions(void);
-const char *
-__tsan_default_suppressions(void)
-{
-	return "race:libzmq.so\nrace:libsodium.so\nrace:^answer_release$\n"
-	       "race:^plain_release$\n";
-}
-
 #define RIG_WAIT_MS 20000
 #define RIG_BLOB    200000 /* bytes that the fake ledger answers job.output with */
 
