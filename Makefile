@@ -120,6 +120,14 @@ $(foreach t,$(SIMS),$(eval $(call TESTRULE,sim,$(t))))
 $(foreach t,$(STRESS),$(eval $(call TESTRULE,stress,$(t))))
 $(foreach t,$(SYSTEM),$(eval $(call TESTRULE,system,$(t))))
 
+# Each allocation of our code in these tests goes through their own functions, which fail the Nth.
+WRAP	= $(patsubst %,-Wl$(comma)--wrap=%,$(1))
+comma	:= ,
+NOMEM_WRAP := malloc calloc realloc aligned_alloc free mmap munmap mprotect pthread_create
+NOMEM_ZMQ  := zmq_ctx_new zmq_ctx_term zmq_socket zmq_close zmq_bind zmq_connect zmq_msg_init_size zmq_msg_init_data
+$(BUILD)/unit/runtime_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP))
+$(BUILD)/unit/msg_bus_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP) $(NOMEM_ZMQ))
+
 unit: $(if $(T),$(foreach t,$(TESTBINS),$(if $(findstring $(T),$(t)),$(t))),$(TESTBINS))
 	JOBS=$$(nproc) tests/run.sh unit $^
 sim: $(SIMBINS)

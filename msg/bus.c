@@ -263,7 +263,7 @@ bus_link(struct bus_slot *from, struct bus_slot *to)
 	(void)snprintf(endpoint, sizeof(endpoint), "inproc://omerta/%s/%s", to->def->name,
 		       from->def->name);
 	pull = socket_new(bus, ZMQ_PULL, ZMQ_RCVHWM);
-	push = socket_new(bus, ZMQ_PUSH, ZMQ_SNDHWM);
+	push = pull != NULL ? socket_new(bus, ZMQ_PUSH, ZMQ_SNDHWM) : NULL;
 	if (pull == NULL || push == NULL || zmq_bind(pull, endpoint) != 0 ||
 	    zmq_connect(push, endpoint) != 0) {
 		om_error("bus.link", "%s: %s", endpoint, zmq_strerror(zmq_errno()));

@@ -6,7 +6,9 @@
  *    comes for that number later finds nothing.
  * 2. An answer is never refused; when it cannot be encoded, an error answer goes in its place.
  * 3. One timer a service watches all its asks, for the first of them that may end.  It is left alone
- *    when that one is answered: at its time it finds the next.  So an ask costs no timer.
+ *    when that one is answered: at its time it finds the next.  So an ask costs no timer.  There is
+ *    one as long as there are asks: it goes when the next has started, and until then it comes again
+ *    by itself.  If broken: with no memory for the next, asks never end.
  * 4. The duty to answer is in one place at a time: bus_in.due, a record of sv->later, or nowhere.
  */
 #include <stdio.h>
@@ -15,6 +17,8 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "msg/bus_impl.h"
+
+#define ASK_TIMER_AGAIN_MS 1000 /* when there was no memory for the next */
 
 /* --- sending ---------------------------------------------------------------------------------- */
 
@@ -91,6 +95,29 @@ om_service_send(struct om_service *sv, const char *to_name, enum om_msg_type typ
 
 /* --- answering -------------------------------------------------------------------------------- */
 
+/* A whole frame into sv->out; when the answer cannot be encoded, an error is in its place. */
+static void
+answer_encode(struct om_service *sv, uint64_t ask, enum om_msg_type type, const void *body,
+	      enum om_err err, const char *text)
+{
+	if (err == OM_OK) {
+		bus_frame_begin(&sv->out, BUS_ANSWER, ask, NULL);
+		err = om_envelope_encode(type, ask, 0, body, &sv->out);
+		if (err == OM_OK) {
+			return;
+		}
+		om_error("bus.answer", "%s: %s: %s", sv->slot->def->name, om_msg_info(type)->name,
+			 om_err_text(err));
+		err = OM_ERR_INTERNAL;
+		text = "the answer could not be encoded";
+	}
+	/* From the beginning: it may be the frame's head that there was no memory for. */
+	bus_frame_begin(&sv->out, BUS_ANSWER, ask, NULL);
+	if (om_envelope_encode_error(ask, err, text, &sv->out) != OM_OK) {
+		sv->out.failed = true; /* the send gives the reservation back */
+	}
+}
+
 /*
  * Answers are never refused: the bell takes them over its limit.  When the asker has ended there is
  * nobody to tell.  err != OM_OK: an error answer.
@@ -110,20 +137,7 @@ bus_answer(struct om_service *sv, uint32_t from, uint64_t ask, enum om_msg_type 
 		return;
 	}
 	if (sent == OM_OK) {
-		bus_frame_begin(&sv->out, BUS_ANSWER, ask, NULL);
-		if (err == OM_OK) {
-			err = om_envelope_encode(type, ask, 0, body, &sv->out);
-			text = "the answer could not be encoded";
-			if (err != OM_OK) {
-				om_error("bus.answer", "%s: %s: %s", sv->slot->def->name,
-					 om_msg_info(type)->name, om_err_text(err));
-				sv->out.failed = false;
-				err = OM_ERR_INTERNAL;
-			}
-		}
-		if (err != OM_OK && om_envelope_encode_error(ask, err, text, &sv->out) != OM_OK) {
-			sv->out.failed = true; /* the send gives the reservation back */
-		}
+		answer_encode(sv, ask, type, body, err, text);
 		sent = bus_frame_send(sv->slot, to, &sv->out);
 	}
 	if (sent != OM_OK) {
@@ -304,19 +318,19 @@ asks_watch(struct om_service *sv, int64_t until_ns)
 {
 	const int64_t wait_ns = until_ns - om_now(sv->cx).ns;
 	enum om_err err;
+	uint64_t timer;
 
 	if (sv->ask_timer != 0 && sv->ask_timer_at_ns <= until_ns) {
 		return OM_OK;
 	}
-	om_timer_cancel(sv->cx, sv->ask_timer);
-	sv->ask_timer = 0;
 	err =
 	    om_timer_start(sv->cx, wait_ns <= 0 ? 0 : (uint64_t)((wait_ns - 1) / OM_NS_PER_MS) + 1,
-			   0, 0, &sv->ask_timer);
-	if (err != OM_OK) {
-		sv->ask_timer = 0;
+			   ASK_TIMER_AGAIN_MS, 0, &timer);
+	if (err == OM_OK) {
+		om_timer_cancel(sv->cx, sv->ask_timer);
+		sv->ask_timer = timer;
+		sv->ask_timer_at_ns = until_ns;
 	}
-	sv->ask_timer_at_ns = until_ns;
 	return err;
 }
 
@@ -326,7 +340,6 @@ bus_asks_expire(struct om_service *sv)
 	const int64_t now_ns = om_now(sv->cx).ns;
 	int64_t first_ns = INT64_MAX;
 
-	sv->ask_timer = 0;
 	for (uint32_t i = 0; i < sv->asks.cap; i++) {
 		const struct bus_asked *ask = bus_table_at(&sv->asks, i);
 
@@ -335,9 +348,14 @@ bus_asks_expire(struct om_service *sv)
 		}
 	}
 	/* First, as the continuations below may ask and need it. */
-	if (first_ns != INT64_MAX && asks_watch(sv, first_ns) != OM_OK) {
-		om_error("bus.timer", "%s: out of memory, asks may not time out",
-			 sv->slot->def->name);
+	sv->ask_timer_at_ns = INT64_MAX; /* it has fired: the next takes its place */
+	if (first_ns == INT64_MAX) {
+		om_timer_cancel(sv->cx, sv->ask_timer);
+		sv->ask_timer = 0;
+	} else if (asks_watch(sv, first_ns) != OM_OK) {
+		sv->ask_timer_at_ns = now_ns + ASK_TIMER_AGAIN_MS * OM_NS_PER_MS;
+		om_warn("bus.timer", "%s: out of memory, asks may time out late",
+			sv->slot->def->name);
 	}
 	for (uint32_t i = 0; i < sv->asks.cap; i++) {
 		struct bus_asked *ask = bus_table_at(&sv->asks, i);

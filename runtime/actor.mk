@@ -21,10 +21,6 @@ $(ACTOR_A): $(ACTOR_OBJ)
 	@rm -f $@
 	@ar rcs $@ $^
 
-# Each allocation of this test goes through its own functions, which fail the Nth.
-$(BUILD)/unit/runtime_nomem_test: private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
-    -Wl,--wrap=aligned_alloc,--wrap=free,--wrap=mmap,--wrap=munmap,--wrap=mprotect,--wrap=pthread_create
-
 .PHONY: actor install-actor
 actor: $(ACTOR_SO) $(ACTOR_A)
 all: actor
