@@ -13,40 +13,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "actors/executor.h"
 #include "actors/names.h"
 #include "base/assert.h"
-#include "base/mp.h"
 #include "msg/codec.h"
+#include "tests/unit/actors_exec_guest.h"
 #include "vm/driver_mem.h"
-#include "vm/guest_proto.h"
 
-#define JOB       "job1"
-#define WAIT_S    20 /* a test that waits longer has failed */
-#define OUT_BYTES 300000
-
-/* What the guest does once the job is started. */
-enum play {
-	PLAY_EXIT_0,
-	PLAY_EXIT_3,
-	PLAY_SIGNAL,
-	PLAY_OOM,
-	PLAY_MUCH_OUTPUT,
-	PLAY_RUN_UNTIL_STOPPED,
-	PLAY_DEAF, /* runs on, does not obey a stop */
-	PLAY_GARBAGE,
-	PLAY_SILENT, /* no hello */
-	PLAY_HANG_UP,
-	PLAY_NEVER_STARTS, /* hello, and then nothing */
-	PLAY_ENDLESS_FILES, /* it exits, and is never done */
-	PLAY_FULL, /* output up to its limit, and it is killed */
-	PLAY_NO_FILE, /* it exits, and its file is not there */
-};
+#define JOB    "job1"
+#define WAIT_S 20 /* a test that waits longer has failed */
 
 enum cmd {
 	CMD_START = 100,
@@ -74,30 +52,25 @@ struct world {
 	struct om_vm_driver driver;
 	struct om_vm_image image;
 	struct om_executor_conf conf;
+	struct om_service_arg ledger, queue, executor, vpn, rogue;
 	struct om_actor_id queue_id, executor_id;
-	enum play play;
-	bool
-	    tunnel; /* the job has a network, and these are its walls' and its detector's counters */
-	uint64_t refused, unseen;
+	struct exec_guest guest;
+	uint64_t refused, unseen; /* the counters of its walls and of its detector */
 	enum om_err down_err, unwatch_err; /* what vpn.down and rogue.unwatch are answered with */
 	unsigned all_unwatched; /* rogue.unwatch of all: one for each start of an executor */
 	bool walls_unread; /* the counters were not read at the end */
 	const char *recorded; /* the state that the ledger has of it; NULL: queued */
 	enum om_err spec_err; /* what the ledger answers who asks for it; under the lock */
 	size_t script_len; /* 0: a short one */
-	sem_t *create_begun, *hold_create; /* the hypervisor does not answer before it is posted */
 	struct held held;
+	bool no_guest; /* the job ends before its VM could start one */
 	sem_t killed_vm; /* posted by each kill of a VM */
 	bool earlier_vm; /* while it is created, the end of an earlier VM of that name is told */
 	uint64_t grace_ms; /* of CMD_CANCEL; 0: one second */
-	uint64_t stop_grace_ms; /* what the guest was given; the guest's until it is joined */
 	const char *cancel_reason; /* NULL: "because" */
 	bool cancel_all; /* of all jobs: the daemon stops */
 	bool stopped; /* the system, by the test */
 	bool late_rogue; /* the detector finds a packet in the socket when the job is over */
-	int listen_fd;
-	pthread_t guest;
-	bool guest_started;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -148,43 +121,43 @@ wait_for(bool (*is_so)(void))
 	pthread_mutex_unlock(&W->lock);
 }
 
-static bool
+static inline bool
 is_done(void)
 {
 	return W->dones > 0;
 }
 
-static bool
+static inline bool
 is_running(void)
 {
 	return W->running;
 }
 
-static bool
+static inline bool
 is_drained(void)
 {
 	return W->drained > 0;
 }
 
-static bool
+static inline bool
 is_paused(void)
 {
 	return W->paused;
 }
 
-static bool
+static inline bool
 is_not_paused(void)
 {
 	return !W->paused;
 }
 
-static bool
+static inline bool
 is_cancel_answered(void)
 {
 	return W->cancels_answered > 0;
 }
 
-static bool
+static inline bool
 is_killed(void)
 {
 	return W->killed;
@@ -251,7 +224,7 @@ disk_is_full(void)
 	return full;
 }
 
-static bool
+static inline bool
 is_spec_refused(void)
 {
 	return W->specs_refused > 0;
@@ -296,17 +269,17 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	OM_SET(&submit, job_submit, script,
 	       ((struct om_bin){ (const uint8_t *)script,
 				 W->script_len != 0 ? W->script_len : strlen(script) }));
-	OM_SET(&submit, job_submit, network, W->tunnel ? OM_STR("tunnel") : OM_STR("none"));
-	if (W->tunnel) {
+	OM_SET(&submit, job_submit, network, W->guest.tunnel ? OM_STR("tunnel") : OM_STR("none"));
+	if (W->guest.tunnel) {
 		OM_SET(&submit, job_submit, vpn, &vpn);
 	}
-	if (W->play == PLAY_FULL) {
+	if (W->guest.play == PLAY_FULL) {
 		OM_SET(&submit, job_submit, output_max, 10000);
 	}
-	if (W->play == PLAY_NO_FILE) {
+	if (W->guest.play == PLAY_NO_FILE) {
 		OM_SET(&submit, job_submit, outputs, ((struct om_strs){ &file, 1 }));
 	}
-	OM_SET(&submit, job_submit, runtime_s, W->play == PLAY_DEAF ? 1 : 60);
+	OM_SET(&submit, job_submit, runtime_s, W->guest.play == PLAY_DEAF ? 1 : 60);
 	err = om_body_encode(OM_BODY_job_submit, &submit, &raw);
 	OM_SET(&spec, ledger_spec, job, OM_STR(JOB));
 	OM_SET(&spec, ledger_spec, spec, ((struct om_bin){ raw.data, raw.len }));
@@ -600,236 +573,7 @@ tell(enum cmd cmd)
 	assert_int_equal(om_system_send(W->sys, W->queue_id, &msg), OM_OK);
 }
 
-/* --- the guest ---------------------------------------------------------------------------------- */
-
-static void
-guest_frame(int fd, const struct om_buf *body)
-{
-	uint8_t head[4] = { (uint8_t)(body->len >> 24), (uint8_t)(body->len >> 16),
-			    (uint8_t)(body->len >> 8), (uint8_t)body->len };
-	size_t at = 0;
-
-	(void)!send(fd, head, sizeof(head), MSG_NOSIGNAL);
-	while (at < body->len) {
-		ssize_t n = send(fd, body->data + at, body->len - at, MSG_NOSIGNAL);
-
-		if (n <= 0) {
-			return;
-		}
-		at += (size_t)n;
-	}
-}
-
-static void
-guest_say(int fd, unsigned type, size_t count, const uint64_t *numbers)
-{
-	struct om_buf b = { 0 };
-	size_t i;
-
-	om_mp_put_array(&b, count + 1);
-	om_mp_put_u64(&b, type);
-	for (i = 0; i < count; i++) {
-		om_mp_put_u64(&b, numbers[i]);
-	}
-	guest_frame(fd, &b);
-	om_buf_fini(&b);
-}
-
-static void
-guest_hello(int fd)
-{
-	struct om_buf b = { 0 };
-
-	om_mp_put_array(&b, 6);
-	om_mp_put_u64(&b, OM_GUEST_HELLO);
-	om_mp_put_u64(&b, OM_GUEST_VERSION);
-	om_mp_put_u64(&b, 900);
-	om_mp_put_u64(&b, 500000);
-	om_mp_put_cstr(&b, "6.1");
-	om_mp_put_array(&b, 1);
-	om_mp_put_cstr(&b, "python");
-	guest_frame(fd, &b);
-	om_buf_fini(&b);
-}
-
-static void
-guest_output(int fd, const char *data, size_t len)
-{
-	struct om_buf b = { 0 };
-
-	om_mp_put_array(&b, 3);
-	om_mp_put_u64(&b, OM_GUEST_OUTPUT);
-	om_mp_put_u64(&b, 1);
-	om_mp_put_bin(&b, (struct om_bin){ (const uint8_t *)data, len });
-	guest_frame(fd, &b);
-	om_buf_fini(&b);
-}
-
-/* Exit status, signal, CPU us, two peaks in KiB, dropped (2), OOM kills, refused forks, stopped. */
-static void
-guest_exit_only(int fd, uint64_t status, uint64_t sig, uint64_t oom, uint64_t stopped)
-{
-	struct om_buf b = { 0 };
-
-	om_mp_put_array(&b, 11);
-	om_mp_put_u64(&b, OM_GUEST_EXIT);
-	om_mp_put_i64(&b, sig != 0 ? -1 : (int64_t)status);
-	om_mp_put_u64(&b, sig);
-	om_mp_put_u64(&b, UINT64_C(3600000000));
-	om_mp_put_u64(&b, 9000);
-	om_mp_put_u64(&b, 9000);
-	om_mp_put_u64(&b, 0);
-	om_mp_put_u64(&b, 0);
-	om_mp_put_u64(&b, oom);
-	om_mp_put_u64(&b, 0);
-	om_mp_put_bool(&b, stopped != 0);
-	guest_frame(fd, &b);
-	om_buf_fini(&b);
-}
-
-static void
-guest_exit(int fd, uint64_t status, uint64_t sig, uint64_t oom, uint64_t stopped)
-{
-	guest_exit_only(fd, status, sig, oom, stopped);
-	guest_say(fd, OM_GUEST_DONE, 0, NULL);
-}
-
-/* Reads frames until one of this type; false when the host hung up. */
-static bool
-guest_hear(int fd, unsigned type)
-{
-	for (;;) {
-		uint8_t head[4];
-		uint8_t *body;
-		struct om_mp mp;
-		size_t len, count;
-		uint64_t got = 0;
-
-		if (recv(fd, head, 4, MSG_WAITALL) != 4) {
-			return false;
-		}
-		len =
-		    (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 | head[3];
-		body = malloc(len);
-		if (recv(fd, body, len, MSG_WAITALL) != (ssize_t)len) {
-			free(body);
-			return false;
-		}
-		om_mp_init(&mp, body, len);
-		if (om_mp_array(&mp, &count) != OM_OK || om_mp_u64(&mp, &got) != OM_OK) {
-			got = 0;
-		}
-		if (got == OM_GUEST_STOP && om_mp_u64(&mp, &W->stop_grace_ms) != OM_OK) {
-			W->stop_grace_ms = UINT64_MAX;
-		}
-		free(body);
-		if (got == type) {
-			return true;
-		}
-	}
-}
-
-static void
-guest_no_file(int fd)
-{
-	struct om_buf b = { 0 };
-
-	om_mp_put_array(&b, 5);
-	om_mp_put_u64(&b, OM_GUEST_FILE);
-	om_mp_put_u64(&b, 0); /* the first */
-	om_mp_put_u64(&b, 0);
-	om_mp_put_u64(&b, 0);
-	om_mp_put_cstr(&b, "No such file");
-	guest_frame(fd, &b);
-	om_buf_fini(&b);
-}
-
-static void
-guest_play(int fd)
-{
-	char line[1000];
-	int i;
-
-	memset(line, 'x', sizeof(line));
-	switch (W->play) {
-	case PLAY_EXIT_0:
-		guest_output(fd, "hi\n", 3);
-		guest_exit(fd, 0, 0, 0, 0);
-		break;
-	case PLAY_EXIT_3:
-		guest_exit(fd, 3, 0, 0, 0);
-		break;
-	case PLAY_SIGNAL:
-		guest_exit(fd, 0, 9, 0, 0);
-		break;
-	case PLAY_OOM:
-		guest_exit(fd, 0, 9, 1, 0);
-		break;
-	case PLAY_MUCH_OUTPUT:
-		for (i = 0; i < OUT_BYTES / (int)sizeof(line); i++) {
-			guest_output(fd, line, sizeof(line));
-		}
-		guest_exit(fd, 0, 0, 0, 0);
-		break;
-	case PLAY_RUN_UNTIL_STOPPED:
-		guest_output(fd, "partial\n", 8);
-		if (guest_hear(fd, OM_GUEST_STOP)) {
-			guest_exit(fd, 0, 15, 0, 1);
-		}
-		break;
-	case PLAY_DEAF:
-		guest_output(fd, "partial\n", 8);
-		break;
-	case PLAY_GARBAGE:
-		(void)!send(fd, "\xff\xff\xff\xff garbage", 12, MSG_NOSIGNAL);
-		break;
-	case PLAY_HANG_UP:
-		guest_output(fd, "last words\n", 11);
-		return;
-	case PLAY_ENDLESS_FILES:
-		guest_exit_only(fd, 0, 0, 0, 0);
-		break;
-	case PLAY_FULL:
-		for (i = 0; i < 10; i++) {
-			guest_output(fd, line, sizeof(line));
-		}
-		break;
-	case PLAY_NO_FILE:
-		guest_exit_only(fd, 0, 0, 0, 0);
-		guest_no_file(fd);
-		guest_say(fd, OM_GUEST_DONE, 0, NULL);
-		break;
-	case PLAY_SILENT:
-	case PLAY_NEVER_STARTS:
-		break;
-	}
-	(void)guest_hear(fd, 0xffff); /* until the host hangs up */
-}
-
-static void *
-guest_main(void *arg)
-{
-	int fd = accept(W->listen_fd, NULL, NULL);
-
-	(void)arg;
-	if (fd < 0) {
-		return NULL;
-	}
-	if (W->play != PLAY_SILENT) {
-		guest_hello(fd);
-	}
-	if (W->tunnel && guest_hear(fd, OM_GUEST_NET)) {
-		guest_say(fd, OM_GUEST_NET_UP, 0, NULL);
-	}
-	if (W->play == PLAY_SILENT || guest_hear(fd, OM_GUEST_START)) {
-		if (W->play != PLAY_SILENT && W->play != PLAY_NEVER_STARTS) {
-			guest_say(fd, OM_GUEST_STARTED, 0, NULL);
-		}
-		guest_play(fd);
-	}
-	(void)close(fd);
-	return NULL;
-}
+/* --- the driver ---------------------------------------------------------------------------------- */
 
 static void
 hold(enum om_vm_mem_op op)
@@ -856,11 +600,10 @@ wait_if_held(enum om_vm_mem_op op)
 	}
 }
 
-/* Qemu would listen on the agent's socket before create() returns. */
 static void
 on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char dir[80];
 
 	(void)arg;
 	wait_if_held(op);
@@ -870,26 +613,15 @@ on_driver_call(void *arg, enum om_vm_mem_op op, const char *name)
 	if (op != OM_VM_MEM_CREATE) {
 		return;
 	}
-	if (W->earlier_vm && !W->guest_started) {
+	if (W->earlier_vm && !W->guest.started) {
 		OM_ASSERT(om_vm_mem_add_orphan(W->driver.state, name) == OM_OK);
 		OM_ASSERT(om_vm_mem_end(W->driver.state, name, OM_VM_EVENT_STOPPED, "destroyed") ==
 			  OM_OK);
 	}
-	if (W->guest_started) {
-		return; /* the second try */
+	if (!W->guest.started && !W->no_guest) { /* the first try */
+		(void)snprintf(dir, sizeof(dir), "%s/" JOB, W->dir);
+		guest_start(&W->guest, dir);
 	}
-	if (W->hold_create != NULL) {
-		OM_ASSERT(sem_post(W->create_begun) == 0);
-		while (sem_wait(W->hold_create) != 0) {
-		}
-		return;
-	}
-	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/" JOB "/agent.sock", W->dir);
-	W->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	OM_ASSERT(bind(W->listen_fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0);
-	OM_ASSERT(listen(W->listen_fd, 1) == 0);
-	OM_ASSERT(pthread_create(&W->guest, NULL, guest_main, NULL) == 0);
-	W->guest_started = true;
 }
 
 #endif /* OM_TESTS_ACTORS_EXEC_WORLD_H */
