@@ -314,7 +314,10 @@ size_t om_publish(struct om_ctx *cx, const char *group, const struct om_msg *msg
 
 /* --- timers -------------------------------------------------------------------------------- */
 
-/* OM_SYS_TIMER after delay_ms, then every period_ms (0: once).  O(1). */
+/*
+ * OM_SYS_TIMER after delay_ms, then every period_ms (0: once).  O(1).  At most one of a timer waits in
+ * the mailbox: periods that end meanwhile are not made up for.
+ */
 enum om_err om_timer_start(struct om_ctx *cx, uint64_t delay_ms, uint64_t period_ms,
 			   uint64_t cookie, uint64_t *timer) OM_MUST_CHECK;
 /* No OM_SYS_TIMER of this timer after it returns.  0 and unknown timers are fine. */
@@ -342,7 +345,8 @@ void om_io_unwatch(struct om_ctx *cx, uint64_t watch);
  * fn(arg) runs on a thread of a bounded pool; then done(cx, state, ...) runs in this actor with
  * fn's result, exactly once, unless the actor ended: then drop(arg) runs instead, on a thread of
  * the pool too, so it may block.  A work whose actor ended before it began is dropped only.
- * The work owns arg from the call on when it returns OM_OK; `done` gets it back.
+ * The work owns arg from the call on when it returns OM_OK; `done` gets it back.  OM_ERR_FULL: 65,536
+ * works wait for a thread of the pool.
  */
 typedef enum om_err (*om_work_fn)(void *arg);
 typedef void (*om_work_done_fn)(struct om_ctx *cx, void *state, void *arg, enum om_err result);

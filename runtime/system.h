@@ -58,7 +58,7 @@ enum om_err om_system_send(struct om_system *sys, struct om_actor_id to,
 			   struct om_msg **msgp) OM_MUST_CHECK;
 /*
  * Takes *msgp; blocks the calling thread, which is a foreign one or that of a detached actor.  On
- * OM_OK gives *reply, to be om_msg_free'd.
+ * OM_OK gives *reply, to be om_msg_free'd.  OM_ERR_LIMIT: 256 threads wait for an answer already.
  */
 enum om_err om_system_ask(struct om_system *sys, struct om_actor_id to, struct om_msg **msgp,
 			  uint64_t timeout_ms, struct om_msg **reply) OM_MUST_CHECK;
