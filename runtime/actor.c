@@ -276,9 +276,13 @@ om_actor_started(struct om_ctx *cx, struct om_actor *a)
 static void
 incarnation_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
 {
-	/* First: an fd that stop closes may be another actor's before stop has returned. */
+	/*
+	 * First what other threads look at: an fd that stop closes may be another actor's before stop
+	 * has returned, and a work that waits for a thread must not find what stop has taken away.
+	 */
 	if (a->ext != NULL) {
 		om_io_end(cx, a);
+		om_offload_end(cx, a);
 	}
 	/* start may have failed for want of memory for the state: then there is nothing to release */
 	if (a->def->stop != NULL && (a->state != NULL || a->def->state_size == 0)) {
@@ -289,7 +293,7 @@ incarnation_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
 		a->ext->suspending = false;
 		om_ask_end(cx, a);
 		om_timer_end(cx, a);
-		om_io_end(cx, a);
+		om_io_end(cx, a); /* both again: stop may have asked for more */
 		om_offload_end(cx, a);
 		om_link_end_own(cx, a, why);
 	}

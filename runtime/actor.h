@@ -344,7 +344,8 @@ void om_io_unwatch(struct om_ctx *cx, uint64_t watch);
 /*
  * fn(arg) runs on a thread of a bounded pool; then done(cx, state, ...) runs in this actor with
  * fn's result, exactly once, unless the actor ended: then drop(arg) runs instead, on a thread of
- * the pool too, so it may block.  A work whose actor ended before it began is dropped only.
+ * the pool too, so it may block.  A work that has not begun when its actor's `stop` is called is
+ * dropped only; one that runs goes on beside `stop`: what it uses is its arg's.
  * The work owns arg from the call on when it returns OM_OK; `done` gets it back.  OM_ERR_FULL: 65,536
  * works wait for a thread of the pool.
  */

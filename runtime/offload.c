@@ -4,9 +4,9 @@
  * to the limit; they sleep on a condition variable without a time-out.
  *
  * A work is in one of four places: the queue, a thread, its owner's mailbox, gone.  An owner that
- * ends orphans its works (under the lock).  An orphan is not run any more, only dropped, and that
- * on a thread of its pool too: to undo a work blocks as much as to do it, and an actor's thread must
- * never wait for either.  drop(arg) or done(arg), exactly once.
+ * ends orphans its works (under the lock, before its `stop`).  An orphan is not run any more, only
+ * dropped, and that on a thread of its pool too: to undo a work blocks as much as to do it, and an
+ * actor's thread must never wait for either.  drop(arg) or done(arg), exactly once.
  */
 #include <stdlib.h>
 #include <string.h>

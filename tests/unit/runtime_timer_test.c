@@ -453,6 +453,93 @@ test_work_ends_exactly_once(void **state)
 	assert_true(done > 0 && dropped > 0 && not_run > 0);
 }
 
+/*
+ * A work may use what its actor's `stop` takes away: from then on none begins.  The only thread of the
+ * pool is held until `stop` runs, which waits for what becomes of the work behind.
+ */
+static struct {
+	sem_t held, let_go, over;
+	bool began, dropped;
+} late;
+
+static enum om_err
+late_hold(void *arg)
+{
+	(void)arg;
+	assert_int_equal(sem_post(&late.held), 0);
+	return sem_wait(&late.let_go) == 0 ? OM_OK : OM_ERR_IO;
+}
+
+static enum om_err
+late_work(void *arg)
+{
+	(void)arg;
+	late.began = true;
+	assert_int_equal(sem_post(&late.over), 0);
+	return OM_OK;
+}
+
+static void
+late_drop(void *arg)
+{
+	(void)arg;
+	late.dropped = true;
+	assert_int_equal(sem_post(&late.over), 0);
+}
+
+static void
+late_never_done(struct om_ctx *cx, void *state, void *arg, enum om_err result)
+{
+	(void)cx;
+	(void)state;
+	(void)arg;
+	(void)result;
+	fail();
+}
+
+static void
+do_offload_late(struct om_ctx *cx, void *arg)
+{
+	(void)arg;
+	assert_int_equal(om_offload(cx, late_hold, NULL, late_never_done, NULL), OM_OK);
+	assert_int_equal(om_offload(cx, late_work, NULL, late_never_done, late_drop), OM_OK);
+	assert_int_equal(sem_wait(&late.held), 0);
+	om_exit(cx);
+}
+
+static void
+stop_takes_away(struct om_ctx *cx, void *state, enum om_err why)
+{
+	(void)cx;
+	(void)state;
+	(void)why;
+	assert_int_equal(sem_post(&late.let_go), 0);
+	assert_int_equal(sem_wait(&late.over), 0);
+}
+
+static void
+test_no_work_begins_while_its_actor_stops(void **state)
+{
+	static const struct om_handler on[] = { { T_CALL, probe_on_call } };
+	static const struct om_actor_def stopped = { .name = "stopped",
+						     .stop = stop_takes_away,
+						     .handlers = on,
+						     .handler_count = OM_COUNT(on),
+						     .detached = true };
+	struct om_system_conf conf = { .workers = 1, .offload_threads = 1 };
+	struct om_system *sys;
+
+	(void)state;
+	assert_int_equal(om_system_new(&conf, &sys), OM_OK);
+	assert_int_equal(sem_init(&late.held, 0, 0), 0);
+	assert_int_equal(sem_init(&late.let_go, 0, 0), 0);
+	assert_int_equal(sem_init(&late.over, 0, 0), 0);
+	post_call(sys, spawn_probe(sys, &stopped, NULL), do_offload_late, NULL);
+	sys_end(sys);
+	assert_true(late.dropped);
+	assert_false(late.began);
+}
+
 /* --- what is far away ------------------------------------------------------------------------------- */
 
 static unsigned far_answers;
@@ -554,6 +641,7 @@ main(void)
 		cmocka_unit_test(test_watch_is_one_shot),
 		cmocka_unit_test(test_an_end_leaves_the_next_watch_of_its_fd),
 		cmocka_unit_test(test_work_ends_exactly_once),
+		cmocka_unit_test(test_no_work_begins_while_its_actor_stops),
 		cmocka_unit_test(test_a_time_that_does_not_fit_is_far_away),
 		cmocka_unit_test(test_again_for_a_timer_is_an_error),
 	};
