@@ -313,6 +313,18 @@ run_final_written(struct om_ctx *cx, struct run *run)
 
 /* --- the actor ------------------------------------------------------------------------------- */
 
+/* For who looks in from outside; without the name it runs as well. */
+static void
+run_register(struct om_ctx *cx, const struct run *run)
+{
+	char name[sizeof(OM_JOB_RUN_NAME) + OM_JOB_ID_MAX];
+
+	(void)snprintf(name, sizeof(name), OM_JOB_RUN_NAME "%s", run->job.text);
+	if (om_register(cx, name) != OM_OK) {
+		om_warn("job.no_name", "%s: its actor has no name of its own", run->job.text);
+	}
+}
+
 static enum om_err
 run_start(struct om_ctx *cx, void *state, const void *arg)
 {
@@ -332,6 +344,7 @@ run_start(struct om_ctx *cx, void *state, const void *arg)
 			     run->job.text) >= sizeof(run->dir)) {
 		return OM_ERR_TOO_BIG;
 	}
+	run_register(cx, run);
 	run_go(cx, run);
 	return OM_OK;
 }

@@ -18,6 +18,9 @@
 #define OM_PROVIDER                  "provider"
 #define OM_CONTROL                   "control"
 
+/* Before a job's id: what its job_run is registered as, so that it is found while it lives. */
+#define OM_JOB_RUN_NAME "job_run/"
+
 /*
  * Pools of blocking work (om_offload_to).  A libvirtd that hangs holds up neither the tunnels nor the
  * end of a job, which needs its files removed.

@@ -373,7 +373,7 @@ om_cli_trace(struct om_cli *cli)
 	int rc;
 
 	if (off && actor == NULL) {
-		return om_cli_usage(cli, "--off needs the name of an actor");
+		return om_cli_usage(cli, "--off needs the name of an actor or the id of a job");
 	}
 	rc = omerta_trace(cli->o, actor, off, &lines);
 	return om_cli_answer(cli, rc, "trace.text", lines, trace_print);

@@ -269,7 +269,10 @@ int omerta_queue_resume(struct omerta *o); /* after either */
 int omerta_queue_limit(struct omerta *o, uint64_t max_jobs);
 int omerta_stop(struct omerta *o, bool now, int64_t drain_ms, const char *reason);
 int omerta_actors(struct omerta *o, struct omerta_body **table);
-/* All actors of this name are traced from now on, or no longer; NULL: only the answer, in `text`. */
+/*
+ * All actors of this name, or the one of the running job of this id, are traced from now on, or no
+ * longer; NULL: only the answer, in `text`.
+ */
 int omerta_trace(struct omerta *o, const char *actor, bool off, struct omerta_body **lines);
 int omerta_metrics(struct omerta *o, struct omerta_body **metrics); /* Prometheus text in `text` */
 int omerta_config(struct omerta *o, struct omerta_body **table);

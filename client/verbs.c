@@ -97,7 +97,7 @@ static const struct om_verb_opt reason_opts[] = {
 };
 static const struct om_verb_opt trace_opts[] = {
 	{ "off", 0, NULL, "no longer" },
-	{ "dump", 0, NULL, "show what traced actors did last (without ACTOR: always)" },
+	{ "dump", 0, NULL, "show what traced actors did last (without ACTOR or JOB: always)" },
 };
 static const struct om_verb_opt rule_opts[] = {
 	{ "kind", 'k', "KIND",
@@ -239,7 +239,7 @@ const struct om_verb om_verbs[] = {
 	  0, 0, NULL, 0, false, true },
 	{ "actors", OM_VERB_OPERATOR, "", "what each actor does", om_cli_actors, 0, 0, NULL, 0,
 	  false, true },
-	{ "trace", OM_VERB_OPERATOR, "[ACTOR]", "trace actors; what traced ones did last",
+	{ "trace", OM_VERB_OPERATOR, "[ACTOR|JOB]", "trace actors; what traced ones did last",
 	  om_cli_trace, 0, 1, OPTS(trace_opts), false, false },
 	{ "metrics", OM_VERB_OPERATOR, "", "all counters as Prometheus text", om_cli_metrics, 0, 0,
 	  NULL, 0, false, false },

@@ -3,6 +3,7 @@
 #define OM_DAEMON_CONTROL_IMPL_H
 
 /* Shared by the daemon/control*.c files only. */
+#include <string.h>
 #include "daemon/control.h"
 #include "daemon/endpoint.h"
 
@@ -122,5 +123,12 @@ void control_answer(struct om_service *sv, struct control *c, uint64_t cookie,
 void control_fail(struct om_service *sv, struct control *c, uint64_t cookie, enum om_err err,
 		  const char *text);
 void control_clients_conf(const struct om_settings *s, struct om_clients_conf *out);
+
+/* Bytes of an actor's name that all of its kind have: job_run of job_run/ID. */
+static inline size_t
+control_actor_kind(const char *name)
+{
+	return strcspn(name, "/");
+}
 
 #endif /* OM_DAEMON_CONTROL_IMPL_H */

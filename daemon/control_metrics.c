@@ -200,14 +200,19 @@ actor_visit(const struct om_actor_stats *stats, void *arg)
 	struct actor_sums *sums = arg;
 	size_t i = 0;
 
-	while (i < sums->n && strcmp(sums->v[i].name, stats->name) != 0) {
+	const size_t len = control_actor_kind(stats->name);
+
+	while (i < sums->n &&
+	       (strncmp(sums->v[i].name, stats->name, len) != 0 || sums->v[i].name[len] != '\0')) {
 		i++;
 	}
 	if (i == NAMES_MAX) {
 		return;
 	}
 	if (i == sums->n) {
-		sums->v[sums->n++] = *stats;
+		sums->v[i] = *stats;
+		sums->v[i].name[len] = '\0';
+		sums->n++;
 		return;
 	}
 	sums->v[i].depth += stats->depth;

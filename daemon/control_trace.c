@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * daemon.trace: actors are traced, or no longer; the answer is what the ring holds.  The ring knows
- * actors by number, so the names of those that live go before it.
+ * actors by number, so the names of those that live go before it.  "job_run" is all of them, a job's id
+ * the one that runs this job.
  */
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <string.h>
 #include <unistd.h>
+#include "actors/names.h"
+#include "base/id.h"
 #include "daemon/control_impl.h"
 #include "msg/codec.h"
 #include "runtime/stats.h"
@@ -22,6 +26,15 @@ struct trace_call {
 	struct om_buf text;
 };
 
+/* One that ends just now is none of them. */
+static void
+trace_set(struct trace_call *t, struct om_actor_id id)
+{
+	if (om_trace_actor(t->sys, id, t->on) == OM_OK) {
+		t->matched++;
+	}
+}
+
 static void
 trace_visit(const struct om_actor_stats *stats, void *arg)
 {
@@ -30,9 +43,22 @@ trace_visit(const struct om_actor_stats *stats, void *arg)
 	om_buf_printf(&t->text, "actor=%llu.%llu name=%s\n",
 		      (unsigned long long)(stats->id.v & ((1u << OM_TRACE_SLOT_BITS) - 1)),
 		      (unsigned long long)(stats->id.v >> OM_TRACE_SLOT_BITS), stats->name);
-	/* One that ends just now is none of them. */
-	if (om_str_is(t->actor, stats->name) && om_trace_actor(t->sys, stats->id, t->on) == OM_OK) {
-		t->matched++;
+	if (om_str_is(t->actor, stats->name) ||
+	    om_str_eq(t->actor, (struct om_str){ stats->name, control_actor_kind(stats->name) })) {
+		trace_set(t, stats->id);
+	}
+}
+
+static void
+trace_job(struct trace_call *t)
+{
+	char name[sizeof(OM_JOB_RUN_NAME) + OM_JOB_ID_MAX];
+	struct om_actor_id id;
+
+	(void)snprintf(name, sizeof(name), OM_JOB_RUN_NAME "%.*s", OM_STR_ARG(t->actor));
+	id = om_whereis(t->sys, name);
+	if (!om_actor_id_eq(id, OM_NOBODY)) {
+		trace_set(t, id);
 	}
 }
 
@@ -88,8 +114,10 @@ control_verb_trace(struct om_service *sv, struct control *c, const struct contro
 	t.actor = body.actor;
 	t.on = !body.off;
 	om_system_actors(t.sys, trace_visit, &t);
+	trace_job(&t);
 	if (t.actor.len > 0 && t.matched == 0) {
-		err = om_why_set(why, OM_ERR_NOT_FOUND, "no actor has this name (daemon.actors)");
+		err = om_why_set(why, OM_ERR_NOT_FOUND,
+				 "no actor has this name (daemon.actors), no running job this id");
 		goto out;
 	}
 	trace_add_ring(&t.text, t.sys);

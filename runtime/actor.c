@@ -318,6 +318,7 @@ actor_end(struct om_ctx *cx, struct om_actor *a, enum om_err why)
 	}
 	if (om_unlikely((a->flags & OM_ACTOR_TRACED) != 0)) {
 		om_trace_put(cx->sys, OM_TRACE_END, cx->self_id, NULL, (uint64_t)why);
+		om_trace_stop_ways(cx->sys); /* nobody can turn it off any more */
 	}
 	om_mbox_close(cx, a);
 	if (om_unlikely((a->limit & OM_LIMIT_BLOCK) != 0)) {

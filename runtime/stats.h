@@ -89,7 +89,7 @@ struct om_slow_report {
 /*
  * Traces one actor (all that it handles, sends and spawns), and what follows from its messages: their
  * way goes on past answers, time-outs, timers and works.  From the actor's next turn on.  When it is
- * turned off, all ways that have begun are over.  STALE, NOMEM.
+ * turned off or the actor ends, all ways that have begun are over.  STALE, NOMEM.
  */
 enum om_err om_trace_actor(struct om_system *sys, struct om_actor_id who, bool on) OM_MUST_CHECK;
 /* Marks a message before it is sent: its way, and that of all messages sent while handling it. */

@@ -6,7 +6,7 @@
  * A way is a number that a message carries.  It goes on to all that is sent while the message is
  * handled, and past answers, time-outs, timers and works that were asked for then.  Where actors
  * answer each other, or a timer its own beginning, it would go on for ever: when an actor is no longer
- * traced all ways that have begun are over.
+ * traced, or a traced one ends, all ways that have begun are over.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1222,7 +1222,8 @@ class Provider:
         return [Record(a) for a in self.call("daemon.actors")["actors"]]
 
     def trace(self, actor=None, off=False):
-        """Traces all actors of this name, or no longer (``off``); gives what traced ones did last."""
+        """Traces all actors of this name, or the one of the running job of this id, or no longer (``off``);
+        gives what traced ones did last."""
         return self.call("daemon.trace", _given(actor=actor, off=off or None))["text"]
 
     def metrics(self):

@@ -201,6 +201,21 @@ test_drain_waits_for_the_last_job(void **state)
 	assert_int_equal(W->dones, 1);
 }
 
+/* Its actor has the job's name as long as it lives: an operator traces it by that. */
+static void
+test_a_running_job_is_found_by_its_name(void **state)
+{
+	struct om_actor_id id;
+
+	(void)state;
+	run(PLAY_RUN_UNTIL_STOPPED);
+	id = om_whereis(W->sys, OM_JOB_RUN_NAME JOB);
+	assert_false(om_actor_id_eq(id, OM_NOBODY));
+	cancel("provisioning running cancelled ");
+	assert_int_equal(om_system_wait(W->sys, id, WAIT_S * 1000), OM_OK);
+	assert_true(om_actor_id_eq(om_whereis(W->sys, OM_JOB_RUN_NAME JOB), OM_NOBODY));
+}
+
 /* Its job_runs die with an executor: a VM's disk stayed until the next start of the daemon. */
 static void
 test_what_a_failed_executor_left_is_removed(void **state)
@@ -357,6 +372,7 @@ main(void)
 		T(test_vm_that_dies_keeps_its_last_words),
 		T(test_create_fails),
 		T(test_drain_waits_for_the_last_job),
+		T(test_a_running_job_is_found_by_its_name),
 		T(test_what_a_failed_executor_left_is_removed),
 		T(test_second_witness_agrees),
 		T(test_second_witness_contradicts),

@@ -348,6 +348,89 @@ test_trace_of_an_actor(void **state)
 	client_close(sock);
 }
 
+static enum om_err
+named_start(struct om_ctx *cx, void *state, const void *arg)
+{
+	(void)state;
+	return om_register(cx, arg);
+}
+
+/* What the trace of this actor is answered with; the caller frees it. */
+static void
+trace_of(void *sock, const char *actor, bool off, struct reply *r)
+{
+	struct om_daemon_trace trace = { 0 };
+
+	OM_SET(&trace, daemon_trace, actor, om_str_of(actor));
+	OM_SET(&trace, daemon_trace, off, off);
+	client_send(sock, OM_MSG_DAEMON_TRACE, 5, 0, &trace);
+	assert_true(reply_recv(sock, r));
+}
+
+static unsigned
+lines_with(struct reply *r, const char *what)
+{
+	struct om_str text =
+	    ((const struct om_trace_lines *)reply_body(r, OM_BODY_trace_lines))->text;
+	const char *end = text.ptr + text.len, *at = text.ptr;
+	unsigned n = 0;
+
+	while ((at = memmem(at, (size_t)(end - at), what, strlen(what))) != NULL) {
+		at++;
+		n++;
+	}
+	return n;
+}
+
+/* Its actor is found by the id of its job; "job_run" is all of them; a metric has no job's id. */
+static void
+test_trace_of_a_job(void **state)
+{
+	static const struct om_actor_def def = { .name = "job_run", .start = named_start };
+	static const char *const jobs[] = { "job_run/7f3a", "job_run/8000" };
+	static const char *const traced[] = { "7f3a", "job_run/7f3a", "job_run" };
+	const struct om_empty empty = { 0 };
+	struct om_actor_id id[OM_COUNT(jobs)];
+	const struct om_metrics *m;
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	for (size_t i = 0; i < OM_COUNT(jobs); i++) {
+		assert_int_equal(om_system_spawn(rig.sys, &def, jobs[i], &id[i]), OM_OK);
+		while (om_whereis(rig.sys, jobs[i]).v == 0) {
+		}
+	}
+	for (size_t i = 0; i < OM_COUNT(traced); i++) {
+		trace_of(sock, traced[i], false, &r);
+		assert_int_equal(r.type, OM_MSG_TRACE_TEXT);
+		assert_int_equal(lines_with(&r, " name=job_run/7f3a\n"), 1);
+		reply_fini(&r);
+	}
+	trace_of(sock, "8000", true, &r);
+	assert_int_equal(r.type, OM_MSG_TRACE_TEXT);
+	reply_fini(&r);
+	call(sock, OM_MSG_DAEMON_METRICS, &empty, &r);
+	m = reply_body(&r, OM_BODY_metrics);
+	assert_non_null(memmem(m->text.ptr, m->text.len, "actor=\"job_run\"", 15));
+	assert_null(memmem(m->text.ptr, m->text.len, "job_run/", 8));
+	reply_fini(&r);
+	/* Only the first is traced still: its end is told, that of the other is not. */
+	for (size_t i = 0; i < OM_COUNT(jobs); i++) {
+		om_system_stop_actor(rig.sys, id[i]);
+		assert_int_equal(om_system_wait(rig.sys, id[i], 10000), OM_OK);
+	}
+	trace_of(sock, "7f3a", false, &r);
+	assert_memory_equal(r.text, "not_found: ", 11);
+	reply_fini(&r);
+	trace_of(sock, "job_queue", true, &r);
+	assert_int_equal(lines_with(&r, " end actor="), 1);
+	reply_fini(&r);
+	client_close(sock);
+}
+
 static void
 test_deadline_of_the_request(void **state)
 {
@@ -683,6 +766,7 @@ main(int argc, char **argv)
 		TEST(test_pipelined),
 		TEST(test_status),
 		TEST(test_trace_of_an_actor),
+		TEST(test_trace_of_a_job),
 		TEST(test_deadline_of_the_request),
 		TEST(test_events),
 		TEST(test_config_set),

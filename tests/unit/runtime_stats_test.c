@@ -366,6 +366,60 @@ test_a_way_ends_when_its_actor_is_not_traced_any_more(void **state)
 }
 
 static void
+do_start_clockwork(struct om_ctx *cx, void *arg)
+{
+	assert_int_equal(om_send_u64(cx, *(const struct om_actor_id *)arg, T_DATA, 1), OM_OK);
+}
+
+static enum om_err
+on_start_clockwork(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)state;
+	(void)msg;
+	return om_timer_start(cx, 1, 1, 0, NULL);
+}
+
+static enum om_err
+on_nothing(struct om_ctx *cx, void *state, const struct om_msg *msg)
+{
+	(void)cx;
+	(void)state;
+	(void)msg;
+	return OM_OK;
+}
+
+/* Another's clockwork goes on with its way, and there is no actor left to turn it off for. */
+static void
+test_a_way_ends_with_its_actor(void **state)
+{
+	static const struct om_handler handlers[] = { { T_DATA, on_start_clockwork } };
+	static const struct om_actor_def def = { PROBE_DEF("clockwork") };
+	static const struct om_actor_def other_def = { .name = "other",
+						       .handlers = handlers,
+						       .handler_count = OM_COUNT(handlers),
+						       .otherwise = on_nothing };
+	struct om_system *sys = sim_new(7);
+	struct om_actor_id a = spawn_probe(sys, &def, NULL);
+	struct om_actor_id other = spawn_probe(sys, &other_def, NULL);
+	static char before[65536], after[65536];
+
+	(void)state;
+	assert_int_equal(om_trace_actor(sys, a, true), OM_OK);
+	run_in(sys, a, do_start_clockwork, &other);
+	om_sim_advance(sys, 20);
+	dump(sys, before, sizeof(before));
+	assert_true(count_of(before, "way=1 ") >= 20);
+	om_system_stop_actor(sys, a);
+	(void)om_sim_run(sys);
+	dump(sys, before, sizeof(before));
+	assert_int_equal(count_of(before, " end "), 1);
+	om_sim_advance(sys, 20);
+	dump(sys, after, sizeof(after));
+	assert_string_equal(after, before);
+	sys_end(sys);
+}
+
+static void
 test_one_actor_is_traced_until_it_is_not(void **state)
 {
 	uint32_t question = T_QUESTION;
@@ -529,6 +583,7 @@ main(void)
 		cmocka_unit_test(test_same_seed_same_run),
 		cmocka_unit_test(test_an_own_budget_in_simulation),
 		cmocka_unit_test(test_a_way_goes_on_past_what_was_asked_for),
+		cmocka_unit_test(test_a_way_ends_with_its_actor),
 		cmocka_unit_test(test_one_actor_is_traced_until_it_is_not),
 		cmocka_unit_test(test_a_way_ends_when_its_actor_is_not_traced_any_more),
 	};
