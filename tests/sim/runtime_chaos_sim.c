@@ -14,46 +14,27 @@
  *	SEEDS=100000 runtime_chaos_sim		many seeds
  *	SEED=123 runtime_chaos_sim		one
  */
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include "base/log.h"
 #include "runtime/actor.h"
 #include "runtime/mailbox.h"
 #include "runtime/stats.h"
 #include "runtime/supervisor.h"
 #include "runtime/system.h"
+#include "tests/sim/seeds.h"
 
-#define SEEDS_DEFAULT 10000
-#define PEERS         12
-#define KIDS          3
-#define STEPS         400
-#define SENDERS       4096 /* incarnations of senders that are told apart */
-#define REST_STEPS    40 /* between two looks at a world that rests */
-#define LIVE_MAX      64
+#define PEERS      12
+#define KIDS       3
+#define STEPS      400
+#define SENDERS    4096 /* incarnations of senders that are told apart */
+#define REST_STEPS 40 /* between two looks at a world that rests */
+#define LIVE_MAX   64
 
 #define SLOTS 4
 #define BYTES (4 * sizeof(struct num))
 
 enum { T_ACT = 1, T_NUM, T_OBJ, T_ASK, T_PUB };
 
-static const char *program;
-static uint64_t seed_now, all_downs, all_timers;
-
-static void
-fail_at(const char *what, int line)
-{
-	fprintf(stderr, "FAIL %s (line %d)\nreplay: SEED=%" PRIu64 " %s\n", what, line, seed_now,
-		program);
-	exit(1);
-}
-#define CHECK(cond)                               \
-	do {                                      \
-		if (!(cond)) {                    \
-			fail_at(#cond, __LINE__); \
-		}                                 \
-	} while (0)
+static uint64_t all_downs, all_timers;
 
 static struct world {
 	struct om_system *sys;
@@ -617,7 +598,6 @@ run_seed(uint64_t seed)
 	struct om_actor_id sup = OM_NOBODY;
 
 	memset(&w, 0, sizeof(w));
-	seed_now = seed;
 	w.hash = seed;
 	CHECK(om_system_new(&conf, &w.sys) == OM_OK);
 	CHECK(om_bell_new(w.sys, 64, &w.bell) == OM_OK);
@@ -676,28 +656,28 @@ run_seed(uint64_t seed)
 	return w.hash;
 }
 
+static void
+play(uint64_t seed, bool alone)
+{
+	uint64_t hash = run_seed(seed);
+
+	if (alone) {
+		printf("hash %016" PRIx64 "\n", hash);
+	} else if (seed % 100 == 0) {
+		CHECK(run_seed(seed) == hash);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
-	const char *one = getenv("SEED"), *many = getenv("SEEDS");
-	uint64_t count = many != NULL ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
+	uint64_t count = each_seed(argv[0], play);
 
 	(void)argc;
-	program = argv[0];
-	om_log_set_level(OM_LOG_ERROR); /* supervisors give up here all the time */
-	if (one != NULL) {
-		printf("hash %016" PRIx64 "\n", run_seed(strtoull(one, NULL, 10)));
-		return 0;
+	if (count > 0) {
+		printf("%" PRIu64 " seeds, %" PRIu64 " monitors told, %" PRIu64 " timers fired\n",
+		       count, all_downs, all_timers);
+		CHECK(all_downs > count && all_timers > count);
 	}
-	for (uint64_t seed = 1; seed <= count; seed++) {
-		uint64_t hash = run_seed(seed);
-
-		if (seed % 100 == 0) {
-			CHECK(run_seed(seed) == hash);
-		}
-	}
-	printf("%" PRIu64 " seeds, %" PRIu64 " monitors told, %" PRIu64 " timers fired\n", count,
-	       all_downs, all_timers);
-	CHECK(all_downs > count && all_timers > count);
 	return 0;
 }

@@ -8,37 +8,18 @@
  *	SEEDS=100000 runtime_family_sim		many seeds
  *	SEED=123 runtime_family_sim		one
  */
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include "base/log.h"
 #include "runtime/supervisor.h"
 #include "runtime/system.h"
+#include "tests/sim/seeds.h"
 
-#define SEEDS_DEFAULT 10000
-#define KIDS          3 /* of each supervisor; the elder one's middle child is the younger one */
-#define ACTIONS       20
-#define WINDOW_MS     5000
-#define SETTLE_MS     100 /* more than the back-off */
-#define EVENTS_MAX    256
+#define KIDS       3 /* of each supervisor; the elder one's middle child is the younger one */
+#define ACTIONS    20
+#define WINDOW_MS  5000
+#define SETTLE_MS  100 /* more than the back-off */
+#define EVENTS_MAX 256
 
-static const char *program;
-static uint64_t seed_now, rng;
-
-static void
-fail_at(const char *what, int line)
-{
-	fprintf(stderr, "FAIL %s (line %d)\nreplay: SEED=%" PRIu64 " %s\n", what, line, seed_now,
-		program);
-	exit(1);
-}
-#define CHECK(cond)                               \
-	do {                                      \
-		if (!(cond)) {                    \
-			fail_at(#cond, __LINE__); \
-		}                                 \
-	} while (0)
+static uint64_t rng;
 
 /* splitmix64, Steele, Lea and Flood (2014) */
 static uint64_t
@@ -343,7 +324,7 @@ advance(struct om_system *sys, uint64_t ms)
 }
 
 static void
-run_seed(uint64_t seed)
+play(uint64_t seed, bool alone)
 {
 	struct om_system_conf conf = { .sim = true, .seed = seed, .actor_max = 1024 };
 	struct model elder, younger;
@@ -351,7 +332,8 @@ run_seed(uint64_t seed)
 	struct om_system *sys;
 	struct om_actor_id top;
 
-	seed_now = rng = seed;
+	(void)alone;
+	rng = seed;
 	now_ms = 0;
 	seen.count = due.count = 0;
 	model_init(&younger, "younger", 1, NULL);
@@ -386,19 +368,11 @@ run_seed(uint64_t seed)
 int
 main(int argc, char **argv)
 {
-	const char *one = getenv("SEED"), *many = getenv("SEEDS");
-	uint64_t count = many != NULL ? strtoull(many, NULL, 10) : SEEDS_DEFAULT;
+	uint64_t count = each_seed(argv[0], play);
 
 	(void)argc;
-	program = argv[0];
-	om_log_set_level(OM_LOG_ERROR); /* supervisors give up here all the time */
-	if (one != NULL) {
-		run_seed(strtoull(one, NULL, 10));
-		return 0;
+	if (count > 0) {
+		printf("%" PRIu64 " seeds, %" PRIu64 " starts and stops\n", count, events_all);
 	}
-	for (uint64_t seed = 1; seed <= count; seed++) {
-		run_seed(seed);
-	}
-	printf("%" PRIu64 " seeds, %" PRIu64 " starts and stops\n", count, events_all);
 	return 0;
 }
