@@ -207,9 +207,7 @@ static void
 test_output_sent_again_is_stored_once(void **state)
 {
 	(void)state;
-	ask_plain("a1");
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_running("a1");
 	ask_output_at("Hello ", 0);
 	ask_output_at("Hello ", 0); /* in the same group */
 	go();
@@ -232,9 +230,7 @@ test_only_needed_events_when_nobody_listens(void **state)
 
 	(void)state;
 	ask(OM_MSG_EVENTS_WANTED, &no);
-	ask_plain("j1");
-	ask_move("j1", "provisioning", NULL);
-	ask_move("j1", "running", NULL);
+	ask_running("j1");
 	go();
 	assert_null(strchr(W.order, '>'));
 	ask_move("j1", "completed", &result);

@@ -235,6 +235,23 @@ teardown(void **state)
 	return fx_teardown(state);
 }
 
+/* Around what is put into the store behind the ledger's back. */
+static inline void
+store_begin(void)
+{
+	world_stop();
+	fx_open(&W.fx);
+	OK(om_store_begin(W.fx.st));
+}
+
+static inline void
+store_commit(void)
+{
+	OK(om_store_commit(W.fx.st));
+	fx_close(&W.fx);
+	world_start();
+}
+
 /* The next question of the group. */
 static inline void
 ask_as(const char *peer, enum om_role role, enum om_msg_type type, const void *body)
@@ -354,6 +371,20 @@ ask_move(const char *id, const char *to, const struct om_job_info *result)
 		OM_SET(&m, ledger_move, result, (struct om_job_info *)(uintptr_t)result);
 	}
 	ask(OM_MSG_LEDGER_MOVE, &m);
+}
+
+static inline void
+ask_run(const char *id)
+{
+	ask_move(id, "provisioning", NULL);
+	ask_move(id, "running", NULL);
+}
+
+static inline void
+ask_running(const char *id)
+{
+	ask_plain(id);
+	ask_run(id);
 }
 
 static inline void

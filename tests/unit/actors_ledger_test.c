@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* The ledger on a real bus and a real store, in simulation. */
+/*
+ * The ledger on a real bus and a real store, in simulation: jobs.  Its lists, its audit trail and what
+ * it keeps for how long: actors_ledger_keep_test.c.
+ */
 #include "actors_ledger_rig.h"
 
 /* --- groups ------------------------------------------------------------------------------------- */
@@ -68,9 +71,7 @@ test_the_way_of_a_job(void **state)
 
 	(void)state;
 	warm_up();
-	ask_plain("a1");
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_running("a1");
 	ask_output("a1", "stdout", NULL, "Hello ");
 	ask_output("a1", NULL, NULL, "from VM");
 	ask_output("a1", "stderr", NULL, "x");
@@ -196,21 +197,16 @@ test_a_requester_sees_its_own_jobs_alone(void **state)
 	assert_int_equal(((const struct om_job_table *)body_of(4, OM_MSG_JOB_TABLE))->jobs.n, 1);
 }
 
-static void
-test_list_in_pages(void **state)
+/* All pages of alice's list, as "id id ": their number. */
+static size_t
+list_pages(const struct om_job_query *what, char *got, size_t got_size)
 {
-	struct om_job_query query = { 0 };
+	struct om_job_query query = *what;
 	const struct om_job_table *table;
-	char got[128] = "", next[32] = "", id[8];
-	size_t i;
+	char next[32] = "";
+	size_t pages = 0;
 
-	(void)state;
-	for (i = 0; i < 7; i++) {
-		(void)snprintf(id, sizeof(id), "j%d", (int)i);
-		ask_plain(id);
-	}
-	go();
-	OM_SET(&query, job_query, limit, 3);
+	got[0] = '\0';
 	do {
 		if (next[0] != '\0') {
 			OM_SET(&query, job_query, cursor, om_str_of(next));
@@ -218,12 +214,30 @@ test_list_in_pages(void **state)
 		ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
 		go();
 		table = body_of(0, OM_MSG_JOB_TABLE);
-		for (i = 0; i < table->jobs.n; i++) {
-			(void)snprintf(got + strlen(got), sizeof(got) - strlen(got), "%.*s ",
+		for (size_t i = 0; i < table->jobs.n; i++) {
+			(void)snprintf(got + strlen(got), got_size - strlen(got), "%.*s ",
 				       OM_STR_ARG(table->jobs.v[i].job));
 		}
 		OK(om_str_copy(table->next, next, sizeof(next)));
+		pages++;
 	} while (next[0] != '\0');
+	return pages;
+}
+
+static void
+test_list_in_pages(void **state)
+{
+	struct om_job_query query = { 0 };
+	char got[128], id[8];
+
+	(void)state;
+	for (int i = 0; i < 7; i++) {
+		(void)snprintf(id, sizeof(id), "j%d", i);
+		ask_plain(id);
+	}
+	go();
+	OM_SET(&query, job_query, limit, 3);
+	(void)list_pages(&query, got, sizeof(got));
 	assert_string_equal(got, "j6 j5 j4 j3 j2 j1 j0 ");
 	OM_SET(&query, job_query, cursor, OM_STR("x"));
 	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
@@ -231,7 +245,7 @@ test_list_in_pages(void **state)
 	ERR(OM_ERR_INVALID, W.answers[0].err);
 }
 
-/* Jobs of one requester that have ended, put in behind the ledger's back. */
+/* Jobs of one requester that have ended. */
 static void
 put_rejected(size_t n)
 {
@@ -239,9 +253,7 @@ put_rejected(size_t n)
 	bool existed;
 	char id[16];
 
-	world_stop();
-	fx_open(&W.fx);
-	OK(om_store_begin(W.fx.st));
+	store_begin();
 	for (size_t i = 0; i < n; i++) {
 		struct om_job_new job;
 
@@ -251,9 +263,7 @@ put_rejected(size_t n)
 		job.state = OM_JOB_REJECTED;
 		OK(om_store_job_put(W.fx.st, &job, &existed, &row));
 	}
-	OK(om_store_commit(W.fx.st));
-	fx_close(&W.fx);
-	world_start();
+	store_commit();
 }
 
 /* However few of the jobs are the asker's, nobody waits long for one page, and none is passed over. */
@@ -262,29 +272,14 @@ test_a_list_is_bounded_and_whole(void **state)
 {
 	struct om_job_query query = { 0 };
 	const struct om_job_table *table;
-	char got[64] = "", next[32] = "";
-	size_t pages = 0;
+	char got[64];
 
 	(void)state;
 	ask_plain("old");
 	go();
 	put_rejected(9000);
-	do {
-		if (next[0] != '\0') {
-			OM_SET(&query, job_query, cursor, om_str_of(next));
-		}
-		ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
-		go();
-		table = body_of(0, OM_MSG_JOB_TABLE);
-		for (size_t i = 0; i < table->jobs.n; i++) {
-			(void)snprintf(got + strlen(got), sizeof(got) - strlen(got), "%.*s ",
-				       OM_STR_ARG(table->jobs.v[i].job));
-		}
-		OK(om_str_copy(table->next, next, sizeof(next)));
-		pages++;
-	} while (next[0] != '\0');
+	assert_int_equal(list_pages(&query, got, sizeof(got)), 3);
 	assert_string_equal(got, "old ");
-	assert_int_equal(pages, 3);
 	/* What is live is found without passing them. */
 	query = (struct om_job_query){ 0 };
 	OM_SET(&query, job_query, states, ((struct om_strs){ &OM_STR("queued"), 1 }));
@@ -315,9 +310,7 @@ test_following_output(void **state)
 	const struct om_output_data *data;
 
 	(void)state;
-	ask_plain("a1");
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_running("a1");
 	go();
 	ask_follow(0);
 	go();
@@ -357,9 +350,7 @@ test_a_file_of_a_running_job_is_not_there_yet(void **state)
 	struct om_output_query m = { 0 };
 
 	(void)state;
-	ask_plain("a1");
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_running("a1");
 	go();
 	OM_SET(&m, output_query, job, OM_STR("a1"));
 	ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_OUTPUT, &m);
@@ -400,8 +391,7 @@ test_what_a_crash_left_is_lost_or_queued_again(void **state)
 	ask_plain("waits");
 	ask_plain("runs");
 	ask_submit("again", &again, true);
-	ask_move("runs", "provisioning", NULL);
-	ask_move("runs", "running", NULL);
+	ask_run("runs");
 	ask_move("again", "provisioning", NULL);
 	go();
 	world_stop(); /* as if it had crashed: nothing was recorded since */
@@ -438,9 +428,7 @@ test_a_running_job_shows_its_tunnel(void **state)
 	const struct om_job_info *info;
 
 	(void)state;
-	ask_plain("a1");
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_running("a1");
 	ask_job("", OM_ROLE_OPERATOR, "a1");
 	go();
 	info = body_of(3, OM_MSG_JOB_INFO);
@@ -514,8 +502,7 @@ test_private_keys_are_taken_out_at_the_end(void **state)
 	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
 	go();
 	FX_ASK_IS(&W.fx, "SELECT hex(substr(body, 1, 1)) FROM job_spec", "C1"); /* sealed */
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_run("a1");
 	ask_move("a1", "completed", &result);
 	ask_submit("a1", &spec, true); /* still the same job */
 	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
@@ -535,9 +522,7 @@ test_evidence_of_a_rogue_job(void **state)
 
 	(void)state;
 	OM_SET(&result, job_info, evidence, ((struct om_pairs){ pairs, 2 }));
-	ask_plain("a1");
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_running("a1");
 	ask_move("a1", "rogue_killed", &result);
 	ask_job("alice", OM_ROLE_REQUESTER, "a1");
 	go();
@@ -561,9 +546,7 @@ test_files_that_were_not_taken(void **state)
 	(void)state;
 	OM_SET(&result, job_info, files_missing, ((struct om_pairs){ pairs, 2 }));
 	OM_SET(&result, job_info, output_truncated, true);
-	ask_plain("a1");
-	ask_move("a1", "provisioning", NULL);
-	ask_move("a1", "running", NULL);
+	ask_running("a1");
 	ask_move("a1", "completed", &result);
 	ask_job("alice", OM_ROLE_REQUESTER, "a1");
 	go();
@@ -575,245 +558,6 @@ test_files_that_were_not_taken(void **state)
 	STR_IS(info->files_missing.v[0].value, "No such file or directory");
 	STR_IS(info->files_missing.v[1].key, "big");
 	STR_IS(info->files_missing.v[1].value, "over the limit");
-}
-
-/* --- lists, audit, events ----------------------------------------------------------------------- */
-
-static void
-ask_set(const char *key, bool remove)
-{
-	struct om_ledger_set m = { 0 };
-
-	OM_SET(&m, ledger_set, list, OM_STR("trusted"));
-	OM_SET(&m, ledger_set, key, om_str_of(key));
-	OM_SET(&m, ledger_set, by, OM_STR("uid:0"));
-	if (remove) {
-		OM_SET(&m, ledger_set, remove, true);
-	}
-	ask(OM_MSG_LEDGER_SET, &m);
-}
-
-static void
-test_lists(void **state)
-{
-	struct om_ledger_list list = { .list = OM_STR("trusted") };
-	const struct om_ledger_items *items;
-
-	(void)state;
-	ask_set("lab", false);
-	ask_set("home", false);
-	ask_set("lab", true);
-	ask_set("never", true);
-	ask(OM_MSG_LEDGER_LIST, &list);
-	go();
-	OK(W.answers[3].err);
-	items = body_of(4, OM_MSG_LEDGER_ITEMS);
-	assert_int_equal(items->items.n, 1);
-	STR_IS(items->items.v[0].key, "home");
-	assert_string_equal(W.audit, "config_changed ");
-	assert_int_equal(W.audit_seq, 3);
-	FX_ASK_IS(&W.fx, "SELECT actor || ' ' || details FROM audit WHERE seq = 3",
-		  "uid:0 trusted: removed lab");
-}
-
-/* Entries about no job, put in behind the ledger's back. */
-static void
-put_entries(size_t n)
-{
-	const struct om_audit_note row = { .event = OM_STR("reloaded") };
-
-	world_stop();
-	fx_open(&W.fx);
-	OK(om_store_begin(W.fx.st));
-	for (size_t i = 0; i < n; i++) {
-		OK(om_store_audit_append(W.fx.st, fx_at(0), &row));
-	}
-	OK(om_store_commit(W.fx.st));
-	fx_close(&W.fx);
-	world_start();
-}
-
-/* However long the trail, one question holds up nobody: it says how far it has looked. */
-static void
-test_audit_is_looked_through_in_steps(void **state)
-{
-	struct om_audit_query query = { 0 };
-	const struct om_audit_table *table;
-	size_t steps = 0, found = 0;
-
-	(void)state;
-	put_entries(9000);
-	ask_plain("a1");
-	go();
-	OM_SET(&query, audit_query, job, OM_STR("a1"));
-	do {
-		ask(OM_MSG_LEDGER_AUDIT, &query);
-		go();
-		table = body_of(0, OM_MSG_AUDIT_TABLE);
-		found += table->entries.n;
-		assert_true(table->scanned > query.after_seq);
-		assert_true(table->scanned - query.after_seq <= 4000);
-		OM_SET(&query, audit_query, after_seq, table->scanned);
-		steps++;
-	} while (table->more);
-	assert_int_equal(found, 2); /* received, accepted */
-	assert_int_equal(steps, 3);
-	assert_int_equal(query.after_seq, 9002);
-}
-
-static void
-test_audit_is_read_and_verified(void **state)
-{
-	struct om_audit_query query = { 0 };
-	struct om_audit_entry entry = { 0 };
-	const struct om_audit_table *table;
-	const struct om_audit_report *report;
-
-	(void)state;
-	OM_SET(&entry, audit_entry, event, OM_STR("daemon_started"));
-	OM_SET(&entry, audit_entry, details, OM_STR("0.1.0"));
-	ask(OM_MSG_AUDIT_APPEND, &entry);
-	ask_plain("a1");
-	OM_SET(&query, audit_query, after_seq, 1);
-	ask(OM_MSG_LEDGER_AUDIT, &query);
-	ask(OM_MSG_LEDGER_AUDIT_VERIFY, &(struct om_empty){ 0 });
-	go();
-	om_sim_advance(W.sys, 100);
-	table = body_of(2, OM_MSG_AUDIT_TABLE);
-	assert_int_equal(table->entries.n, 2);
-	STR_IS(table->entries.v[0].event, "received");
-	STR_IS(table->entries.v[0].peer, "alice");
-	assert_int_equal(table->entries.v[1].hash.len, 64);
-	report = body_of(3, OM_MSG_AUDIT_REPORT);
-	assert_true(report->intact);
-	assert_int_equal(report->entries, 3);
-	fx_sql(&W.fx, "UPDATE audit SET actor = 'nobody' WHERE seq = 2");
-	ask(OM_MSG_LEDGER_AUDIT_VERIFY, &(struct om_empty){ 0 });
-	go();
-	om_sim_advance(W.sys, 100);
-	report = body_of(0, OM_MSG_AUDIT_REPORT);
-	assert_false(report->intact);
-	assert_int_equal(report->bad_seq, 2);
-}
-
-static void
-test_no_event_is_lost_when_the_provider_is_behind(void **state)
-{
-	char id[16], *at;
-	int i, n = 0;
-
-	(void)state;
-	/* Room for four: the rest has to wait, and comes in order. */
-	world_stop();
-	provider_def.backlog = 4;
-	world_start();
-	for (i = 0; i < 40; i++) {
-		(void)snprintf(id, sizeof(id), "j%d", i);
-		ask_plain(id);
-	}
-	go();
-	assert_int_equal(W.answer_count, 40);
-	for (i = 0; i < 60; i++) {
-		om_sim_advance(W.sys, 1000);
-	}
-	for (at = strchr(W.order, ':'); at != NULL; at = strchr(at + 1, ':')) {
-		(void)snprintf(id, sizeof(id), " j%d:", n++);
-		assert_memory_equal(at - strlen(id) + 1, id, strlen(id));
-	}
-	assert_int_equal(n, 40);
-}
-
-static void
-test_retention(void **state)
-{
-	const struct om_job_info result = exit_0();
-
-	(void)state;
-	ask_plain("old");
-	ask_move("old", "provisioning", NULL);
-	ask_move("old", "running", NULL);
-	ask_move("old", "completed", &result);
-	go();
-	world_stop();
-	W.conf.keep_ms = 3600 * 1000;
-	W.conf.audit_keep_ms = 7200 * 1000;
-	world_start();
-	ask_job("", OM_ROLE_OPERATOR, "old");
-	go();
-	OK(W.answers[0].err);
-	W.now = fx_at(3700);
-	om_sim_advance(W.sys, 151000); /* nothing is written: a look in each 24th of the time */
-	ask_job("", OM_ROLE_OPERATOR, "old");
-	go();
-	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
-	FX_ASK_IS(&W.fx, "SELECT count(*) FROM audit", "5");
-	W.now = fx_at(7300);
-	om_sim_advance(W.sys, 151000);
-	FX_ASK_IS(&W.fx, "SELECT group_concat(event) FROM audit", "audit.cut");
-}
-
-static void
-test_idle_means_idle(void **state)
-{
-	struct om_system_stats before, after;
-
-	(void)state;
-	ask_plain("a1");
-	go();
-	om_sim_advance(W.sys, 60 * 1000); /* the bus looks once after the time of the last ask */
-	om_system_stats(W.sys, &before);
-	om_sim_advance(W.sys, 10 * 60 * 1000);
-	om_system_stats(W.sys, &after);
-	assert_int_equal(after.handled, before.handled);
-}
-
-/* BUG: with limits of retention, which a daemon has by default, the ledger looked at them every minute
- * for ever. */
-static void
-test_idle_with_retention(void **state)
-{
-	struct om_system_stats before, after;
-
-	(void)state;
-	world_stop();
-	W.conf.keep_ms = UINT64_C(90) * 24 * 3600 * 1000;
-	W.conf.keep_bytes = UINT64_C(1) << 34;
-	world_start();
-	ask_plain("a1");
-	go();
-	om_sim_advance(W.sys, 121 * 1000); /* a minute after the write; and the bus, see above */
-	om_system_stats(W.sys, &before);
-	om_sim_advance(W.sys, 50 * 60 * 1000);
-	om_system_stats(W.sys, &after);
-	assert_int_equal(after.handled, before.handled);
-	om_sim_advance(W.sys, 24 * 3600 * 1000);
-	om_system_stats(W.sys, &after);
-	assert_in_range(after.handled - before.handled, 24, 26);
-}
-
-/* A write has the limits looked at within a minute. */
-static void
-test_retention_after_a_write(void **state)
-{
-	const struct om_job_info result = exit_0();
-
-	(void)state;
-	world_stop();
-	W.conf.keep_ms = UINT64_C(90) * 24 * 3600 * 1000;
-	world_start();
-	ask_plain("old");
-	ask_move("old", "provisioning", NULL);
-	ask_move("old", "running", NULL);
-	ask_move("old", "completed", &result);
-	go();
-	om_sim_advance(W.sys, 120 * 1000);
-	W.now = fx_at(91 * 24 * 3600);
-	ask_plain("new");
-	go();
-	om_sim_advance(W.sys, 61 * 1000);
-	ask_job("", OM_ROLE_OPERATOR, "old");
-	go();
-	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
 }
 
 int
@@ -838,14 +582,6 @@ main(void)
 		T(test_private_keys_are_taken_out_at_the_end),
 		T(test_evidence_of_a_rogue_job),
 		T(test_files_that_were_not_taken),
-		T(test_lists),
-		T(test_audit_is_looked_through_in_steps),
-		T(test_audit_is_read_and_verified),
-		T(test_no_event_is_lost_when_the_provider_is_behind),
-		T(test_retention),
-		T(test_idle_means_idle),
-		T(test_idle_with_retention),
-		T(test_retention_after_a_write),
 	};
 
 	om_log_init(OM_LOG_ERROR + 1, 0);
