@@ -100,6 +100,7 @@ _omerta()
 	show | output | wait | hold | retry | purge) _omerta_jobs ;;
 	cancel) _omerta_jobs ;;
 	release | move) _omerta_jobs queued ;;
+	trace) _omerta_jobs running ;;
 	approve | deny) _omerta_jobs pending_approval ;;
 	queue) COMPREPLY=($(compgen -W "pause drain resume limit usage" -- "$cur")) ;;
 	rules) COMPREPLY=($(compgen -W "add change remove enable disable test" -- "$cur")) ;;

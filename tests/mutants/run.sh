@@ -13,7 +13,7 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 git ls-files Makefile base runtime bench client daemon dist docs/docs.mk msg tests/sim tests/stress \
-	tests/unit/runtime_\* tests/fuzz tests/mutants tests/run.sh | cpio -pdm --quiet "$work"
+	tests/unit/runtime_\* tests/unit/nomem.h tests/fuzz tests/mutants tests/run.sh | cpio -pdm --quiet "$work"
 for part in base runtime tests; do
 	[ -d "$build/obj/$part" ] && mkdir -p "$work/build/gcc/obj" &&
 		cp -a "$build/obj/$part" "$work/build/gcc/obj/"

@@ -22,7 +22,7 @@
 
 static struct {
 	unsigned left; /* allocations until the one that fails; 0: none will */
-	bool hit;
+	_Atomic bool hit; /* threads look at it beside the one that fails */
 	long blocks; /* that are not freed */
 	long mapped; /* bytes */
 } mem;
@@ -60,7 +60,7 @@ mem_fails(void)
 							 __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
 	}
 	if (left == 1) {
-		__atomic_store_n(&mem.hit, true, __ATOMIC_RELAXED);
+		mem.hit = true;
 	}
 	return left == 1;
 }
