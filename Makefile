@@ -98,7 +98,7 @@ $(BUILD)/omerta: $(BUILD)/obj/client/cli_main.o $(call LIBS,client)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # The guest agent: static, no sanitizer, nothing of the host but base/.
-AGENT_SRC := $(wildcard vm/guest/*.c) base/mp.c base/buf.c base/err.c base/parse.c
+AGENT_SRC := $(wildcard vm/guest/*.c) base/mp.c base/buf.c base/err.c base/file.c base/parse.c
 $(BUILD)/omerta-agent: $(AGENT_SRC) $(wildcard vm/guest/*.h base/*.h vm/guest_proto.h) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -std=gnu11 -Os -g0 -static $(WARN) -fstack-protector-strong -o $@ $(AGENT_SRC)

@@ -54,7 +54,7 @@ struct omerta_body_root {
 	char error[OM_WHY_MAX]; /* "" for none */
 };
 
-/* The bits of the fields that are there; the place of a field; the field of that name or NULL. */
+/* The bits of the fields that are there; the place of a field; the field of that name or NULL (as in a NULL body). */
 uint64_t *om_client_body_has(const struct omerta_body *b);
 void *om_client_body_at(const struct omerta_body *b, const struct om_field_info *f);
 const struct om_field_info *om_client_body_find(const struct omerta_body *b, const char *field,

@@ -35,8 +35,13 @@ om_client_body_at(const struct omerta_body *b, const struct om_field_info *f)
 const struct om_field_info *
 om_client_body_find(const struct omerta_body *b, const char *field, size_t *index)
 {
-	const struct om_body_info *info = om_body_info(b->type);
+	const struct om_body_info *info;
 
+	if (b == NULL) {
+		return NULL;
+	}
+	OM_ASSERT(b->magic == OMERTA_BODY_MAGIC);
+	info = om_body_info(b->type);
 	for (size_t i = 0; i < info->field_count; i++) {
 		if (strcmp(info->fields[i].name, field) == 0) {
 			*index = i;
@@ -87,7 +92,6 @@ body_write(struct omerta_body *b, const char *field, enum om_kind kind, enum om_
 	if (b == NULL) {
 		return NULL;
 	}
-	OM_ASSERT(b->magic == OMERTA_BODY_MAGIC);
 	f = om_client_body_find(b, field, &i);
 	if (f == NULL) {
 		body_fail_unknown(b, field);

@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /* Reading the fields of a body by name. */
-#include "base/assert.h"
 #include "client/client_impl.h"
 
 static const void *
 body_read(const struct omerta_body *b, const char *field, enum om_kind kind)
 {
-	const struct om_field_info *f;
 	size_t i;
+	const struct om_field_info *f = om_client_body_find(b, field, &i);
 
-	if (b == NULL) {
-		return NULL;
-	}
-	OM_ASSERT(b->magic == OMERTA_BODY_MAGIC);
-	f = om_client_body_find(b, field, &i);
 	if (f == NULL || f->kind != kind || (((*om_client_body_has(b)) >> i) & 1u) == 0) {
 		return NULL;
 	}
@@ -25,7 +19,7 @@ omerta_has(const struct omerta_body *body, const char *field)
 {
 	size_t i;
 
-	return body != NULL && om_client_body_find(body, field, &i) != NULL &&
+	return om_client_body_find(body, field, &i) != NULL &&
 	       (((*om_client_body_has(body)) >> i) & 1u) != 0;
 }
 
@@ -84,7 +78,7 @@ body_kids(const struct omerta_body *body, const char *field)
 {
 	size_t i = 0;
 
-	if (body == NULL || body->kids == NULL || om_client_body_find(body, field, &i) == NULL) {
+	if (om_client_body_find(body, field, &i) == NULL || body->kids == NULL) {
 		return NULL;
 	}
 	return &body->kids[i];

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "base/file.h"
 #include "base/log.h"
 
 #define WALK_FDS    16
@@ -43,16 +44,10 @@ is_our_guest(pid_t pid, const char *jobs_dir)
 	const char *at, *id = NULL;
 	bool is_mine = false;
 	ssize_t n = -1;
-	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && text != NULL) {
-		n = read(fd, text, CMDLINE_MAX - 1);
-		text[n > 0 ? n : 0] = '\0';
-	}
-	if (fd >= 0) {
-		close(fd);
+	if (text != NULL) {
+		n = om_file_head(AT_FDCWD, path, text, CMDLINE_MAX);
 	}
 	for (at = text; n > 0 && at < text + n && id == NULL; at += strlen(at) + 1) {
 		if (strncmp(at, guest, sizeof(guest) - 1) == 0) {

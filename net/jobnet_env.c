@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "net/jobnet_impl.h"
@@ -218,19 +219,12 @@ is_our_wireguard_go(const struct om_jobnet_env *env, int proc, const char *pid)
 	const char *slash, *flag, *name;
 	size_t len0;
 	ssize_t n;
-	int fd;
 
 	(void)snprintf(path, sizeof(path), "%s/cmdline", pid);
-	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0) {
-		return false;
-	}
-	n = read(fd, text, sizeof(text) - 1);
-	(void)close(fd);
+	n = om_file_head(proc, path, text, sizeof(text));
 	if (n <= 0) {
 		return false;
 	}
-	text[n] = '\0';
 	len0 = strlen(text);
 	slash = strrchr(text, '/');
 	if (strcmp(slash != NULL ? slash + 1 : text, program) != 0) {

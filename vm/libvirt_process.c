@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/spawn.h"
 #include "vm/libvirt_impl.h"
 
@@ -20,21 +21,6 @@
 #define PROCESS_MKFS_TIMEOUT_MS 60000
 #define PROCESS_CMDLINE_MAX     4096
 #define SCRATCH_KEEP_PART       20 /* of the file system stays with the host: 1/20 */
-
-/* Reads up to size - 1 bytes; the count, or -1. */
-static ssize_t
-process_read_file(const char *path, char *out, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = -1;
-
-	if (fd >= 0) {
-		n = read(fd, out, size - 1);
-		close(fd);
-	}
-	out[n > 0 ? n : 0] = '\0';
-	return n;
-}
 
 /* qemu's arguments hold "guest=NAME," or, at the end of the argument, "guest=NAME". */
 static bool
@@ -44,7 +30,7 @@ process_is_guest(pid_t pid, const char *name)
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-	n = process_read_file(path, text, sizeof(text));
+	n = om_file_head(AT_FDCWD, path, text, sizeof(text));
 	snprintf(want, sizeof(want), "guest=%s", name);
 	for (const char *at = text; n > 0 && at < text + n; at += strlen(at) + 1) {
 		if (strncmp(at, want, strlen(want)) == 0 &&
@@ -64,7 +50,7 @@ libvirt_find_process(const char *run_dir, const char *name, struct om_vm_handle 
 	int fd;
 
 	snprintf(path, sizeof(path), "%s/qemu/%s.pid", run_dir, name);
-	if (process_read_file(path, text, sizeof(text)) <= 0) {
+	if (om_file_head(AT_FDCWD, path, text, sizeof(text)) <= 0) {
 		return om_why_errno(why, OM_ERR_VM, "no pid of %s in %s", name, path);
 	}
 	pid = strtol(text, NULL, 10);

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "vm/guest/agent.h"
 
 #define BOOT_DEVICE_WAIT_MS 3000
@@ -50,20 +51,6 @@ boot_write_file(const char *path, const char *text)
 		close(fd);
 	}
 	return n == (ssize_t)strlen(text);
-}
-
-static size_t
-boot_read_file(const char *path, char *out, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = -1;
-
-	if (fd >= 0) {
-		n = read(fd, out, size - 1);
-		close(fd);
-	}
-	out[n > 0 ? n : 0] = '\0';
-	return n > 0 ? (size_t)n : 0;
 }
 
 static void
@@ -106,8 +93,8 @@ boot_has_nic(void)
 		char path[300], id[32];
 
 		snprintf(path, sizeof(path), "/sys/bus/virtio/devices/%s/device", e->d_name);
-		found = found ||
-			(boot_read_file(path, id, sizeof(id)) > 0 && strtoul(id, NULL, 0) == 1);
+		found = found || (om_file_head(AT_FDCWD, path, id, sizeof(id)) > 0 &&
+				  strtoul(id, NULL, 0) == 1);
 	}
 	if (dir != NULL) {
 		closedir(dir);
@@ -165,7 +152,7 @@ boot_find_disks(char root[32], char scratch[32])
 		char path[64], ro[8];
 
 		snprintf(path, sizeof(path), "/sys/block/vd%c/ro", c);
-		if (boot_read_file(path, ro, sizeof(ro)) > 0) {
+		if (om_file_head(AT_FDCWD, path, ro, sizeof(ro)) > 0) {
 			snprintf(ro[0] == '1' ? root : scratch, 32, "/dev/vd%c", c);
 		}
 	}
@@ -184,7 +171,7 @@ boot_open_port(void)
 		char path[300], name[64];
 
 		snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", e->d_name);
-		if (boot_read_file(path, name, sizeof(name)) == 0 ||
+		if (om_file_head(AT_FDCWD, path, name, sizeof(name)) <= 0 ||
 		    strncmp(name, OM_GUEST_PORT, strlen(OM_GUEST_PORT)) != 0) {
 			continue;
 		}

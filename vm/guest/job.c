@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/parse.h"
 #include "vm/guest/agent.h"
 
@@ -194,16 +195,9 @@ static uint64_t
 job_cgroup_number(const char *file, const char *key)
 {
 	char path[128], text[512], *at = text;
-	ssize_t n = -1;
-	int fd;
 
 	snprintf(path, sizeof(path), GUEST_CGROUP "/%s", file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, text, sizeof(text) - 1);
-		close(fd);
-	}
-	text[n > 0 ? n : 0] = '\0';
+	(void)om_file_head(AT_FDCWD, path, text, sizeof(text));
 	if (key[0] != '\0') {
 		at = strstr(text, key);
 		at = at != NULL ? at + strlen(key) : text + strlen(text);
