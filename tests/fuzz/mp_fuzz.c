@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/mp.h"
 #include "base/parse.h"
+#include "tests/unit/base_mp_readers.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -94,40 +95,6 @@ compare(struct om_mp *mp, const msgpack_object *o)
 	}
 }
 
-/* Every reader at this place: it fails and stays, or moves forward and stays inside. */
-static void
-read_every_way(struct om_mp at)
-{
-	struct om_mp mp;
-	struct om_str s;
-	struct om_bin b;
-	uint64_t u;
-	int64_t i;
-	double f;
-	bool t;
-	size_t n;
-
-#define TRY(call)                                                    \
-	do {                                                         \
-		mp = at;                                             \
-		if ((call) == OM_OK) {                               \
-			OM_ASSERT(mp.at > at.at && mp.at <= mp.end); \
-		} else {                                             \
-			OM_ASSERT(mp.at == at.at);                   \
-		}                                                    \
-	} while (0)
-	TRY(om_mp_u64(&mp, &u));
-	TRY(om_mp_i64(&mp, &i));
-	TRY(om_mp_f64(&mp, &f));
-	TRY(om_mp_bool(&mp, &t));
-	TRY(om_mp_nil(&mp));
-	TRY(om_mp_str(&mp, &s));
-	TRY(om_mp_bin(&mp, &b));
-	TRY(om_mp_array(&mp, &n));
-	TRY(om_mp_map(&mp, &n));
-#undef TRY
-}
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -139,7 +106,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (!om_mp_done(&mp)) {
 		const uint8_t *from = mp.at;
 
-		read_every_way(mp);
+		mp_read_every_way(mp);
 		if (om_mp_skip(&mp) != OM_OK) {
 			return 0;
 		}

@@ -9,19 +9,8 @@ python=${PYTHON:-/usr/bin/python3}
 build=${BUILD:-build/gcc}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
-passed=0 failed=0
-
-check() {
-	name=$1
-	shift
-	if "$@" >"$dir/log" 2>&1; then
-		passed=$((passed + 1))
-	else
-		failed=$((failed + 1))
-		echo "FAIL $name"
-		cat "$dir/log"
-	fi
-}
+suite=python
+. tests/check.sh
 
 "$python" -W error::DeprecationWarning tests/python/test_omerta.py -v >"$dir/python" 2>&1
 status=$?

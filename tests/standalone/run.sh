@@ -10,19 +10,8 @@ build=${BUILD:-build/gcc}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 lib=$dir/root/opt/actor/lib
-passed=0 failed=0
-
-check() {
-	name=$1
-	shift
-	if "$@" >"$dir/log" 2>&1; then
-		passed=$((passed + 1))
-	else
-		failed=$((failed + 1))
-		echo "FAIL standalone: $name"
-		cat "$dir/log"
-	fi
-}
+suite=standalone
+. tests/check.sh
 
 pc() {
 	PKG_CONFIG_PATH="$lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$dir/root" pkg-config "$@" omerta-actor

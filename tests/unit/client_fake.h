@@ -7,6 +7,7 @@
  * in that thread.  `fake_stop` closes every connection, `fake_start` on the same fake binds again.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,6 +196,24 @@ fake_free(struct fake *f)
 	(void)snprintf(path, sizeof(path), "%s/s", f->dir);
 	(void)unlink(path);
 	(void)rmdir(f->dir);
+}
+
+/*
+ * A thread: when the first request has come the daemon ends, and the next one starts; its functions
+ * know it by `arg`, which is not NULL then.
+ */
+static inline void *
+fake_restart(void *arg)
+{
+	struct fake *f = arg;
+
+	while (atomic_load(&f->seen) == 0) {
+		(void)sched_yield();
+	}
+	fake_stop(f);
+	f->arg = f;
+	fake_start(f);
+	return NULL;
 }
 
 /* A client of the fake with a short time-out. */

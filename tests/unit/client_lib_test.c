@@ -387,20 +387,6 @@ answer_second_wait(struct fake *f, struct fake_request *r)
 	}
 }
 
-static void *
-restart_main(void *arg)
-{
-	struct fake *f = arg;
-
-	while (atomic_load(&f->seen) == 0) {
-		(void)sched_yield();
-	}
-	fake_stop(f);
-	f->arg = f;
-	fake_start(f);
-	return NULL;
-}
-
 static void
 test_wait_goes_on_over_timeouts_and_a_restart(void **state)
 {
@@ -412,7 +398,7 @@ test_wait_goes_on_over_timeouts_and_a_restart(void **state)
 	(void)state;
 	fake_new(&f, answer_second_wait, NULL);
 	o = fake_client(&f, LONG_MS);
-	assert_int_equal(pthread_create(&restarter, NULL, restart_main, &f), 0);
+	assert_int_equal(pthread_create(&restarter, NULL, fake_restart, &f), 0);
 	assert_int_equal(omerta_wait(o, "7f", OMERTA_FOREVER, &info), 0);
 	(void)pthread_join(restarter, NULL);
 	assert_string_equal(omerta_get_str(info, "state"), "completed");

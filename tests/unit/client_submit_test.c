@@ -274,20 +274,6 @@ answer_after_restart(struct fake *f, struct fake_request *r)
 	}
 }
 
-static void *
-restart_main(void *arg)
-{
-	struct fake *f = arg;
-
-	while (atomic_load(&f->seen) == 0) {
-		(void)sched_yield();
-	}
-	fake_stop(f);
-	f->arg = f;
-	fake_start(f);
-	return NULL;
-}
-
 static void
 test_wait_goes_on_over_a_restart(void **state)
 {
@@ -297,7 +283,7 @@ test_wait_goes_on_over_a_restart(void **state)
 
 	(void)state;
 	fake_new(&f, answer_after_restart, NULL);
-	assert_int_equal(pthread_create(&restarter, NULL, restart_main, &f), 0);
+	assert_int_equal(pthread_create(&restarter, NULL, fake_restart, &f), 0);
 	r = run(&f, "wait -q 7f"); /* quiet: the wait is the only request */
 	(void)pthread_join(restarter, NULL);
 	assert_string_equal(r.err, "");

@@ -152,6 +152,35 @@ test_before_the_peer_has_started(void **state)
 
 /* --- restart ---------------------------------------------------------------------------------- */
 
+/* A world whose server is restarted. */
+static struct world *
+world_supervised(uint64_t seed)
+{
+	/* Borrowed by the supervisor until it ends: one world at a time. */
+	static struct om_child_spec child;
+	static const struct om_supervisor_spec spec = {
+		.name = "supervisor",
+		.strategy = OM_ONE_FOR_ONE,
+		.max_restarts = 3,
+		.window_ms = 60000,
+		.backoff_min_ms = 10,
+		.backoff_max_ms = 100,
+		.children = &child,
+		.child_count = 1,
+	};
+	struct world *w = world_new(seed, false);
+	struct om_actor_id supervisor;
+
+	child = (struct om_child_spec){
+		.def = om_service_actor(w->bus, &server_def),
+		.arg = &w->server_arg,
+		.restart = OM_RESTART_ALWAYS,
+	};
+	assert_int_equal(om_system_spawn(w->sys, &om_supervisor_def, &spec, &supervisor), OM_OK);
+	(void)om_sim_run(w->sys);
+	return w;
+}
+
 static void
 script_fail_in_the_middle(struct om_service *sv, struct world *w)
 {
@@ -168,27 +197,8 @@ test_restart_keeps_what_waits(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		struct world *w = world_new(seed, false);
-		const struct om_child_spec child = {
-			.def = om_service_actor(w->bus, &server_def),
-			.arg = &w->server_arg,
-			.restart = OM_RESTART_ALWAYS,
-		};
-		const struct om_supervisor_spec spec = {
-			.name = "supervisor",
-			.strategy = OM_ONE_FOR_ONE,
-			.max_restarts = 3,
-			.window_ms = 60000,
-			.backoff_min_ms = 10,
-			.backoff_max_ms = 100,
-			.children = &child,
-			.child_count = 1,
-		};
-		struct om_actor_id supervisor;
+		struct world *w = world_supervised(seed);
 
-		assert_int_equal(om_system_spawn(w->sys, &om_supervisor_def, &spec, &supervisor),
-				 OM_OK);
-		(void)om_sim_run(w->sys);
 		play(w, script_fail_in_the_middle);
 		om_sim_advance(w->sys, 500); /* less than the asks' time-out */
 		assert_int_equal(w->starts, 2);
@@ -232,27 +242,8 @@ test_what_comes_before_a_restart_is_taken_after_it(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		struct world *w = world_new(seed, false);
-		const struct om_child_spec child = {
-			.def = om_service_actor(w->bus, &server_def),
-			.arg = &w->server_arg,
-			.restart = OM_RESTART_ALWAYS,
-		};
-		const struct om_supervisor_spec spec = {
-			.name = "supervisor",
-			.strategy = OM_ONE_FOR_ONE,
-			.max_restarts = 3,
-			.window_ms = 60000,
-			.backoff_min_ms = 10,
-			.backoff_max_ms = 100,
-			.children = &child,
-			.child_count = 1,
-		};
-		struct om_actor_id supervisor;
+		struct world *w = world_supervised(seed);
 
-		assert_int_equal(om_system_spawn(w->sys, &om_supervisor_def, &spec, &supervisor),
-				 OM_OK);
-		(void)om_sim_run(w->sys);
 		play(w, script_fail);
 		om_sim_advance(w->sys, 1);
 		play(w, script_fail);

@@ -573,6 +573,22 @@ test_watchdog_reports_a_slow_handler_while_it_runs(void **state)
 	assert_int_equal(sem_destroy(&slow_sem), 0);
 }
 
+/* How many are counted when an actor has had one message. */
+static uint64_t
+slow_handlers(const struct om_actor_def *def)
+{
+	struct om_system *sys = threads_new(1);
+	struct om_actor_id id = spawn_probe(sys, def, NULL);
+	struct om_system_stats st;
+
+	assert_int_equal(post_u64(sys, id, T_DATA, 1), OM_OK);
+	om_system_stop_actor(sys, id);
+	assert_int_equal(om_system_wait(sys, id, 10000), OM_OK);
+	om_system_stats(sys, &st);
+	sys_end(sys);
+	return st.slow_handlers;
+}
+
 static enum om_err
 on_over_budget(struct om_ctx *cx, void *state, const struct om_msg *msg)
 {
@@ -593,17 +609,9 @@ test_own_budget_is_exact(void **state)
 	static const struct om_actor_def def = {
 		.name = "tight", .handlers = handlers, .handler_count = 1, .budget_us = 100
 	};
-	struct om_system *sys = threads_new(1);
-	struct om_actor_id id = spawn_probe(sys, &def, NULL);
-	struct om_system_stats st;
 
 	(void)state;
-	assert_int_equal(post_u64(sys, id, T_DATA, 1), OM_OK);
-	om_system_stop_actor(sys, id);
-	assert_int_equal(om_system_wait(sys, id, 10000), OM_OK);
-	om_system_stats(sys, &st);
-	assert_int_equal(st.slow_handlers, 1);
-	sys_end(sys);
+	assert_int_equal(slow_handlers(&def), 1);
 }
 
 /* Waits for the watchdog, which speaks while the handler runs; at its end it is over its budget too. */
@@ -614,17 +622,9 @@ test_a_long_handler_is_reported_once(void **state)
 	static const struct om_actor_def def = {
 		.name = "long", .handlers = handlers, .handler_count = 1, .budget_us = 1000
 	};
-	struct om_system *sys = threads_new(1);
-	struct om_actor_id id = spawn_probe(sys, &def, NULL);
-	struct om_system_stats st;
 
 	(void)state;
-	assert_int_equal(post_u64(sys, id, T_DATA, 1), OM_OK);
-	om_system_stop_actor(sys, id);
-	assert_int_equal(om_system_wait(sys, id, 10000), OM_OK);
-	om_system_stats(sys, &st);
-	assert_int_equal(st.slow_handlers, 1);
-	sys_end(sys);
+	assert_int_equal(slow_handlers(&def), 1);
 }
 
 /* 100 slices of half a millisecond of work each: none is over the budget of 10 ms. */
@@ -651,17 +651,9 @@ test_work_in_slices_is_not_reported(void **state)
 						 .state_size = sizeof(unsigned),
 						 .handlers = handlers,
 						 .handler_count = 1 };
-	struct om_system *sys = threads_new(1);
-	struct om_actor_id id = spawn_probe(sys, &def, NULL);
-	struct om_system_stats st;
 
 	(void)state;
-	assert_int_equal(post_u64(sys, id, T_DATA, 1), OM_OK);
-	om_system_stop_actor(sys, id);
-	assert_int_equal(om_system_wait(sys, id, 10000), OM_OK);
-	om_system_stats(sys, &st);
-	assert_int_equal(st.slow_handlers, 0);
-	sys_end(sys);
+	assert_int_equal(slow_handlers(&def), 0);
 }
 
 /* A real timer and a real fd, through the I/O thread. */
