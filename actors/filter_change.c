@@ -4,7 +4,6 @@
  * on its way holds a copy of what it changes, for the answer comes later than the message goes.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "actors/filter_manager_impl.h"
 #include "actors/names.h"
@@ -15,69 +14,41 @@ static void
 change_free(struct change *c)
 {
 	LIST_REMOVE(c, link);
-	om_arena_fini(&c->arena);
+	filter_live_rule_free(c->rule);
 	free(c);
 }
 
 static enum om_err
-change_copy(struct change *c, const struct om_rule *from)
+apply(struct filter_manager *fm, struct change *c, struct om_why *why)
 {
-	struct om_buf buf = { 0 };
-	struct om_why why;
-	enum om_err err;
-	char *bytes;
+	const struct om_str name = c->rule->rule.name;
+	struct filter_live_rule *none = NULL;
+	enum filter_lay how = c->as_base ? FILTER_AS_BASE : FILTER_ADDED;
 
-	err = om_body_encode(OM_BODY_rule, from, &buf);
-	if (err != OM_OK) {
-		goto out;
+	switch ((int)c->what) {
+	case OM_MSG_CONFIG_UNTRUST:
+	case OM_MSG_CONFIG_UNTRUST_PEER:
+	case OM_MSG_CONFIG_UNBLOCK:
+		how = c->as_base ? FILTER_AS_BASE : FILTER_REMOVED;
+		break;
+	default:
+		break;
 	}
-	bytes = om_arena_str(&c->arena, (struct om_str){ (const char *)buf.data, buf.len });
-	if (bytes == NULL) {
-		err = OM_ERR_NOMEM;
-		goto out;
-	}
-	err = om_body_decode(OM_BODY_rule, (struct om_bin){ (const uint8_t *)bytes, buf.len },
-			     &c->rule, &c->arena, &why);
-out:
-	om_buf_fini(&buf);
-	return err;
-}
-
-static void
-apply_name(struct om_name_set *set, struct om_str name, bool add)
-{
-	if (!add) {
-		(void)om_name_set_remove(set, name);
-	} else if (om_name_set_add(set, name) != OM_OK) {
-		om_error("filter.change", "out of memory: \"%.*s\" is in force from the next start",
-			 OM_STR_ARG(name));
-	}
-}
-
-static enum om_err
-apply(struct filter_manager *fm, const struct change *c, struct om_why *why)
-{
-	struct om_filter *f = fm->filter;
-
 	switch ((int)c->what) {
 	case OM_MSG_CONFIG_TRUST:
 	case OM_MSG_CONFIG_UNTRUST:
-		apply_name(om_filter_trusted(f), c->rule.name, c->what == OM_MSG_CONFIG_TRUST);
+		filter_lay_name(fm, FILTER_TRUSTED, name, how);
 		return OM_OK;
 	case OM_MSG_CONFIG_TRUST_PEER:
 	case OM_MSG_CONFIG_UNTRUST_PEER:
-		apply_name(om_filter_trusted_peers(f), c->rule.name,
-			   c->what == OM_MSG_CONFIG_TRUST_PEER);
+		filter_lay_name(fm, FILTER_TRUSTED_PEERS, name, how);
 		return OM_OK;
 	case OM_MSG_CONFIG_BLOCK:
 	case OM_MSG_CONFIG_UNBLOCK:
-		apply_name(om_filter_blocked(f), c->rule.name, c->what == OM_MSG_CONFIG_BLOCK);
-		return OM_OK;
-	case OM_MSG_RULES_REMOVE:
-		(void)om_filter_rule_remove(f, c->rule.name);
+		filter_lay_name(fm, FILTER_BLOCKED, name, how);
 		return OM_OK;
 	default:
-		return om_filter_rule_put(f, &c->rule, om_filter_rule_has(f, c->rule.name), why);
+		return filter_lay_rule(fm, name, c->as_base ? &none : &c->rule, why);
 	}
 }
 
@@ -121,7 +92,8 @@ change_send(struct om_service *sv, struct filter_manager *fm, const struct om_in
 	}
 	LIST_INSERT_HEAD(&fm->changes, c, link);
 	c->what = in->type;
-	err = change_copy(c, rule);
+	c->as_base = OM_HAS(set, ledger_set, remove) && set->remove;
+	err = filter_live_rule_new(rule, &c->rule);
 	if (err == OM_OK) {
 		set->key = rule->name;
 		OM_SET(set, ledger_set, by, om_str_of(in->caller->peer));
@@ -139,12 +111,12 @@ change_send(struct om_service *sv, struct filter_manager *fm, const struct om_in
 /* trust, untrust, block, unblock. */
 static enum om_err
 change_name(struct om_service *sv, struct filter_manager *fm, const struct om_in *in,
-	    const char *list, const struct om_name_set *base, bool add)
+	    const char *list, enum filter_list which, bool add)
 {
 	const struct om_list_change *m = in->body;
 	const struct om_rule as_rule = { .name = m->value };
 	struct om_ledger_set set = { .list = om_str_of(list) };
-	bool in_base = om_name_set_has(base, m->value);
+	bool in_base = filter_base_has(fm->base, which, m->value);
 
 	if (!om_caller_may(in->caller, in->type)) {
 		return OM_ERR_DENIED;
@@ -166,7 +138,7 @@ filter_on_trust(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct filter_manager *fm = fm_of(state);
 
-	return change_name(sv, fm, in, LIST_TRUSTED, &fm->base_trusted,
+	return change_name(sv, fm, in, LIST_TRUSTED, FILTER_TRUSTED,
 			   in->type == OM_MSG_CONFIG_TRUST);
 }
 
@@ -175,7 +147,7 @@ filter_on_trust_peer(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct filter_manager *fm = fm_of(state);
 
-	return change_name(sv, fm, in, LIST_TRUSTED_PEERS, &fm->base_trusted_peers,
+	return change_name(sv, fm, in, LIST_TRUSTED_PEERS, FILTER_TRUSTED_PEERS,
 			   in->type == OM_MSG_CONFIG_TRUST_PEER);
 }
 
@@ -184,49 +156,8 @@ filter_on_block(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct filter_manager *fm = fm_of(state);
 
-	return change_name(sv, fm, in, LIST_BLOCKED, &fm->base_blocked,
+	return change_name(sv, fm, in, LIST_BLOCKED, FILTER_BLOCKED,
 			   in->type == OM_MSG_CONFIG_BLOCK);
-}
-
-/* As the rule would be told, encoded: what is left out and what is said as the default are the same. */
-static enum om_err
-rule_canon(struct om_filter *scratch, const struct om_rule *from, struct om_buf *out)
-{
-	struct om_rule told;
-	struct om_why why;
-	enum om_err err =
-	    om_filter_rule_put(scratch, from, om_filter_rule_has(scratch, from->name), &why);
-
-	if (err == OM_OK) {
-		om_filter_rule_at(scratch, 0, &told);
-		err = om_body_encode(OM_BODY_rule, &told, out);
-	}
-	return err;
-}
-
-/* Is it what the configuration has?  Then there is no difference to store, which would hide the file. */
-static bool
-rule_is_configured(const struct filter_manager *fm, const struct om_rule *rule)
-{
-	const struct om_filter_manager_conf *conf = fm->conf;
-	struct om_buf base = { 0 }, now = { 0 };
-	struct om_filter *scratch = NULL;
-	bool equal = false;
-	size_t i = 0;
-
-	while (i < conf->rule_count && !om_str_eq(conf->rules[i].name, rule->name)) {
-		i++;
-	}
-	if (i < conf->rule_count &&
-	    om_filter_new((struct om_str){ NULL, 0 }, OM_FILTER_HOLD_ALL, &scratch) == OM_OK &&
-	    rule_canon(scratch, &conf->rules[i], &base) == OM_OK &&
-	    rule_canon(scratch, rule, &now) == OM_OK) {
-		equal = base.len == now.len && memcmp(base.data, now.data, now.len) == 0;
-	}
-	om_filter_free(scratch);
-	om_buf_fini(&base);
-	om_buf_fini(&now);
-	return equal;
 }
 
 static enum om_err
@@ -234,10 +165,12 @@ store_rule(struct om_service *sv, struct filter_manager *fm, const struct om_in 
 	   const struct om_rule *rule)
 {
 	struct om_ledger_set set = { .list = OM_STR(LIST_RULES) };
+	const struct om_rule *base = filter_base_rule(fm->base, rule->name);
 	struct om_buf buf = { 0 };
 	enum om_err err;
 
-	if (rule_is_configured(fm, rule)) {
+	/* As the files have it: a difference that says the same would hide the file for ever. */
+	if (base != NULL && filter_rule_equal(base, rule)) {
 		OM_SET(&set, ledger_set, remove, true);
 		return change_send(sv, fm, in, rule, &set);
 	}
@@ -332,7 +265,7 @@ filter_on_rule_ref(struct om_service *sv, void *state, const struct om_in *in)
 		OM_SET(&rule, rule, enabled, in->type == OM_MSG_RULES_ENABLE);
 		return store_rule(sv, fm, in, &rule);
 	}
-	if (om_name_set_has(&fm->base_rules, m->name)) {
+	if (filter_base_rule(fm->base, m->name) != NULL) {
 		struct om_rule gone = { .name = m->name, .kind = OM_STR(KIND_REMOVED) };
 
 		return store_rule(sv, fm, in, &gone);

@@ -65,6 +65,8 @@ struct om_rule_head {
 	uint64_t hits;
 };
 struct om_rule_head *om_rule_head(struct om_filter_rule *rule);
+/* Takes over the hits of the rule that it replaces, and its counters when they ask the same. */
+void om_rule_inherit(struct om_filter_rule *rule, struct om_filter_rule *from);
 /* As the schema's struct, views into the rule. */
 void om_rule_tell(const struct om_filter_rule *rule, struct om_rule *out);
 

@@ -29,34 +29,39 @@ static const char *const load_lists[] = { LIST_TRUSTED, LIST_TRUSTED_PEERS, LIST
 					  LIST_RULES };
 
 static void
-load_name(struct om_name_set *set, const struct om_ledger_item *item)
+load_name(struct filter_manager *fm, const struct om_ledger_item *item)
 {
-	if (item->value.len == 1 && item->value.ptr[0] == '-') {
-		(void)om_name_set_remove(set, item->key);
-	} else if (om_name_set_add(set, item->key) != OM_OK) {
-		om_error("filter.load", "out of memory at \"%.*s\"", OM_STR_ARG(item->key));
-	}
+	bool removed = item->value.len == 1 && item->value.ptr[0] == '-';
+
+	filter_lay_name(fm, (enum filter_list)fm->load, item->key,
+			removed ? FILTER_REMOVED : FILTER_ADDED);
 }
 
+/* One that would not be in force hides no rule of the files. */
 static void
 load_rule(struct filter_manager *fm, const struct om_ledger_item *item)
 {
 	struct om_arena arena = { 0 };
 	struct om_rule rule = { 0 };
+	struct filter_live_rule *live = NULL;
 	struct om_why why = { "" };
 	enum om_err err;
 
 	err = om_body_decode(OM_BODY_rule, item->value, &rule, &arena, &why);
-	if (err == OM_OK && om_str_is(rule.kind, KIND_REMOVED)) {
-		(void)om_filter_rule_remove(fm->filter, rule.name);
-	} else if (err == OM_OK) {
-		err = om_filter_rule_put(fm->filter, &rule,
-					 om_filter_rule_has(fm->filter, rule.name), &why);
+	if (err == OM_OK && !om_str_is(rule.kind, KIND_REMOVED)) {
+		err = om_filter_rule_check(&rule, &why);
+	}
+	if (err == OM_OK) {
+		err = filter_live_rule_new(&rule, &live);
+	}
+	if (err == OM_OK) {
+		err = filter_lay_rule(fm, rule.name, &live, &why);
 	}
 	if (err != OM_OK) {
 		om_error("filter.load", "stored rule \"%.*s\" is not in force: %s",
 			 OM_STR_ARG(item->key), why.text);
 	}
+	filter_live_rule_free(live);
 	om_arena_fini(&arena);
 }
 
@@ -86,12 +91,8 @@ fm_on_items(struct om_service *sv, void *state, const struct om_bus_answer *answ
 		return;
 	}
 	for (size_t i = 0; i < m->items.n; i++) {
-		if (fm->load == LOAD_TRUSTED) {
-			load_name(om_filter_trusted(fm->filter), &m->items.v[i]);
-		} else if (fm->load == LOAD_TRUSTED_PEERS) {
-			load_name(om_filter_trusted_peers(fm->filter), &m->items.v[i]);
-		} else if (fm->load == LOAD_BLOCKED) {
-			load_name(om_filter_blocked(fm->filter), &m->items.v[i]);
+		if (fm->load < LOAD_RULES) {
+			load_name(fm, &m->items.v[i]);
 		} else {
 			load_rule(fm, &m->items.v[i]);
 		}
@@ -379,42 +380,31 @@ fm_on_policy(struct om_service *sv, void *state, const struct om_in *in)
 
 /* --- the actor -------------------------------------------------------------------------------- */
 
-static enum om_err
-fm_take_names(const char *const *names, size_t count, struct om_name_set *base,
-	      struct om_name_set *set)
+void
+om_filter_live_fini(struct om_filter_live *live)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (om_name_set_add(base, om_str_of(names[i])) != OM_OK ||
-		    om_name_set_add(set, om_str_of(names[i])) != OM_OK) {
-			return OM_ERR_NOMEM;
-		}
-	}
-	return OM_OK;
+	om_buf_fini(&live->base);
 }
 
+/* The base: as the files were at the daemon's start, or at the last reload. */
 static enum om_err
-fm_take_conf(struct filter_manager *fm, const struct om_filter_manager_conf *conf)
+fm_take_base(struct filter_manager *fm, const struct om_filter_manager_conf *conf)
 {
+	const struct om_filter_live *live = conf->live;
 	struct om_why why = { "" };
 	enum om_err err;
 
-	err = fm_take_names(conf->trusted, conf->trusted_count, &fm->base_trusted,
-			    om_filter_trusted(fm->filter));
-	if (err == OM_OK) {
-		err = fm_take_names(conf->trusted_peers, conf->trusted_peer_count,
-				    &fm->base_trusted_peers, om_filter_trusted_peers(fm->filter));
+	if (live != NULL && live->base.len > 0) {
+		err = filter_base_of_message((struct om_bin){ live->base.data, live->base.len },
+					     &fm->base, &why);
+	} else {
+		err = filter_base_of_conf(conf, &fm->base);
 	}
 	if (err == OM_OK) {
-		err = fm_take_names(conf->blocked, conf->blocked_count, &fm->base_blocked,
-				    om_filter_blocked(fm->filter));
+		err = filter_build(fm, fm->base, fm->filter, &why);
 	}
-	for (size_t i = 0; err == OM_OK && i < conf->rule_count; i++) {
-		err = om_filter_rule_put(fm->filter, &conf->rules[i], false, &why);
-		if (err != OM_OK) {
-			om_error("filter.config", "%s", why.text);
-		} else {
-			err = om_name_set_add(&fm->base_rules, conf->rules[i].name);
-		}
+	if (err != OM_OK && why.text[0] != '\0') {
+		om_error("filter.config", "%s", why.text);
 	}
 	return err;
 }
@@ -432,10 +422,11 @@ fm_start(struct om_service *sv, void *state, const void *arg)
 	fm->conf = conf;
 	fm->wall = conf->wall != NULL ? conf->wall : om_wall_now;
 	LIST_INIT(&fm->changes);
-	om_name_set_init(&fm->base_trusted);
-	om_name_set_init(&fm->base_trusted_peers);
-	om_name_set_init(&fm->base_blocked);
-	om_name_set_init(&fm->base_rules);
+	LIST_INIT(&fm->live_rules);
+	for (size_t i = 0; i < FILTER_LISTS; i++) {
+		om_name_set_init(&fm->live[i].added);
+		om_name_set_init(&fm->live[i].removed);
+	}
 	if (conf->live != NULL && conf->live->default_action[0] != '\0') {
 		wanted = conf->live->default_action;
 	}
@@ -445,7 +436,7 @@ fm_start(struct om_service *sv, void *state, const void *arg)
 	}
 	err = om_filter_new(om_str_of(conf->owner_peer), action, &fm->filter);
 	if (err == OM_OK) {
-		err = fm_take_conf(fm, conf);
+		err = fm_take_base(fm, conf);
 	}
 	if (err == OM_OK) {
 		fm_load(sv, fm);
@@ -460,10 +451,8 @@ fm_stop(struct om_service *sv, void *state, enum om_err why)
 
 	(void)why;
 	filter_changes_fini(sv, fm);
-	om_name_set_fini(&fm->base_trusted);
-	om_name_set_fini(&fm->base_trusted_peers);
-	om_name_set_fini(&fm->base_blocked);
-	om_name_set_fini(&fm->base_rules);
+	filter_live_fini(fm);
+	filter_base_free(fm->base);
 	om_filter_free(fm->filter);
 }
 
@@ -490,6 +479,7 @@ static const struct om_service_handler fm_handlers[] = {
 	{ OM_MSG_FILTER_RESET, fm_on_reset },
 	{ OM_MSG_FILTER_QUIET, filter_on_quiet },
 	{ OM_MSG_CONFIG_POLICY, fm_on_policy },
+	{ OM_MSG_FILTER_BASE, filter_on_base },
 };
 
 const struct om_service_def om_filter_manager_service = {

@@ -6,8 +6,9 @@
  * The filter manager: decides what happens to a job, and keeps the operator's lists and rules.  The
  * policy is in filter_rules.h, for people in docs/filter.md.
  *
- * What the configuration gives is the base; live changes (config.trust, rules.add, ...) are written
- * to the ledger first, take effect when durable, and are laid over the base at the next start.
+ * What the configuration gives is the base, and a reload exchanges it (filter.base); live changes
+ * (config.trust, rules.add, ...) are written to the ledger first, take effect when durable, and are
+ * laid over the base, then and at the next start.
  * Until the ledger's lists have been read, decisions are refused (wrong_state): it fails closed.
  */
 #include "base/clock.h"
@@ -16,7 +17,10 @@
 /* What outlives a restart of the actor, which alone uses it.  Zeroed: nothing was changed. */
 struct om_filter_live {
 	char default_action[65]; /* from config.policy */
+	struct om_buf base; /* the last filter.base, encoded; empty: the base is conf's */
 };
+
+void om_filter_live_fini(struct om_filter_live *live);
 
 /* Start arg; borrowed for the life of the system. */
 struct om_filter_manager_conf {
@@ -31,7 +35,7 @@ struct om_filter_manager_conf {
 	size_t blocked_count;
 	const struct om_rule *rules; /* a rule that does not parse ends the start with a log line */
 	size_t rule_count;
-	struct om_filter_live *live; /* NULL: a restart of the actor undoes config.policy */
+	struct om_filter_live *live; /* NULL: a restart of the actor undoes what control told */
 	struct om_wall (*wall)(void); /* NULL: om_wall_now; tests inject theirs */
 };
 

@@ -378,3 +378,28 @@ om_rule_tell(const struct om_filter_rule *rule, struct om_rule *out)
 	OM_SET(out, rule, settings, rule->pairs);
 	OM_SET(out, rule, hits, rule->head.hits);
 }
+
+/* Settings in another order are taken for others: then it counts anew. */
+static bool
+pairs_equal(const struct om_pairs *a, const struct om_pairs *b)
+{
+	bool equal = a->n == b->n;
+
+	for (size_t i = 0; equal && i < a->n; i++) {
+		equal =
+		    om_str_eq(a->v[i].key, b->v[i].key) && om_str_eq(a->v[i].value, b->v[i].value);
+	}
+	return equal;
+}
+
+void
+om_rule_inherit(struct om_filter_rule *rule, struct om_filter_rule *from)
+{
+	rule->head.hits = from->head.hits;
+	if (rule->kind == from->kind && pairs_equal(&rule->pairs, &from->pairs)) {
+		struct om_name_table counters = rule->s.counters;
+
+		rule->s.counters = from->s.counters;
+		from->s.counters = counters;
+	}
+}

@@ -38,50 +38,6 @@ struct deciding {
 	char folded[OM_TEXT_FOLDED_MAX(ACTIVITY_MAX)];
 };
 
-static const struct {
-	const char *name, *alias;
-} actions[OM_FILTER_ACTIONS] = {
-	[OM_FILTER_ACCEPT_TRUSTED_HOLD] = { "accept_trusted_hold_others", "acceptAll" },
-	[OM_FILTER_ACCEPT_TRUSTED_REJECT] = { "accept_trusted_reject_others", "acceptTrustedOnly" },
-	[OM_FILTER_HOLD_ALL] = { "hold_all", "requireApproval" },
-	[OM_FILTER_REJECT_ALL] = { "reject_all", "rejectAll" },
-	[OM_FILTER_ACCEPT_EVERYONE] = { "accept_everyone", NULL },
-};
-
-enum om_err
-om_filter_action_parse(struct om_str text, enum om_filter_action *out)
-{
-	for (unsigned i = 0; i < OM_FILTER_ACTIONS; i++) {
-		if (om_str_is(text, actions[i].name) ||
-		    (actions[i].alias != NULL && om_str_is(text, actions[i].alias))) {
-			*out = (enum om_filter_action)i;
-			return OM_OK;
-		}
-	}
-	return OM_ERR_INVALID;
-}
-
-const char *
-om_filter_action_text(enum om_filter_action action)
-{
-	OM_ASSERT((unsigned)action < OM_FILTER_ACTIONS);
-	return actions[action].name;
-}
-
-const char *
-om_filter_verdict_text(enum om_filter_verdict verdict)
-{
-	switch (verdict) {
-	case OM_FILTER_ACCEPT:
-		return "accepted";
-	case OM_FILTER_HOLD:
-		return "pending_approval";
-	case OM_FILTER_REJECT:
-		break;
-	}
-	return "rejected";
-}
-
 enum om_err
 om_filter_new(struct om_str owner_peer, enum om_filter_action action, struct om_filter **out)
 {
@@ -490,7 +446,7 @@ om_filter_rule_put(struct om_filter *f, const struct om_rule *from, bool replace
 		return err;
 	}
 	if (known) {
-		om_rule_head(rule)->hits = om_rule_head(f->rules[at])->hits;
+		om_rule_inherit(rule, f->rules[at]);
 		rule_take_out(f, at);
 	}
 	rule_put_in(f, rule);
@@ -550,6 +506,40 @@ om_filter_rule_at(const struct om_filter *f, size_t i, struct om_rule *out)
 {
 	OM_ASSERT(i < f->rule_count);
 	om_rule_tell(f->rules[i], out);
+}
+
+static void
+swap_sets(struct om_name_set *a, struct om_name_set *b)
+{
+	struct om_name_set kept = *a;
+
+	*a = *b;
+	*b = kept;
+}
+
+void
+om_filter_take(struct om_filter *f, struct om_filter *next)
+{
+	struct om_filter_rule **rules = f->rules;
+	size_t count = f->rule_count, cap = f->rule_cap;
+
+	for (size_t i = 0; i < next->rule_count; i++) {
+		size_t at = rule_index(f, om_str_of(om_rule_head(next->rules[i])->name));
+
+		if (at < count) {
+			om_rule_inherit(next->rules[i], rules[at]);
+		}
+	}
+	f->rules = next->rules;
+	f->rule_count = next->rule_count;
+	f->rule_cap = next->rule_cap;
+	next->rules = rules;
+	next->rule_count = count;
+	next->rule_cap = cap;
+	swap_sets(&f->trusted, &next->trusted);
+	swap_sets(&f->trusted_peers, &next->trusted_peers);
+	swap_sets(&f->blocked, &next->blocked);
+	om_filter_free(next);
 }
 
 /* --- counters --------------------------------------------------------------------------------- */

@@ -93,7 +93,8 @@ void om_filter_test(struct om_filter *f, const struct om_filter_request *rq, str
 		    om_filter_step_fn fn, void *arg, struct om_filter_result *out);
 
 /*
- * Adds a rule, or with `replace` puts it in the place of the one with its name (its hits go on).
+ * Adds a rule, or with `replace` puts it in the place of the one with its name (its hits go on,
+ * and what it has counted, when kind and settings are the same).
  * EXISTS, NOT_FOUND (replace), FULL, INVALID (why names the setting), NOMEM: nothing has changed.
  */
 enum om_err om_filter_rule_put(struct om_filter *f, const struct om_rule *rule, bool replace,
@@ -107,6 +108,12 @@ bool om_filter_rule_has(const struct om_filter *f, struct om_str name);
 size_t om_filter_rule_count(const struct om_filter *f);
 /* In order of evaluation; views are borrowed until the rules change.  i < count. */
 void om_filter_rule_at(const struct om_filter *f, size_t i, struct om_rule *out);
+
+/*
+ * Puts the lists and rules of next in the place of f's and frees next.  Counters stay; a rule that
+ * keeps its name keeps its hits, and one that keeps its kind and settings what it has counted.
+ */
+void om_filter_take(struct om_filter *f, struct om_filter *next);
 
 /* The lists.  Adding what is there and removing what is not are fine. */
 struct om_name_set *om_filter_trusted(struct om_filter *f); /* networks */

@@ -486,10 +486,26 @@ om_cli_config_unset(struct om_cli *cli)
 			   "%s is as the files have it", cli->operands[0]);
 }
 
+static void
+reload_print(struct om_cli *cli, const struct omerta_body *body)
+{
+	size_t n = omerta_count(body, "changes");
+
+	(void)fprintf(cli->out, "the configuration was read again%s\n",
+		      n == 0 ? ", nothing has changed" : ":");
+	for (size_t i = 0; i < n; i++) {
+		om_cli_clean(cli->out, omerta_str_at(body, "changes", i));
+		(void)fputc('\n', cli->out);
+	}
+}
+
 int
 om_cli_config_reload(struct om_cli *cli)
 {
-	return om_cli_done(cli, omerta_config_reload(cli->o), "the configuration was read again");
+	struct omerta_body *changes = NULL;
+	int rc = omerta_config_reload(cli->o, &changes);
+
+	return om_cli_answer(cli, rc, "config.changes", changes, reload_print);
 }
 
 int

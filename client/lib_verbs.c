@@ -266,9 +266,9 @@ omerta_config_unset(struct omerta *o, const char *key)
 }
 
 int
-omerta_config_reload(struct omerta *o)
+omerta_config_reload(struct omerta *o, struct omerta_body **changes)
 {
-	return omerta_call(o, "config.reload", NULL, NULL);
+	return omerta_call(o, "config.reload", NULL, changes);
 }
 
 int

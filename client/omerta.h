@@ -278,7 +278,7 @@ int omerta_metrics(struct omerta *o, struct omerta_body **metrics); /* Prometheu
 int omerta_config(struct omerta *o, struct omerta_body **table);
 int omerta_config_set(struct omerta *o, const char *key, const char *value);
 int omerta_config_unset(struct omerta *o, const char *key);
-int omerta_config_reload(struct omerta *o);
+int omerta_config_reload(struct omerta *o, struct omerta_body **changes); /* in words */
 int omerta_trust(struct omerta *o, const char *network);
 int omerta_untrust(struct omerta *o, const char *network);
 int omerta_trusted(struct omerta *o, struct omerta_body **list);

@@ -37,6 +37,7 @@ enum om_conf_kind {
 #define OM_CONF_RESTART 0u
 #define OM_CONF_LIVE    1u
 #define OM_CONF_HIDDEN  2u
+#define OM_CONF_RELOAD  4u
 
 /* Values of the CHOICE settings, in the order of the table. */
 enum om_conf_auto { OM_CONF_AUTO, OM_CONF_YES, OM_CONF_NO };

@@ -142,7 +142,8 @@ om_config_print_json(const struct om_config *config, struct om_buf *out)
 		om_json_member(out, "origin", config->values[i].origin, false);
 		om_json_member(out, "default", info->def, false);
 		om_buf_printf(out, ",\"live\":%s",
-			      (info->flags & OM_CONF_LIVE) != 0 ? "true" : "false");
+			      (info->flags & (OM_CONF_LIVE | OM_CONF_RELOAD)) != 0 ? "true"
+										   : "false");
 		om_json_member(out, "help", info->help, false);
 		om_buf_add_str(out, "}");
 	}
@@ -243,6 +244,16 @@ static const char sample_rules[] =
     "max_mem_mib = 16384\n"
     "max_runtime_s = 3600\n";
 
+/* When a change of it is in force. */
+static const char *
+when_word(const struct om_conf_info *info)
+{
+	if ((info->flags & OM_CONF_LIVE) != 0) {
+		return "live";
+	}
+	return (info->flags & OM_CONF_RELOAD) != 0 ? "by a reload" : "needs a restart";
+}
+
 void
 om_config_generate(struct om_buf *out)
 {
@@ -262,9 +273,7 @@ om_config_generate(struct om_buf *out)
 		}
 		om_buf_printf(out, "# %s\n# (", info->help);
 		put_domain(out, info);
-		om_buf_printf(out, "; %s)\n#%s = %s\n",
-			      (info->flags & OM_CONF_LIVE) != 0 ? "live" : "needs a restart",
-			      info->name, info->def);
+		om_buf_printf(out, "; %s)\n#%s = %s\n", when_word(info), info->name, info->def);
 	}
 	om_buf_add_str(out, sample_rules);
 }
@@ -304,8 +313,7 @@ om_config_generate_man(struct om_buf *out)
 		put_mdoc(out, info->help);
 		om_buf_add_str(out, "\n(");
 		put_domain(out, info);
-		om_buf_printf(out, "; %s)\n",
-			      (info->flags & OM_CONF_LIVE) != 0 ? "live" : "needs a restart");
+		om_buf_printf(out, "; %s)\n", when_word(info));
 	}
 	om_buf_add_str(out, ".El\n");
 }

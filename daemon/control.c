@@ -15,6 +15,7 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/log.h"
+#include "daemon/control_apply.h"
 #include "daemon/intake.h"
 #include "msg/envelope.h"
 
@@ -425,6 +426,7 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 		}
 	}
 	control_verbs_stop(c);
+	control_change_free(c->config_asked);
 	om_clients_free(c->clients);
 	om_auth_free(c->auth);
 	om_config_free(c->config);

@@ -4,7 +4,7 @@
  *
  * Reading and writing files happens on the offload pool; what comes back is a whole new
  * configuration, or nothing.  It is taken when nothing that needs a restart has changed: all or
- * nothing.  One change at a time.
+ * nothing (control_apply.c).  One change at a time.
  */
 #include "daemon/control_config.h"
 
@@ -13,13 +13,11 @@
 #include <string.h>
 #include "base/assert.h"
 #include "base/log.h"
-#include "daemon/endpoint.h"
+#include "daemon/control_apply.h"
 #include "msg/codec.h"
 
 #define SHOW_MEMORY_MAX (4u * 1024 * 1024)
 #define VALUE_SHOWN_MAX 4096 /* the schema's limit of config_entry.value */
-#define APPLY_ASK_MS    5000
-#define CHANGE_MAGIC    0x6f6d4368u
 
 /* --- config.show ----------------------------------------------------------------------------- */
 
@@ -65,7 +63,7 @@ control_verb_config_show(struct om_service *sv, struct control *c, const struct 
 		    cut_text(om_config_text(c->config, (enum om_conf_item)i), VALUE_SHOWN_MAX);
 		OM_SET(e, config_entry, origin,
 		       cut_text(om_config_origin(c->config, (enum om_conf_item)i), 256));
-		OM_SET(e, config_entry, live, (info->flags & OM_CONF_LIVE) != 0);
+		OM_SET(e, config_entry, live, (info->flags & (OM_CONF_LIVE | OM_CONF_RELOAD)) != 0);
 		OM_SET(e, config_entry, help, om_str_of(info->help));
 	}
 	OM_SET(&body, config_table, entries,
@@ -77,43 +75,13 @@ control_verb_config_show(struct om_service *sv, struct control *c, const struct 
 
 /* --- one change, on the offload pool ---------------------------------------------------------- */
 
-struct change {
-	uint32_t magic;
-	uint64_t cookie; /* 0: nobody waits */
-	char by[OM_PEER_MAX + 1];
-	const struct om_conf_sources *sources;
-	const struct om_config *current; /* held: control may be restarted meanwhile */
-	/* config.set and config.unset only */
-	bool set;
-	enum om_conf_item item;
-	char *value; /* NULL: unset */
-	char *live_file;
-	/* what came of it */
-	struct om_config *config;
-	struct om_auth *auth;
-	struct om_why why;
-};
-
 static void
-change_forget(struct change *ch)
+change_forget(struct control_change *ch)
 {
 	om_config_free(ch->config);
 	om_auth_free(ch->auth);
 	ch->config = NULL;
 	ch->auth = NULL;
-}
-
-static void
-change_free(void *arg)
-{
-	struct change *ch = arg;
-
-	OM_ASSERT(ch->magic == CHANGE_MAGIC);
-	change_forget(ch);
-	om_config_free(ch->current);
-	free(ch->value);
-	free(ch->live_file);
-	free(ch);
 }
 
 static bool
@@ -136,28 +104,69 @@ rules_equal(const struct om_config *a, const struct om_config *b)
 	return equal;
 }
 
-/* Names what would need a restart. */
+/* The first rule with a setting that a message cannot carry: the filter would refuse all. */
 static enum om_err
-change_check(const struct om_config *now, const struct om_config *next, struct om_why *why)
+check_rules_fit(const struct om_config *next, struct om_why *why)
+{
+	size_t n;
+	const struct om_rule *rules = om_config_rules(next, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < rules[i].settings.n; k++) {
+			if (rules[i].settings.v[k].value.len > OM_STRS_ITEM_MAX) {
+				return om_why_set(why, OM_ERR_STATE,
+						  "needs a restart, nothing was changed: the rule "
+						  "%.*s has a setting of more than %d bytes",
+						  OM_STR_ARG(rules[i].name), OM_STRS_ITEM_MAX);
+			}
+		}
+	}
+	return OM_OK;
+}
+
+/* The settings that differ and have none of these flags. */
+static void
+check_settings(const struct om_config *now, const struct om_config *next, unsigned flags,
+	       struct om_buf *names)
+{
+	for (int i = 0; i < OM_CONF_COUNT; i++) {
+		const struct om_conf_info *info = om_conf_info((enum om_conf_item)i);
+
+		if ((info->flags & flags) == 0 &&
+		    strcmp(om_config_text(now, (enum om_conf_item)i),
+			   om_config_text(next, (enum om_conf_item)i)) != 0) {
+			om_buf_printf(names, "%s%s", names->len > 0 ? ", " : "", info->key);
+		}
+	}
+}
+
+/*
+ * Names what would need a restart, and for the change of one setting what is a reload's: it is written
+ * before it is in force, so nothing may be among it that the filter can refuse.
+ */
+static enum om_err
+change_check(const struct control_change *ch, struct om_why *why)
 {
 	struct om_buf names = { 0 };
 	enum om_err err = OM_OK;
 
-	for (int i = 0; i < OM_CONF_COUNT; i++) {
-		const struct om_conf_info *info = om_conf_info((enum om_conf_item)i);
-
-		if ((info->flags & OM_CONF_LIVE) == 0 &&
-		    strcmp(om_config_text(now, (enum om_conf_item)i),
-			   om_config_text(next, (enum om_conf_item)i)) != 0) {
-			om_buf_printf(&names, "%s%s", names.len > 0 ? ", " : "", info->key);
-		}
-	}
-	if (!rules_equal(now, next)) {
-		om_buf_printf(&names, "%s[rule ...]", names.len > 0 ? ", " : "");
-	}
+	check_settings(ch->current, ch->config, OM_CONF_LIVE | OM_CONF_RELOAD, &names);
 	if (names.len > 0) {
 		err = om_why_set(why, OM_ERR_STATE, "needs a restart, nothing was changed: %s",
 				 om_buf_cstr(&names));
+	} else if (ch->set) {
+		check_settings(ch->current, ch->config, OM_CONF_LIVE, &names);
+		if (!rules_equal(ch->current, ch->config)) {
+			om_buf_printf(&names, "%s[rule ...]", names.len > 0 ? ", " : "");
+		}
+		if (names.len > 0) {
+			err = om_why_set(why, OM_ERR_STATE,
+					 "the files have changed, nothing was set (config reload "
+					 "takes it): %s",
+					 om_buf_cstr(&names));
+		}
+	} else {
+		err = check_rules_fit(ch->config, why);
 	}
 	om_buf_fini(&names);
 	return err;
@@ -165,7 +174,7 @@ change_check(const struct om_config *now, const struct om_config *next, struct o
 
 /* Reads everything again; with a setting that is to be changed, as if it were changed. */
 static enum om_err
-change_load(struct change *ch, bool trial, struct om_why *why)
+change_load(struct control_change *ch, bool trial, struct om_why *why)
 {
 	const struct om_conf_sources *from = ch->sources;
 	struct om_conf_flag *flags = calloc(from->flag_count + 1, sizeof(*flags));
@@ -197,31 +206,15 @@ change_load(struct change *ch, bool trial, struct om_why *why)
 	return err;
 }
 
-/* Who may listen to what happens to jobs is who is an operator. */
-static void
-change_share_events(const struct change *ch)
-{
-	const struct om_settings *was = om_config_settings(ch->current);
-	const struct om_settings *is = om_config_settings(ch->config);
-	struct om_why why = { "" };
-
-	if (was->control_events &&
-	    strcmp(was->control_operator_group, is->control_operator_group) != 0 &&
-	    om_endpoint_share(om_config_events_socket(ch->current), om_auth_operator_gid(ch->auth),
-			      &why) != OM_OK) {
-		om_warn("control.events", "the operators' group cannot listen: %s", why.text);
-	}
-}
-
 /* Any thread; blocks.  Nothing is written before it is known that the result can be taken. */
 static enum om_err
 change_work(void *arg)
 {
-	struct change *ch = arg;
+	struct control_change *ch = arg;
 	enum om_err err = change_load(ch, true, &ch->why);
 
 	if (err == OM_OK) {
-		err = change_check(ch->current, ch->config, &ch->why);
+		err = change_check(ch, &ch->why);
 	}
 	if (err == OM_OK && ch->set) {
 		change_forget(ch);
@@ -230,131 +223,7 @@ change_work(void *arg)
 			err = change_load(ch, false, &ch->why);
 		}
 	}
-	if (err == OM_OK) {
-		change_share_events(ch);
-	}
 	return err;
-}
-
-/* --- taking it -------------------------------------------------------------------------------- */
-
-static void
-apply_on_answer(struct om_service *sv, void *state, const struct om_bus_answer *answer)
-{
-	(void)sv;
-	(void)state;
-	if (answer->err != OM_OK) {
-		om_warn("config.apply", "%s", answer->text);
-	}
-}
-
-static bool
-has_changed(const struct control *c, const struct change *ch, enum om_conf_item item)
-{
-	return strcmp(om_config_text(c->config, item), om_config_text(ch->config, item)) != 0;
-}
-
-/* What the filter, the queue and the provider may change in a running daemon. */
-static void
-change_tell_policy(struct om_service *sv, const struct control *c, const struct change *ch)
-{
-	static const enum om_conf_item items[] = { OM_CONF_jobs_default_action,
-						   OM_CONF_jobs_approval_expiry,
-						   OM_CONF_jobs_queue_max, OM_CONF_jobs_peer_max,
-						   OM_CONF_jobs_age_after };
-	static const char *const takers[] = { "filter_manager", "job_queue", "provider" };
-	const struct om_settings *s = om_config_settings(ch->config);
-	char action[64];
-	struct om_policy policy = { .approval_expiry_ms = s->jobs_approval_expiry,
-				    .queue_max = s->jobs_queue_max,
-				    .peer_max = s->jobs_peer_max,
-				    .age_after_ms = s->jobs_age_after };
-	bool changed = false;
-
-	for (size_t i = 0; i < OM_COUNT(items); i++) {
-		changed = changed || has_changed(c, ch, items[i]);
-	}
-	policy.default_action = om_str_of(
-	    om_config_choice(ch->config, OM_CONF_jobs_default_action, action, sizeof(action)));
-	for (size_t i = 0; changed && i < OM_COUNT(takers); i++) {
-		if (om_service_ask(sv, takers[i], OM_MSG_CONFIG_POLICY, &policy, NULL, APPLY_ASK_MS,
-				   apply_on_answer, 0) != OM_OK) {
-			om_warn("config.apply", "%s cannot be told of the change", takers[i]);
-		}
-	}
-}
-
-/* Tells the services what is theirs. */
-static void
-change_tell_services(struct om_service *sv, const struct control *c, const struct change *ch)
-{
-	const struct om_settings *s = om_config_settings(ch->config);
-	struct om_queue_limits limits = { 0 };
-
-	/* `queue limit` may have changed what the text does not tell: who sets it means it. */
-	if (has_changed(c, ch, OM_CONF_jobs_max_jobs) ||
-	    (ch->set && ch->item == OM_CONF_jobs_max_jobs)) {
-		OM_SET(&limits, queue_limits, max_jobs, s->jobs_max_jobs);
-		if (om_service_ask(sv, "job_queue", OM_MSG_QUEUE_LIMITS, &limits, NULL,
-				   APPLY_ASK_MS, apply_on_answer, 0) != OM_OK) {
-			om_warn("config.apply", "the job queue cannot be told of max_jobs");
-		}
-	}
-	change_tell_policy(sv, c, ch);
-}
-
-/* One line for the audit trail with all that is new. */
-static void
-change_audit(struct om_service *sv, const struct control *c, const struct change *ch)
-{
-	struct om_audit_entry entry = { 0 };
-	struct om_buf text = { .max = 2048 };
-
-	for (int i = 0; i < OM_CONF_COUNT; i++) {
-		if (has_changed(c, ch, (enum om_conf_item)i)) {
-			om_buf_printf(&text, "%s%s: %s -> %s", text.len > 0 ? ", " : "",
-				      om_conf_info((enum om_conf_item)i)->key,
-				      om_config_text(c->config, (enum om_conf_item)i),
-				      om_config_text(ch->config, (enum om_conf_item)i));
-		}
-	}
-	if (text.len == 0) {
-		om_buf_add_str(&text, "no setting changed");
-	}
-	om_info("config.changed", "by %s: %s", ch->by, om_buf_cstr(&text));
-	entry.event = OM_STR("config_changed");
-	OM_SET(&entry, audit_entry, peer, om_str_of(ch->by));
-	OM_SET(&entry, audit_entry, details,
-	       ((struct om_str){ (const char *)text.data, text.len }));
-	if (om_service_ask(sv, "ledger", OM_MSG_AUDIT_APPEND, &entry, NULL, APPLY_ASK_MS,
-			   apply_on_answer, 0) != OM_OK) {
-		om_warn("config.audit", "the change is not in the audit trail");
-	}
-	om_buf_fini(&text);
-}
-
-/* Takes ch's configuration. */
-static void
-change_apply(struct om_service *sv, struct control *c, struct change *ch)
-{
-	const struct om_settings *s = om_config_settings(ch->config);
-	struct om_clients_conf limits;
-
-	change_tell_services(sv, c, ch);
-	change_audit(sv, c, ch);
-	om_log_set_level((enum om_log_level)s->daemon_log_level);
-	control_clients_conf(s, &limits);
-	om_clients_limit(c->clients, &limits);
-	om_auth_free(c->auth);
-	c->auth = ch->auth;
-	ch->auth = NULL;
-	om_config_free(c->config);
-	c->config = ch->config;
-	ch->config = NULL;
-	if (c->conf->live != NULL) {
-		om_config_free(c->conf->live->config);
-		c->conf->live->config = om_config_ref(c->config);
-	}
 }
 
 static void
@@ -362,26 +231,21 @@ change_done(struct om_ctx *cx, void *actor_state, void *arg, enum om_err result)
 {
 	struct om_service *sv = om_service_of_actor(cx, actor_state);
 	struct control *c = om_service_state(sv);
-	const struct om_empty ok = { 0 };
-	struct change *ch = arg;
+	struct control_change *ch = arg;
 
 	OM_ASSERT(c->magic == CONTROL_MAGIC && ch->magic == CHANGE_MAGIC);
-	c->config_busy = false;
 	if (result == OM_OK) {
-		change_apply(sv, c, ch);
-		control_answer(sv, c, ch->cookie, OM_MSG_OK, &ok);
+		control_change_take(sv, c, ch);
 	} else {
-		om_error("config.refused", "%s", ch->why.text);
-		control_fail(sv, c, ch->cookie, result, ch->why.text);
+		control_change_refuse(sv, c, ch, result);
 	}
-	change_free(ch);
 }
 
 static enum om_err
 change_start(struct om_service *sv, struct control *c, uint64_t cookie, const char *by,
-	     struct change **out, struct om_why *why)
+	     struct control_change **out, struct om_why *why)
 {
-	struct change *ch;
+	struct control_change *ch;
 
 	if (c->conf->sources == NULL) {
 		return om_why_set(why, OM_ERR_UNSUPPORTED, "this daemon has no configuration file");
@@ -405,14 +269,15 @@ change_start(struct om_service *sv, struct control *c, uint64_t cookie, const ch
 
 /* Takes ch. */
 static enum om_err
-change_run(struct om_service *sv, struct control *c, struct change *ch)
+change_run(struct om_service *sv, struct control *c, struct control_change *ch)
 {
-	enum om_err err = om_offload(om_service_cx(sv), change_work, ch, change_done, change_free);
+	enum om_err err =
+	    om_offload(om_service_cx(sv), change_work, ch, change_done, control_change_free);
 
 	if (err == OM_OK) {
 		c->config_busy = true;
 	} else {
-		change_free(ch);
+		control_change_free(ch);
 	}
 	return err;
 }
@@ -421,7 +286,7 @@ enum om_err
 control_reload(struct om_service *sv, struct control *c, uint64_t cookie, const char *by,
 	       struct om_why *why)
 {
-	struct change *ch = NULL;
+	struct control_change *ch = NULL;
 	enum om_err err = change_start(sv, c, cookie, by, &ch, why);
 
 	return err == OM_OK ? change_run(sv, c, ch) : err;
@@ -446,6 +311,13 @@ set_check(const struct control *c, struct om_str key, enum om_conf_item *item, s
 				  OM_STR_ARG(key), near != NULL ? "; did you mean " : "",
 				  near != NULL ? near : "");
 	}
+	if ((om_conf_info(*item)->flags & OM_CONF_RELOAD) != 0) {
+		return om_why_set(
+		    why, OM_ERR_STATE,
+		    "%s is changed name by name (trust, trust_peer, block), or in the "
+		    "configuration file and by a reload",
+		    om_conf_info(*item)->key);
+	}
 	if ((om_conf_info(*item)->flags & OM_CONF_LIVE) == 0) {
 		return om_why_set(why, OM_ERR_STATE,
 				  "%s needs a restart: put it into the configuration file",
@@ -463,7 +335,7 @@ static enum om_err
 set_run(struct om_service *sv, struct control *c, const struct control_call *call,
 	enum om_conf_item item, struct om_str value, struct om_why *why)
 {
-	struct change *ch = NULL;
+	struct control_change *ch = NULL;
 	enum om_err err = change_start(sv, c, call->cookie, call->caller->peer, &ch, why);
 
 	if (err != OM_OK) {
@@ -476,7 +348,7 @@ set_run(struct om_service *sv, struct control *c, const struct control_call *cal
 		ch->value = strndup(value.ptr, value.len);
 	}
 	if (ch->live_file == NULL || (ch->value == NULL && value.ptr != NULL)) {
-		change_free(ch);
+		control_change_free(ch);
 		return OM_ERR_NOMEM;
 	}
 	return change_run(sv, c, ch);

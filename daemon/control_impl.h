@@ -73,6 +73,7 @@ struct control {
 	struct control_scrape *scrapes; /* control_metrics.c */
 	bool reading; /* inside control_read, which looks at the events at its end */
 	bool config_busy; /* a reload or a change is under way */
+	struct control_change *config_asked; /* the filter is asked about it */
 };
 
 /* What a verb of control's own gets. */

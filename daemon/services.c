@@ -243,6 +243,7 @@ void
 om_services_free(struct om_services *services)
 {
 	if (services != NULL) {
+		om_filter_live_fini(&services->filter_live);
 		free(services->trusted);
 		free(services->trusted_peers);
 		free(services->blocked);

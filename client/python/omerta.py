@@ -1184,8 +1184,8 @@ class Provider:
         self.call("config.unset", {"key": key})
 
     def reload_config(self):
-        """Has the files read again, all or nothing."""
-        self.call("config.reload")
+        """Has the files read again, all or nothing; what has changed by it, in words."""
+        return self.call("config.reload")["changes"]
 
     def trust(self, network):
         self.call("config.trust", {"value": network})

@@ -554,6 +554,7 @@ class Verbs(Case):
     def answer(kind, body):
         # One body that has something of every answer: the module looks at what it knows.
         return "x", {"count": 1, "jobs": [], "rules": [], "entries": [], "values": [], "actors": [], "results": [],
+                     "changes": [],
                      "job": "a", "state": "queued", "text": "", "data": b"", "offset": 0, "size": 0, "end": True}
 
     def test_each_sends_its_message(self):

@@ -125,6 +125,26 @@ class Process(unittest.TestCase):
             until(lambda: self.value(provider, "jobs.max_jobs") == "3")
             until(lambda: provider.call("queue.stats")["max_jobs"] == 3)
 
+    def test_hup_takes_rules_and_lists(self):
+        d = self.daemon().start()
+        with d.connect() as provider:
+            provider.block("zoe")
+            d.config = NULL + "blocked_peers = eve\n[rule small]\nkind = resources\nmax_cores = 1\n"
+            d.write_config()
+            d.process.send_signal(signal.SIGHUP)
+            until(lambda: [r.name for r in provider.rules()] == ["small"])
+            self.assertEqual(sorted(provider.blocked()), ["eve", "zoe"])
+            self.assertEqual(provider.test_rules("bob", cores=2).rule, "small")
+            self.assertEqual(provider.test_rules("eve").reason, "peer_blocked")
+            d.config = d.config.replace("small", "large")
+            d.write_config()
+            done = self.omertad(d, "config", "reload")
+            self.assertIn('rule "large": added\nrule "small": removed', done.stdout)
+            details = [e.details for e in provider.audit() if e.event == "config_changed"]
+            self.assertEqual(details[1:], ['blocked peer "eve": added, rule "small": added',
+                                           'rule "large": added, rule "small": removed'])
+            self.assertEqual(provider.reload_config(), [])
+
     def test_set_is_durable(self):
         d = self.daemon().start()
         self.omertad(d, "config", "set", "daemon.drain_timeout", "7s")

@@ -576,7 +576,7 @@ settings_change_at_once(void **state)
 static void
 settings_outlive_a_restart_of_the_actor(void **state)
 {
-	struct om_filter_live filter = { "" };
+	struct om_filter_live filter = { 0 };
 	struct om_job_queue_live queue = { 0 };
 	struct om_provider_live provider = { 0 };
 

@@ -381,7 +381,6 @@ test_helpers_send_their_message(void **state)
 	assert_int_equal(omerta_stop(o, true, 1000, "why"), 0);
 	assert_int_equal(omerta_config_set(o, "queue.max_jobs", "2"), 0);
 	assert_int_equal(omerta_config_unset(o, "queue.max_jobs"), 0);
-	assert_int_equal(omerta_config_reload(o), 0);
 	assert_int_equal(omerta_trust(o, "home"), 0);
 	assert_int_equal(omerta_untrust(o, "home"), 0);
 	assert_int_equal(omerta_trust_peer(o, "bob"), 0);
@@ -394,6 +393,8 @@ test_helpers_send_their_message(void **state)
 	assert_int_equal(omerta_filter_reset(o), 0);
 	assert_int_equal(omerta_rules(o, &answer), -1);
 	assert_string_equal(omerta_error_text(o), "rules.list");
+	assert_int_equal(omerta_config_reload(o, &answer), -1);
+	assert_string_equal(omerta_error_text(o), "config.reload");
 	assert_int_equal(omerta_audit_verify(o, &answer), -1);
 	assert_string_equal(omerta_error_text(o), "audit.verify");
 	assert_int_equal(omerta_actors(o, &answer), -1);

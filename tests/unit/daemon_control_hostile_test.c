@@ -488,7 +488,7 @@ test_curve(void **state)
 		void *op = client_new(ZMQ_DEALER, rig.socket);
 
 		call(op, OM_MSG_CONFIG_RELOAD, &empty, &r);
-		assert_int_equal(r.type, OM_MSG_OK);
+		assert_int_equal(r.type, OM_MSG_CONFIG_CHANGES);
 		reply_fini(&r);
 		client_close(op);
 	}

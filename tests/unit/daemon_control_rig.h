@@ -52,6 +52,10 @@ struct rig {
 	struct om_bus_request stop_rq; /* the provider's */
 	unsigned stops_kept;
 	uint64_t policies, queue_max; /* config.policy: how many, the last one's */
+	uint64_t bases; /* filter.base: how many */
+	char base[128]; /* the last one's blocked peers and rules */
+	char trail[512]; /* details of the last entry */
+	enum om_err base_err; /* what the filter says to the next */
 };
 static struct rig rig;
 
@@ -223,6 +227,32 @@ fake_policy(struct om_service *sv, void *state, const struct om_in *in)
 }
 
 static inline enum om_err
+fake_base(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_filter_base *m = in->body;
+	struct om_str told = OM_STR("rule \"a\": added");
+	struct om_config_changes out = { .changes = { &told, 1 } };
+
+	(void)state;
+	pthread_mutex_lock(&rig.lock);
+	rig.bases++;
+	rig.base[0] = '\0';
+	for (size_t i = 0; i < m->blocked.n; i++) {
+		snprintf(rig.base + strlen(rig.base), sizeof(rig.base) - strlen(rig.base), "%.*s ",
+			 OM_STR_ARG(m->blocked.v[i]));
+	}
+	for (size_t i = 0; i < m->rules.n; i++) {
+		snprintf(rig.base + strlen(rig.base), sizeof(rig.base) - strlen(rig.base), "[%.*s]",
+			 OM_STR_ARG(m->rules.v[i].name));
+	}
+	pthread_mutex_unlock(&rig.lock);
+	if (rig.base_err != OM_OK) {
+		return om_service_reply_err(sv, in, rig.base_err, "too many rules");
+	}
+	return om_service_reply(sv, in, OM_MSG_CONFIG_CHANGES, &out);
+}
+
+static inline enum om_err
 fake_filter_stats(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct om_filter_stats body = { .evaluated = 9 };
@@ -243,6 +273,11 @@ fake_counts(struct om_service *sv, void *state, const struct om_in *in)
 static inline enum om_err
 fake_audit(struct om_service *sv, void *state, const struct om_in *in)
 {
+	const struct om_audit_entry *m = in->body;
+
+	pthread_mutex_lock(&rig.lock);
+	snprintf(rig.trail, sizeof(rig.trail), "%.*s", OM_STR_ARG(m->details));
+	pthread_mutex_unlock(&rig.lock);
 	(void)state;
 	rig_note(&rig.audits, NULL, rig_read(&rig.audits) + 1);
 	return om_service_reply_ok(sv, in);
@@ -271,6 +306,7 @@ static const struct om_service_handler fake_queue_on[] = {
 static const struct om_service_handler fake_filter_on[] = {
 	{ OM_MSG_PING, fake_ok },
 	{ OM_MSG_FILTER_STATS, fake_filter_stats },
+	{ OM_MSG_FILTER_BASE, fake_base },
 	{ OM_MSG_CONFIG_POLICY, fake_policy },
 };
 static const struct om_service_handler fake_ledger_on[] = {

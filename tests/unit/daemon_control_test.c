@@ -648,16 +648,65 @@ test_reload_is_all_or_nothing(void **state)
 	reply_fini(&r);
 	shows(sock, "jobs.max_jobs", "3", "omertad.conf:2");
 
-	rig_put("omertad.conf", "[jobs]\nmax_jobs = 4\n[rule a]\nkind = activity\n", 0600);
-	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
-	assert_non_null(strstr(r.text, "[rule ...]"));
-	reply_fini(&r);
+	assert_int_equal(rig_read(&rig.bases), 0);
 
 	rig_put("omertad.conf", "[jobs]\nmax_jobs = 4\n", 0600);
 	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
-	assert_int_equal(r.type, OM_MSG_OK);
+	assert_int_equal(r.type, OM_MSG_CONFIG_CHANGES);
 	reply_fini(&r);
 	shows(sock, "jobs.max_jobs", "4", "omertad.conf:2");
+	client_close(sock);
+}
+
+/* The files' lists and rules are the filter's: it takes them, and with them all the rest, or nothing is. */
+static void
+test_reload_hands_rules_and_lists_to_the_filter(void **state)
+{
+	const struct om_config_changes *m;
+	const struct om_empty body = { 0 };
+	struct reply r;
+	void *sock;
+
+	(void)state;
+	rig_put("omertad.conf", "[jobs]\nmax_jobs = 3\n", 0600);
+	rig_up();
+	sock = client_new(ZMQ_DEALER, rig.socket);
+	rig_put("omertad.conf",
+		"[jobs]\nmax_jobs = 4\nblocked_peers = eve, mallory\n[rule a]\nkind = activity\n",
+		0600);
+
+	/* What a reload takes does not come with the change of one setting. */
+	set(sock, "jobs.peer_max", "7", &r);
+	assert_non_null(strstr(r.text, "nothing was set (config reload takes it): "
+				       "jobs.blocked_peers, [rule ...]"));
+	reply_fini(&r);
+	assert_int_equal(access(rig_path("live.conf"), F_OK), -1);
+	set(sock, "jobs.blocked_peers", "eve", &r);
+	assert_non_null(strstr(r.text, "jobs.blocked_peers is changed name by name"));
+	reply_fini(&r);
+	assert_int_equal(rig_read(&rig.bases), 0);
+
+	rig.base_err = OM_ERR_FULL;
+	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
+	assert_non_null(strstr(r.text, "nothing was changed: too many rules"));
+	reply_fini(&r);
+	assert_int_equal(rig_read(&rig.bases), 1);
+	shows(sock, "jobs.max_jobs", "3", "omertad.conf:2");
+	shows(sock, "jobs.blocked_peers", "", "default");
+	assert_int_equal(rig_read(&rig.audits), 0);
+
+	rig.base_err = OM_OK;
+	call(sock, OM_MSG_CONFIG_RELOAD, &body, &r);
+	m = reply_body(&r, OM_BODY_config_changes);
+	assert_int_equal(m->changes.n, 2);
+	assert_true(om_str_is(m->changes.v[0], "jobs.max_jobs: 3 -> 4"));
+	assert_true(om_str_is(m->changes.v[1], "rule \"a\": added"));
+	reply_fini(&r);
+	assert_string_equal(rig.base, "eve mallory [a]");
+	shows(sock, "jobs.max_jobs", "4", "omertad.conf:2");
+	shows(sock, "jobs.blocked_peers", "eve, mallory", "omertad.conf:3");
+	rig_wait_value(&rig.audits, 1);
+	assert_string_equal(rig.trail, "jobs.max_jobs: 3 -> 4, rule \"a\": added");
 	client_close(sock);
 }
 
@@ -773,6 +822,7 @@ main(int argc, char **argv)
 		TEST(test_set_is_meant_also_when_the_text_is_the_same),
 		TEST(test_a_restart_of_control_keeps_what_was_changed),
 		TEST(test_reload_is_all_or_nothing),
+		TEST(test_reload_hands_rules_and_lists_to_the_filter),
 		TEST(test_refused_set_writes_nothing),
 		TEST(test_stop),
 		TEST(test_a_stop_that_was_replaced_does_not_end_the_drain),
