@@ -126,6 +126,7 @@ comma	:= ,
 NOMEM_WRAP := malloc calloc realloc aligned_alloc free mmap munmap mprotect pthread_create
 NOMEM_ZMQ  := zmq_ctx_new zmq_ctx_term zmq_socket zmq_close zmq_bind zmq_connect zmq_msg_init_size zmq_msg_init_data
 $(BUILD)/unit/runtime_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP))
+$(BUILD)/unit/actors_manager_test: private LDFLAGS += $(call WRAP,om_service_send)
 $(BUILD)/unit/msg_bus_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP) $(NOMEM_ZMQ))
 
 unit: $(if $(T),$(foreach t,$(TESTBINS),$(if $(findstring $(T),$(t)),$(t))),$(TESTBINS))

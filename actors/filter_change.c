@@ -196,6 +196,14 @@ rule_find(const struct filter_manager *fm, struct om_str name, struct om_rule *o
 	return false;
 }
 
+/* What is told of a rule and is not of its making. */
+static void
+rule_strip(struct om_rule *rule)
+{
+	rule->has &= ~(UINT64_C(1) << OM_FIELD_rule_hits | UINT64_C(1) << OM_FIELD_rule_origin |
+		       UINT64_C(1) << OM_FIELD_rule_changed);
+}
+
 /* What a change does not say stays: a rule that is disabled is not put in force by the way. */
 static void
 rule_keep(const struct filter_manager *fm, struct om_rule *rule)
@@ -234,7 +242,7 @@ filter_on_rule(struct om_service *sv, void *state, const struct om_in *in)
 		return om_service_reply_err(sv, in, OM_ERR_FULL, "there are %d rules already",
 					    OM_FILTER_RULES_MAX);
 	}
-	rule.has &= ~(UINT64_C(1) << OM_FIELD_rule_hits);
+	rule_strip(&rule);
 	if (known) {
 		rule_keep(fm, &rule);
 	}
@@ -260,7 +268,7 @@ filter_on_rule_ref(struct om_service *sv, void *state, const struct om_in *in)
 		return om_service_reply_err(sv, in, OM_ERR_NOT_FOUND, "there is no rule \"%.*s\"",
 					    OM_STR_ARG(m->name));
 	}
-	rule.has &= ~(UINT64_C(1) << OM_FIELD_rule_hits);
+	rule_strip(&rule);
 	if (in->type != OM_MSG_RULES_REMOVE) {
 		OM_SET(&rule, rule, enabled, in->type == OM_MSG_RULES_ENABLE);
 		return store_rule(sv, fm, in, &rule);

@@ -255,72 +255,7 @@ fm_on_test(struct om_service *sv, void *state, const struct om_in *in)
 	return err;
 }
 
-/* --- lists and counters ----------------------------------------------------------------------- */
-
-static enum om_err
-reply_set(struct om_service *sv, const struct om_in *in, const struct om_name_set *set)
-{
-	struct om_name_walk walk = { 0 };
-	struct om_string_list list = { 0 };
-	struct om_str *v = calloc(set->table.count + 1, sizeof(*v));
-	enum om_err err;
-
-	if (v == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	for (;;) {
-		v[list.values.n] = om_name_set_next(set, &walk);
-		if (v[list.values.n].ptr == NULL) {
-			break;
-		}
-		list.values.n++;
-	}
-	list.values.v = v;
-	err = om_service_reply(sv, in, OM_MSG_STRING_LIST, &list);
-	free(v);
-	return err;
-}
-
-static enum om_err
-fm_on_list(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct filter_manager *fm = fm_of(state);
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	switch ((int)in->type) {
-	case OM_MSG_CONFIG_TRUSTED:
-		return reply_set(sv, in, om_filter_trusted(fm->filter));
-	case OM_MSG_CONFIG_TRUSTED_PEERS:
-		return reply_set(sv, in, om_filter_trusted_peers(fm->filter));
-	default:
-		return reply_set(sv, in, om_filter_blocked(fm->filter));
-	}
-}
-
-static enum om_err
-fm_on_rules(struct om_service *sv, void *state, const struct om_in *in)
-{
-	struct filter_manager *fm = fm_of(state);
-	struct om_rule_table table = { 0 };
-	size_t n = om_filter_rule_count(fm->filter);
-	enum om_err err;
-
-	if (!om_caller_may(in->caller, in->type)) {
-		return OM_ERR_DENIED;
-	}
-	table.rules.v = calloc(n + 1, sizeof(*table.rules.v));
-	if (table.rules.v == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	for (; table.rules.n < n; table.rules.n++) {
-		om_filter_rule_at(fm->filter, table.rules.n, &table.rules.v[table.rules.n]);
-	}
-	err = om_service_reply(sv, in, OM_MSG_RULE_TABLE, &table);
-	free(table.rules.v);
-	return err;
-}
+/* --- counters ----------------------------------------------------------------------- */
 
 static enum om_err
 fm_on_stats(struct om_service *sv, void *state, const struct om_in *in)
@@ -460,7 +395,7 @@ static const struct om_service_handler fm_handlers[] = {
 	{ OM_MSG_PING, fm_on_ping },
 	{ OM_MSG_FILTER_DECIDE, fm_on_decide },
 	{ OM_MSG_RULES_TEST, fm_on_test },
-	{ OM_MSG_RULES_LIST, fm_on_rules },
+	{ OM_MSG_RULES_LIST, filter_on_rules },
 	{ OM_MSG_RULES_ADD, filter_on_rule },
 	{ OM_MSG_RULES_CHANGE, filter_on_rule },
 	{ OM_MSG_RULES_REMOVE, filter_on_rule_ref },
@@ -468,13 +403,13 @@ static const struct om_service_handler fm_handlers[] = {
 	{ OM_MSG_RULES_DISABLE, filter_on_rule_ref },
 	{ OM_MSG_CONFIG_TRUST, filter_on_trust },
 	{ OM_MSG_CONFIG_UNTRUST, filter_on_trust },
-	{ OM_MSG_CONFIG_TRUSTED, fm_on_list },
+	{ OM_MSG_CONFIG_TRUSTED, filter_on_list },
 	{ OM_MSG_CONFIG_TRUST_PEER, filter_on_trust_peer },
 	{ OM_MSG_CONFIG_UNTRUST_PEER, filter_on_trust_peer },
-	{ OM_MSG_CONFIG_TRUSTED_PEERS, fm_on_list },
+	{ OM_MSG_CONFIG_TRUSTED_PEERS, filter_on_list },
 	{ OM_MSG_CONFIG_BLOCK, filter_on_block },
 	{ OM_MSG_CONFIG_UNBLOCK, filter_on_block },
-	{ OM_MSG_CONFIG_BLOCKED, fm_on_list },
+	{ OM_MSG_CONFIG_BLOCKED, filter_on_list },
 	{ OM_MSG_FILTER_STATS, fm_on_stats },
 	{ OM_MSG_FILTER_RESET, fm_on_reset },
 	{ OM_MSG_FILTER_QUIET, filter_on_quiet },

@@ -61,7 +61,7 @@ struct filter_manager {
 	LIST_HEAD(, filter_live_rule) live_rules;
 	LIST_HEAD(, change) changes;
 	struct om_bus_request ping, quiet_asker; /* answered when loaded */
-	struct om_filter_quiet quiet; /* as the queue was told */
+	struct om_filter_quiet quiet; /* as the queue knows it */
 	uint64_t quiet_timer;
 };
 
@@ -121,6 +121,9 @@ void filter_quiet_look(struct om_service *sv, struct filter_manager *fm);
 enum om_err filter_on_quiet(struct om_service *sv, void *state, const struct om_in *in);
 void filter_quiet_loaded(struct om_service *sv,
 			 struct filter_manager *fm); /* answers who asked before */
+/* filter_tell.c */
+enum om_err filter_on_list(struct om_service *sv, void *state, const struct om_in *in);
+enum om_err filter_on_rules(struct om_service *sv, void *state, const struct om_in *in);
 /* The service stops. */
 void filter_changes_fini(struct om_service *sv, struct filter_manager *fm);
 

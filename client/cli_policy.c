@@ -14,19 +14,34 @@
 
 /* --- rules ----------------------------------------------------------------------------------------- */
 
+/* "file", "live", or "file (enabled, settings changed)". */
+static void
+rule_origin(const struct omerta_body *rule, struct om_buf *out)
+{
+	size_t n = omerta_count(rule, "changed");
+
+	if (omerta_has(rule, "origin")) {
+		om_buf_add_str(out, omerta_get_str(rule, "origin"));
+	}
+	for (size_t i = 0; i < n; i++) {
+		om_buf_printf(out, "%s%s%s", i == 0 ? " (" : ", ",
+			      omerta_str_at(rule, "changed", i), i + 1 == n ? " changed)" : "");
+	}
+}
+
 static void
 rules_print(struct om_cli *cli, const struct omerta_body *table)
 {
 	struct om_cli_table t = { .headers = { "RULE", "KIND", "PRIORITY", "ENABLED", "HITS",
-					       "SETTINGS" },
-				  .columns = 6,
+					       "ORIGIN", "SETTINGS" },
+				  .columns = 7,
 				  .right = 1u << 2 | 1u << 4,
 				  .state = SIZE_MAX };
 	char text[OM_CLI_TEXT];
 
 	for (size_t i = 0; i < omerta_count(table, "rules"); i++) {
 		const struct omerta_body *rule = omerta_body_at(table, "rules", i);
-		struct om_buf settings = { 0 };
+		struct om_buf settings = { 0 }, origin = { 0 };
 		const char *key, *value;
 
 		om_cli_cell(&t, omerta_get_str(rule, "name"));
@@ -38,6 +53,9 @@ rules_print(struct om_cli *cli, const struct omerta_body *table)
 				    : "no");
 		(void)snprintf(text, sizeof(text), "%" PRIu64, omerta_get_u64(rule, "hits"));
 		om_cli_cell(&t, text);
+		rule_origin(rule, &origin);
+		om_cli_cell(&t, om_buf_cstr(&origin));
+		om_buf_fini(&origin);
 		for (size_t k = 0; omerta_pair_at(rule, "settings", k, &key, &value); k++) {
 			om_buf_printf(&settings, "%s%s=%s", k == 0 ? "" : " ", key, value);
 		}
@@ -48,6 +66,11 @@ rules_print(struct om_cli *cli, const struct omerta_body *table)
 		om_cli_table_print(cli, &t);
 	} else if (cli->out_tty) {
 		(void)fputs("no rules\n", cli->out);
+	}
+	for (size_t i = 0; i < omerta_count(table, "removed"); i++) {
+		(void)fputs("removed live, in the files: ", cli->out);
+		om_cli_clean(cli->out, omerta_str_at(table, "removed", i));
+		(void)fputc('\n', cli->out);
 	}
 }
 

@@ -1111,7 +1111,8 @@ class Provider:
         self.call("queue.limits", {"max_jobs": max_jobs})
 
     def rules(self):
-        """The rules in order of evaluation."""
+        """The rules in order of evaluation; ``origin`` is file or live, ``changed`` what was changed
+        live of a file's rule."""
         return [Record(r) for r in self.call("rules.list")["rules"]]
 
     def add_rule(self, name, kind, priority=None, enabled=None, **settings):
