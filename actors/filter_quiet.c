@@ -2,7 +2,10 @@
 /*
  * Quiet hours that act on the jobs that are here: the queue is told when they begin and end, and
  * asks at its own start.  There is a clock (a look at the beginning of every minute) only while a rule
- * asks for one: an idle daemon makes no wake-ups.
+ * asks for one, or while the queue could not be told: an idle daemon makes no wake-ups.
+ *
+ * fm->quiet is what the queue knows, and changes only when it was told.  If broken: a message that was
+ * refused is never sent again, and the queue holds its jobs after the quiet hours.
  */
 #include <string.h>
 
@@ -13,12 +16,19 @@
 #define MINUTE_MS UINT64_C(60000)
 
 static void
-quiet_tell(const struct filter_manager *fm, struct om_quiet *out)
+quiet_message(const struct om_filter_quiet *quiet, struct om_quiet *out)
 {
-	*out = (struct om_quiet){ .hold_starts = fm->quiet.hold_starts, .pause = fm->quiet.pause };
-	if (fm->quiet.text[0] != '\0') {
-		OM_SET(out, quiet, text, om_str_of(fm->quiet.text));
+	*out = (struct om_quiet){ .hold_starts = quiet->hold_starts, .pause = quiet->pause };
+	if (quiet->text[0] != '\0') {
+		OM_SET(out, quiet, text, om_str_of(quiet->text));
 	}
+}
+
+static bool
+quiet_differs(const struct om_filter_quiet *a, const struct om_filter_quiet *b)
+{
+	return a->hold_starts != b->hold_starts || a->pause != b->pause ||
+	       strcmp(a->text, b->text) != 0;
 }
 
 static void
@@ -36,27 +46,38 @@ quiet_arm(struct om_service *sv, struct filter_manager *fm)
 	}
 }
 
+/* The queue knows it. */
+static void
+quiet_told(struct filter_manager *fm, const struct om_filter_quiet *now)
+{
+	if (quiet_differs(now, &fm->quiet)) {
+		om_info("filter.quiet", "%s",
+			now->hold_starts ? now->text : "the quiet hours are over");
+	}
+	fm->quiet = *now;
+}
+
 void
 filter_quiet_look(struct om_service *sv, struct filter_manager *fm)
 {
 	struct om_filter_quiet now;
 	struct om_quiet m;
-	enum om_err err;
+	enum om_err err = OM_OK;
 
 	if (fm->load != LOADED) {
 		return;
 	}
 	om_filter_quiet(fm->filter, fm->wall(), &now);
-	if (now.hold_starts != fm->quiet.hold_starts || now.pause != fm->quiet.pause ||
-	    strcmp(now.text, fm->quiet.text) != 0) {
-		fm->quiet = now;
-		om_info("filter.quiet", "%s",
-			now.hold_starts ? now.text : "the quiet hours are over");
-		quiet_tell(fm, &m);
+	if (quiet_differs(&now, &fm->quiet)) {
+		quiet_message(&now, &m);
 		err = om_service_send(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_QUIET, &m);
-		if (err != OM_OK) { /* a queue that starts asks */
-			om_debug("filter.quiet", "the queue is not told: %s", om_err_text(err));
-		}
+	}
+	if (err == OM_OK || err == OM_ERR_GONE || err == OM_ERR_NOT_FOUND) {
+		quiet_told(fm, &now); /* a queue that starts asks */
+	} else {
+		om_warn("filter.quiet", "the queue is not told, in a minute again: %s",
+			om_err_text(err));
+		now.timed = true;
 	}
 	fm->quiet.timed = now.timed;
 	quiet_arm(sv, fm);
@@ -66,7 +87,9 @@ enum om_err
 filter_on_quiet(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct filter_manager *fm = fm_of(state);
+	struct om_filter_quiet now;
 	struct om_quiet m;
+	enum om_err err;
 
 	if (fm->load != LOADED) {
 		/* The queue asks while both start, and holds all jobs until it knows: told to come
@@ -75,17 +98,29 @@ filter_on_quiet(struct om_service *sv, void *state, const struct om_in *in)
 		fm->quiet_asker = om_service_later(sv, in);
 		return OM_OK;
 	}
-	filter_quiet_look(sv, fm);
-	quiet_tell(fm, &m);
-	return om_service_reply(sv, in, OM_MSG_QUIET_STATE, &m);
+	om_filter_quiet(fm->filter, fm->wall(), &now);
+	quiet_message(&now, &m);
+	err = om_service_reply(sv, in, OM_MSG_QUIET_STATE, &m);
+	if (err == OM_OK) {
+		quiet_told(fm, &now);
+		quiet_arm(sv, fm);
+	}
+	return err;
 }
 
 void
 filter_quiet_loaded(struct om_service *sv, struct filter_manager *fm)
 {
+	struct om_filter_quiet now;
 	struct om_quiet m;
 
-	filter_quiet_look(sv, fm);
-	quiet_tell(fm, &m);
+	if (fm->quiet_asker.id == 0) {
+		filter_quiet_look(sv, fm);
+		return;
+	}
+	om_filter_quiet(fm->filter, fm->wall(), &now);
+	quiet_message(&now, &m);
 	om_service_reply_to(sv, &fm->quiet_asker, OM_MSG_QUIET_STATE, &m);
+	quiet_told(fm, &now);
+	quiet_arm(sv, fm);
 }
