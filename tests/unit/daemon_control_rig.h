@@ -559,17 +559,24 @@ call(void *sock, enum om_msg_type type, const void *body, struct reply *r)
 	assert_int_equal(r->id, id);
 }
 
+static inline void
+call_ok(void *sock, enum om_msg_type type, const void *body)
+{
+	struct reply r;
+
+	call(sock, type, body, &r);
+	assert_int_equal(r.type, OM_MSG_OK);
+	reply_fini(&r);
+}
+
 /* The daemon serves: a new client gets its ping answered. */
 static inline void
 still_serves(void)
 {
 	const struct om_empty body = { 0 };
 	void *sock = client_new(ZMQ_DEALER, rig.socket);
-	struct reply r;
 
-	call(sock, OM_MSG_PING, &body, &r);
-	assert_int_equal(r.type, OM_MSG_OK);
-	reply_fini(&r);
+	call_ok(sock, OM_MSG_PING, &body);
 	client_close(sock);
 }
 
