@@ -101,6 +101,7 @@ ext_free(struct om_ctx *cx, struct om_actor *a)
 	free(ext);
 }
 
+/* out: NULL is fine. */
 enum om_err
 om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *arg,
 	       const struct om_spawn_how *how, uint64_t *out)
@@ -108,6 +109,7 @@ om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *ar
 	struct om_actor *a;
 	enum om_err err;
 	uint32_t limit = actor_limit(def);
+	uint64_t id;
 
 	if (om_unlikely(om_shared_peek(&cx->sys->stopping) != 0)) {
 		return OM_ERR_SHUTDOWN;
@@ -148,9 +150,12 @@ om_actor_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *ar
 		}
 	}
 	cx->n.spawned++;
-	*out = om_mbox_open(cx->sys, a);
+	id = om_mbox_open(cx->sys, a);
+	if (out != NULL) {
+		*out = id;
+	}
 	if (om_unlikely(cx->tracing != 0)) {
-		om_trace_put(cx->sys, OM_TRACE_SPAWN, *out, NULL, cx->self_id);
+		om_trace_put(cx->sys, OM_TRACE_SPAWN, id, NULL, cx->self_id);
 	}
 	om_sched_spawned(cx, a);
 	return OM_OK;
@@ -160,13 +165,7 @@ enum om_err
 om_spawn(struct om_ctx *cx, const struct om_actor_def *def, const void *arg,
 	 struct om_actor_id *out)
 {
-	uint64_t id;
-	enum om_err err = om_actor_spawn(cx, def, arg, NULL, &id);
-
-	if (om_likely(err == OM_OK) && out != NULL) {
-		out->v = id;
-	}
-	return err;
+	return om_actor_spawn(cx, def, arg, NULL, out != NULL ? &out->v : NULL);
 }
 
 /* a->state becomes zeroed memory of def->state_size bytes. */

@@ -2,35 +2,18 @@
 /*
  * A message that left a mailbox: finds its handler and settles what the handler left; or drops it.
  *
- * 1. Each message that leaves a mailbox passes through om_actor_dispatch, om_actor_dispatch_sys or
+ * 1. Each message that leaves a mailbox passes through dispatch_message, om_actor_dispatch_sys or
  *    om_actor_discard, exactly once.  If broken: sent != handled + queued + dropped.
  * 2. Each request that passes there is answered there, unless its duty moved (om_later, om_forward,
  *    om_msg_take).  If broken: an asker waits for its time-out.
  */
 #include <string.h>
-#include "runtime/runtime_impl.h"
-
-static inline om_handler_fn
-handler_find(const struct om_actor *a, uint32_t type)
-{
-	const struct om_handler *h = a->def->handlers;
-	size_t n = a->def->handler_count;
-
-	if (om_unlikely((a->flags & OM_ACTOR_BECAME) != 0)) {
-		h = a->ext->handlers;
-		n = a->ext->handler_count;
-	}
-	for (size_t i = 0; i < n; i++) {
-		if (h[i].type == type) {
-			return h[i].fn;
-		}
-	}
-	return a->def->otherwise;
-}
+#include "runtime/dispatch_impl.h"
 
 /* Traced, timed, or this call's turn to be sampled. */
-static __attribute__((noinline)) enum om_err
-handler_call_slow(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
+enum om_err
+om_handler_call_slow(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn,
+		     const struct om_msg *msg)
 {
 	uint32_t trace = om_hdr(msg)->trace;
 	enum om_err err;
@@ -43,19 +26,9 @@ handler_call_slow(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const
 	return err;
 }
 
-static inline enum om_err
-handler_call(struct om_ctx *cx, struct om_actor *a, om_handler_fn fn, const struct om_msg *msg)
-{
-	if (om_likely(om_hdr(msg)->trace == 0 &&
-		      (a->flags & (OM_ACTOR_TIMED | OM_ACTOR_TRACED)) == 0 && --cx->sample != 0)) {
-		return fn(cx, a->state, msg);
-	}
-	return handler_call_slow(cx, a, fn, msg);
-}
-
 /* The handler is through: answers a request that nobody answered, frees. */
-static void
-dispatch_settle(struct om_ctx *cx, struct om_msg *msg, enum om_err err)
+void
+om_dispatch_settle(struct om_ctx *cx, struct om_msg *msg, enum om_err err)
 {
 	struct om_msg_hdr *hdr = om_hdr(msg);
 
@@ -69,44 +42,17 @@ dispatch_settle(struct om_ctx *cx, struct om_msg *msg, enum om_err err)
 	om_msg_free(cx, msg);
 }
 
-/*
- * Handles one message of the user lane.  false: the handler wants it again (OM_AGAIN), the caller
- * keeps it.
- */
-bool
-om_actor_dispatch(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
+/* What no handler is for: of the slot's last tenant, or of a type that nobody knows.  Takes msg. */
+void
+om_dispatch_refuse(struct om_ctx *cx, struct om_msg *msg)
 {
-	om_handler_fn fn;
-	enum om_err err;
-
-	if (om_unlikely(om_hdr(msg)->to != cx->self_id)) { /* was for the slot's last tenant */
+	cx->n.handled--; /* the caller counts it */
+	if (om_hdr(msg)->to != cx->self_id) {
 		om_actor_discard(cx, msg, OM_DROP_STALE);
-		cx->n.handled--; /* the caller counts it */
-		return true;
+		return;
 	}
-	fn = handler_find(a, msg->type);
-	if (om_unlikely(fn == NULL)) {
-		om_stats_drop(cx, msg, OM_DROP_UNKNOWN);
-		cx->n.handled--;
-		dispatch_settle(cx, msg, OM_ERR_UNKNOWN_TYPE);
-		return true;
-	}
-	cx->current = msg;
-	cx->current_moved = false;
-	err = handler_call(cx, a, fn, msg);
-	cx->current = NULL;
-	if (om_unlikely(cx->current_moved)) {
-		return true;
-	}
-	if (om_unlikely(err == OM_AGAIN)) {
-		return false;
-	}
-	if (om_likely(err == OM_OK && (om_hdr(msg)->flags | msg->tag) == 0)) {
-		om_pool_msg_free(cx, msg);
-		return true;
-	}
-	dispatch_settle(cx, msg, err);
-	return true;
+	om_stats_drop(cx, msg, OM_DROP_UNKNOWN);
+	om_dispatch_settle(cx, msg, OM_ERR_UNKNOWN_TYPE);
 }
 
 /* Runs the handler for something that the runtime made; the payload is copied. */
@@ -182,7 +128,7 @@ dispatch_urgent(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		dispatch_defer(cx, a, msg);
 		return;
 	}
-	if (!om_actor_dispatch(cx, a, msg)) {
+	if (!dispatch_message(cx, a, msg)) {
 		cx->n.handled--;
 		cx->n.again++;
 		cx->n.sent--; /* the push counts it again */

@@ -121,18 +121,19 @@ out:
 	return err;
 }
 
-/* Owner thread.  The oldest message becomes the private list. */
-bool
+/* Owner thread.  The oldest message, or NULL. */
+struct om_msg *
 om_lane_pull(struct om_system *sys, struct om_actor *a)
 {
 	pthread_mutex_t *lock = lane_lock(sys, a);
 	struct om_lane *lane = &a->ext->lane;
+	struct om_msg *msg;
 
 	(void)pthread_mutex_lock(lock);
 	if (lane->count > a->high_water) {
 		a->high_water = lane->count;
 	}
-	a->first = lane->first != NULL ? lane_pop(lane) : NULL;
+	msg = lane->first != NULL ? lane_pop(lane) : NULL;
 	(void)pthread_mutex_unlock(lock);
-	return a->first != NULL;
+	return msg;
 }

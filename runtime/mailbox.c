@@ -74,88 +74,44 @@ om_mbox_depth(const struct om_actor *a, uint32_t *sys_depth)
 	return head_depth(ck_pr_load_64(&a->head), taken);
 }
 
-/* The receiver is behind: the sender's turn is over, and its next one is at the receiver's worker. */
-static void
-mbox_overload(struct om_ctx *cx, const struct om_actor *a)
-{
-	cx->yield = true;
-	cx->follow = ck_pr_load_8(&a->worker);
-}
-
-/*
- * Any thread.  One message to the end of the user lane.  STALE, FULL: the caller keeps it.
- * model: push.
- */
+/* Any thread.  One message to the end of the user lane.  STALE, FULL: the caller keeps it. */
 enum om_err
 om_mbox_push(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 {
 	struct om_actor *a = mbox_actor_at(cx->sys, to);
-	uint64_t head, mine;
-	uint32_t limit, depth;
+	uint64_t head, seen;
 
-	if (om_unlikely(a == NULL)) {
+	om_hdr(msg)->to = to; /* also of one that is dropped: whom it was for */
+	if (a == NULL) {
 		return OM_ERR_STALE;
 	}
-	om_hdr(msg)->to = to;
 	head = ck_pr_load_64(&a->head);
 	for (;;) {
-		/*
-		 * Order: head before life.  Pairs with om_mbox_close, which makes life dead before
-		 * it changes head.  Without it we could see the old life, then the closed head, and
-		 * push a message that nobody takes out.
-		 */
-		ck_pr_fence_load();
-		if (om_unlikely(!life_is(ck_pr_load_64(&a->life), to))) {
+		seen = head;
+		switch (mbox_try(cx, a, to, msg, &head)) {
+		case MBOX_PUSHED:
+			return OM_OK;
+		case MBOX_STALE:
 			return OM_ERR_STALE;
-		}
-		/* Order: life, then this tenant's limit and taken.  Pairs with om_mbox_open. */
-		ck_pr_fence_load();
-		limit = ck_pr_load_32(&a->limit);
-		if (om_unlikely((limit & OM_LIMIT_LOCKED) != 0)) {
+		case MBOX_LOCKED:
 			return om_lane_push(cx, a, to, msg);
-		}
-		depth = head_depth(head, ck_pr_load_32(&a->taken));
-		if (om_unlikely(depth >= (limit & OM_LIMIT_MASK))) {
+		case MBOX_MOVED:
+			break;
+		case MBOX_FULL:
 			/*
 			 * Order: taken before a second look at head.  The owner may have taken what was
 			 * pushed after our head: then taken is ahead of it and the depth wraps.  Without
 			 * it a sender that was interrupted between the two is told FULL.
 			 */
-			uint64_t seen = head;
-
 			ck_pr_fence_load();
 			head = ck_pr_load_64(&a->head);
-			if (head != seen) {
-				continue;
+			if (head == seen) {
+				mbox_overload(cx, a);
+				return OM_ERR_FULL;
 			}
-			mbox_overload(cx, a);
-			return OM_ERR_FULL;
-		}
-		msg->next = head_msg(head);
-		mine = head_pack(msg, head_count(head) + 1);
-		/*
-		 * Order: the message before the head that leads to it.  Pairs with the acquire
-		 * fence in mbox_pull.  Without it the receiver reads a message that is not there.
-		 */
-		ck_pr_fence_release();
-		om_tsan_release(&a->head);
-		if (om_likely(ck_pr_cas_64_value(&a->head, head, mine, &head))) {
 			break;
 		}
 	}
-	if (om_unlikely(depth > OM_OVERLOAD_DEPTH && depth <= OM_MBOX_SLOTS_MAX)) {
-		mbox_overload(cx, a);
-	}
-	if ((head & MBOX_IDLE) != 0) {
-		/*
-		 * Order: the idle bit that we cleared before what we do to the actor.  Pairs with the
-		 * release fence in om_mbox_rest.  Without it we see what the last runner half wrote.
-		 */
-		ck_pr_fence_acquire();
-		om_tsan_acquire(&a->head);
-		om_sched_ready(cx, a);
-	}
-	return OM_OK;
 }
 
 /* The chain of a system lane, which was taken out, oldest first. */
@@ -235,7 +191,7 @@ om_mbox_push_sys(struct om_ctx *cx, uint64_t to, struct om_msg *msg)
 	/*
 	 * Order: the message in the lane before our second look at life, and before our look at the
 	 * idle bit.  Pairs with om_mbox_close (life dead, then look at the lane) and with
-	 * om_mbox_rest (idle, then look at the lane).  Without it each side can miss the other: the
+	 * mbox_rest (idle, then look at the lane).  Without it each side can miss the other: the
 	 * message stays in a dead slot, or in an actor that sleeps.
 	 */
 	ck_pr_fence_atomic_load();
@@ -316,48 +272,6 @@ om_mbox_undefer(struct om_actor *a)
 }
 
 /*
- * Owner thread.  Goes idle when nothing is there (`even_if_full`: the user lane may hold messages;
- * a suspended actor).  true: the actor is no longer ours, do not touch it.  model: rest, look.
- */
-bool
-om_mbox_rest(struct om_actor *a, bool even_if_full)
-{
-	uint64_t head = ck_pr_load_64(&a->head);
-	/* Read before the idle bit: after it the actor may be another thread's.  An actor that drains
-	 * has heard of its stop and rests until it ends itself; only a kill rouses it. */
-	uint64_t orders = a->ext != NULL && a->ext->draining ? OM_LIFE_KILL : OM_LIFE_CTL;
-
-	if (!even_if_full && head_depth(head, a->taken) != 0) {
-		return false;
-	}
-	/*
-	 * Order: all that this run wrote before the idle bit.  Pairs with the compare-and-swap of
-	 * the sender that clears it (and then runs the actor or hands it on).  Without it the next
-	 * runner sees a half-written state.
-	 */
-	ck_pr_fence_release();
-	om_tsan_release(&a->head);
-	if (!ck_pr_cas_64(&a->head, head, head | MBOX_IDLE)) {
-		return false;
-	}
-	/*
-	 * Order: the idle bit before our last look at lane and life.  Pairs with the fence in
-	 * om_mbox_push_sys and with om_mbox_control.  Without it a system message or a stop that
-	 * came just now wakes nobody (invariant 2).
-	 */
-	ck_pr_fence_atomic_load();
-	if (ck_pr_load_64(&a->sys) == 0 && (ck_pr_load_64(&a->life) & orders) == 0) {
-		return true;
-	}
-	if (!ck_pr_cas_64(&a->head, head | MBOX_IDLE, head)) {
-		return true; /* somebody else cleared the bit, and may have run the actor since */
-	}
-	ck_pr_fence_acquire(); /* as in mbox_rouse: others may have run it between our two exchanges */
-	om_tsan_acquire(&a->head);
-	return false;
-}
-
-/*
  * Any thread.  A stop takes effect when all that is in the user lane now has been handled.
  * model: stopper.
  */
@@ -381,7 +295,7 @@ om_mbox_control(struct om_ctx *cx, uint64_t to, uint64_t bit)
 		}
 		/* The compare-and-swap fails when the generation changed: never another actor. */
 	} while (!ck_pr_cas_64_value(&a->life, life, next, &life));
-	/* Order: the bit before our look at idle.  Pairs with the second fence in om_mbox_rest. */
+	/* Order: the bit before our look at idle.  Pairs with the second fence in mbox_rest. */
 	ck_pr_fence_atomic_load();
 	mbox_rouse(cx, a);
 	if (bit == OM_LIFE_KILL) {
@@ -432,7 +346,7 @@ om_mbox_open(struct om_system *sys, struct om_actor *a)
 	uint64_t gen = ck_pr_load_64(&a->life) >> OM_SLOT_BITS;
 
 	ck_pr_store_32(&a->taken, head_count(ck_pr_load_64(&a->head)));
-	/* Order: the fields before life.  Pairs with om_mbox_push: life, then limit and taken. */
+	/* Order: the fields before life.  Pairs with mbox_try: life, then limit and taken. */
 	ck_pr_fence_store();
 	ck_pr_store_64(&a->life, gen << OM_SLOT_BITS);
 	return gen << OM_SLOT_BITS | om_actor_slot(sys, a);
@@ -451,25 +365,25 @@ om_mbox_drop_all(struct om_ctx *cx, struct om_actor *a, enum om_drop why)
 		if ((msg = a->sys_first) != NULL) {
 			a->sys_first = msg->next;
 			ck_pr_store_32(&a->sys_left, a->sys_left - 1);
-		} else if (a->first != NULL ||
-			   ((a->limit & OM_LIMIT_LOCKED) != 0 ? om_lane_pull(cx->sys, a)
-							      : mbox_pull(a))) {
-			msg = a->first;
-			a->first = msg->next;
-			ck_pr_store_32(&a->taken, a->taken + 1);
 		} else {
-			return;
+			if ((msg = a->first) != NULL) {
+				a->first = msg->next;
+			} else {
+				msg = mbox_pull_any(cx, a, ck_pr_load_64(&a->head));
+			}
+			if (msg == NULL) {
+				return;
+			}
+			ck_pr_store_32(&a->taken, a->taken + 1);
 		}
 		om_actor_discard(cx, msg, why);
 	}
 }
 
-/* Owner thread.  Nothing is in either lane: how most actors end. */
 static inline bool
-mbox_is_bare(const struct om_actor *a)
+mbox_sys_is_bare(const struct om_actor *a)
 {
-	return a->first == NULL && a->sys_first == NULL && ck_pr_load_64(&a->sys) == 0 &&
-	       head_depth(ck_pr_load_64(&a->head), a->taken) == 0;
+	return a->sys_first == NULL && ck_pr_load_64(&a->sys) == 0;
 }
 
 /*
@@ -500,16 +414,15 @@ om_mbox_close(struct om_ctx *cx, struct om_actor *a)
 		(void)pthread_mutex_unlock(lock);
 	}
 	for (;;) {
-		if (!mbox_is_bare(a)) {
-			om_mbox_drop_all(cx, a, OM_DROP_STOP);
-		}
 		head = ck_pr_load_64(&a->head);
-		if (head_depth(head, a->taken) != 0) {
+		if (om_unlikely(a->first != NULL || head_depth(head, a->taken) != 0 ||
+				!mbox_sys_is_bare(a))) {
+			om_mbox_drop_all(cx, a, OM_DROP_STOP);
 			continue;
 		}
 		/*
 		 * Order: life dead before this change of head, and both before the last look at the
-		 * system lane.  Pairs with the load fence in om_mbox_push and the fence in
+		 * system lane.  Pairs with the load fence in mbox_try and the fence in
 		 * om_mbox_push_sys.  Without it a message enters a mailbox that nobody opens.
 		 */
 		ck_pr_fence_store_atomic();
@@ -520,7 +433,7 @@ om_mbox_close(struct om_ctx *cx, struct om_actor *a)
 	}
 	ck_pr_store_32(&a->taken, head_count(head) + 1);
 	ck_pr_fence_atomic_load();
-	if (!mbox_is_bare(a)) {
+	if (om_unlikely(!mbox_sys_is_bare(a))) {
 		om_mbox_drop_all(cx, a, OM_DROP_STOP);
 	}
 }

@@ -22,7 +22,6 @@
 
 #define OM_SLAB        (UINT64_C(2) << 20)
 #define OM_SLAB_CHUNK  16384 /* what a context takes from a slab at a time */
-#define OM_MAGAZINE    64
 #define OM_ACTOR_CARVE 64
 #define OM_SLOT_STEP   16384 /* slots made readable at a time: 2 MiB */
 #define OM_HUGE_AFTER  (UINT64_C(16) << 20)
@@ -98,11 +97,9 @@ om_pool_refill(struct om_ctx *cx, uint8_t cls)
 	struct om_magazine *mag = &cx->mag[cls];
 	struct om_free_block *block;
 
-	if (mag->prev_n > 0) {
+	if (mag->prev != 0) {
 		mag->cur = mag->prev;
-		mag->cur_n = mag->prev_n;
-		mag->prev = NULL;
-		mag->prev_n = 0;
+		mag->prev = 0;
 	} else if (mag->bump + class_size[cls] <= mag->bump_end) {
 		block = (struct om_free_block *)(void *)mag->bump;
 		mag->bump += class_size[cls];
@@ -112,18 +109,14 @@ om_pool_refill(struct om_ctx *cx, uint8_t cls)
 		block = cx->sys->depot.batch[cls];
 		if (block != NULL) {
 			cx->sys->depot.batch[cls] = block->next_batch;
-			mag->cur = block;
-			mag->cur_n = OM_MAGAZINE;
+			mag->cur = om_chain_pack(block, OM_MAGAZINE);
 		}
 		(void)pthread_mutex_unlock(&cx->sys->depot.lock);
 		if (block == NULL) {
 			return pool_carve(cx, cls) ? om_pool_refill(cx, cls) : NULL;
 		}
 	}
-	block = mag->cur;
-	mag->cur = block->next;
-	mag->cur_n--;
-	return block;
+	return om_pool_take(cx, cls);
 }
 
 void
@@ -131,8 +124,8 @@ om_pool_spill(struct om_ctx *cx, uint8_t cls)
 {
 	struct om_magazine *mag = &cx->mag[cls];
 
-	if (mag->prev_n > 0) {
-		struct om_free_block *batch = mag->prev;
+	if (mag->prev != 0) {
+		struct om_free_block *batch = om_chain_first(mag->prev);
 
 		(void)pthread_mutex_lock(&cx->sys->depot.lock);
 		batch->next_batch = cx->sys->depot.batch[cls];
@@ -140,9 +133,7 @@ om_pool_spill(struct om_ctx *cx, uint8_t cls)
 		(void)pthread_mutex_unlock(&cx->sys->depot.lock);
 	}
 	mag->prev = mag->cur;
-	mag->prev_n = mag->cur_n;
-	mag->cur = NULL;
-	mag->cur_n = 0;
+	mag->cur = 0;
 }
 #else
 void *
@@ -217,10 +208,11 @@ slots_grow(struct om_system *sys)
 	return true;
 }
 
-static struct om_actor *
-actors_refill(struct om_ctx *cx)
+/* Fresh slots, or a full magazine.  NULL: there are no more. */
+struct om_actor *
+om_pool_actor_refill(struct om_ctx *cx)
 {
-	struct om_magazine *mag = &cx->actors;
+	struct om_slot_magazine *mag = &cx->actors;
 	struct om_system *sys = cx->sys;
 	struct om_actor *a;
 
@@ -245,7 +237,7 @@ actors_refill(struct om_ctx *cx)
 		}
 		(void)pthread_mutex_unlock(&sys->depot.lock);
 		if (a == NULL) {
-			return mag->bump < mag->bump_end ? actors_refill(cx) : NULL;
+			return mag->bump < mag->bump_end ? om_pool_actor_refill(cx) : NULL;
 		}
 	}
 	mag->cur = a->run_next;
@@ -253,23 +245,10 @@ actors_refill(struct om_ctx *cx)
 	return a;
 }
 
-struct om_actor *
-om_pool_actor(struct om_ctx *cx)
-{
-	struct om_actor *a = cx->actors.cur;
-
-	if (om_unlikely(a == NULL)) {
-		return actors_refill(cx);
-	}
-	cx->actors.cur = a->run_next;
-	cx->actors.cur_n--;
-	return a;
-}
-
 void
 om_pool_actor_free(struct om_ctx *cx, struct om_actor *a)
 {
-	struct om_magazine *mag = &cx->actors;
+	struct om_slot_magazine *mag = &cx->actors;
 
 	if (om_unlikely(om_mbox_life(a) >> OM_SLOT_BITS >= OM_GEN_MAX)) {
 		return; /* out of generations: retired for good */

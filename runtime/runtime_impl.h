@@ -35,8 +35,7 @@ void om_mbox_defer(struct om_actor *a, struct om_msg *msg);
 void om_mbox_undefer(struct om_actor *a);
 /* lane.c: the user lane of an actor with drop-oldest or a byte limit. */
 enum om_err om_lane_push(struct om_ctx *cx, struct om_actor *a, uint64_t to, struct om_msg *msg);
-bool om_lane_pull(struct om_system *sys, struct om_actor *a);
-bool om_mbox_rest(struct om_actor *a, bool even_if_full);
+struct om_msg *om_lane_pull(struct om_system *sys, struct om_actor *a);
 uint64_t om_mbox_order(const struct om_actor *a, uint64_t life);
 uint32_t om_mbox_sys_len(struct om_system *sys, uint64_t to);
 uint32_t om_mbox_limit(struct om_system *sys, uint64_t to);
@@ -49,8 +48,51 @@ void om_bell_discard(struct om_node *node);
 
 /* --- scheduler.c ---------------------------------------------------------------------------------- */
 
-void om_sched_spawned(struct om_ctx *cx, struct om_actor *a);
-void om_sched_ready(struct om_ctx *cx, struct om_actor *a); /* the caller took the idle bit */
+/* As om_sched_ready, for a thread without a run queue or an actor with a thread of its own. */
+void om_sched_ready_elsewhere(struct om_ctx *cx, struct om_actor *a);
+
+/* The end of the run queue of one thread: no atomics.  run_tail counts only if there is a run_head. */
+static inline void
+runq_push(struct om_ctx *cx, struct om_actor *a)
+{
+	a->run_next = NULL;
+	if (cx->run_head != NULL) {
+		cx->run_tail->run_next = a;
+	} else {
+		cx->run_head = a;
+	}
+	cx->run_tail = a;
+	cx->run_count++;
+}
+
+/* The caller has cleared the idle bit, or made the actor: it must run. */
+static inline void
+om_sched_ready(struct om_ctx *cx, struct om_actor *a)
+{
+	if (om_likely(cx->kind == OM_CTX_WORKER && (a->limit & OM_LIMIT_DETACHED) == 0)) {
+		runq_push(cx, a);
+		return;
+	}
+	om_sched_ready_elsewhere(cx, a);
+}
+
+/* The caller has just made the actor. */
+static inline void
+om_sched_spawned(struct om_ctx *cx, struct om_actor *a)
+{
+	if (om_unlikely(cx->kind != OM_CTX_WORKER || cx->sys->sim ||
+			(a->limit & OM_LIMIT_DETACHED) != 0)) {
+		om_sched_ready(cx, a);
+		return;
+	}
+	if (cx->fresh == NULL) {
+		cx->fresh_last = a;
+	}
+	a->run_next = cx->fresh;
+	cx->fresh = a;
+	cx->fresh_count++;
+}
+
 bool om_sched_take_inject(struct om_ctx *cx);
 void om_sched_requeue(struct om_ctx *cx, struct om_actor *a);
 /* Runs an actor until its budget is used up, it is idle, or it ended. */
@@ -117,8 +159,7 @@ bool om_actor_start(struct om_ctx *cx, struct om_actor *a); /* false: it ended *
 void om_actor_started(struct om_ctx *cx, struct om_actor *a);
 /* The running actor leaves: ends, or is suspended until its supervisor has judged. */
 bool om_actor_leave(struct om_ctx *cx, struct om_actor *a, enum om_err why, bool ordered);
-/* Handles one message of either lane.  false: run it again later. */
-bool om_actor_dispatch(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg);
+/* Handles one message of the system lane; dispatch_impl.h has the user lane's. */
 void om_actor_dispatch_sys(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg);
 /* A message that nobody will handle: answers a request, frees, counts. */
 void om_actor_discard(struct om_ctx *cx, struct om_msg *msg, enum om_drop why);

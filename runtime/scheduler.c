@@ -21,6 +21,7 @@
  */
 #include <sched.h>
 #include <unistd.h>
+#include "runtime/dispatch_impl.h"
 #include "runtime/mailbox_impl.h"
 #include "runtime/scheduler_impl.h"
 
@@ -109,9 +110,8 @@ sched_pick(struct om_system *sys, const struct om_actor *a)
 	return sys->worker[__builtin_ctzll(hungry)];
 }
 
-/* The caller has cleared the idle bit, or made the actor: it must run. */
 void
-om_sched_ready(struct om_ctx *cx, struct om_actor *a)
+om_sched_ready_elsewhere(struct om_ctx *cx, struct om_actor *a)
 {
 	if (om_unlikely((a->limit & OM_LIMIT_DETACHED) != 0 && !cx->sys->sim)) {
 		wake_leave(a->ext->detached->cx->wake, a, a);
@@ -123,22 +123,6 @@ om_sched_ready(struct om_ctx *cx, struct om_actor *a)
 	}
 	cx->n.wakes++;
 	wake_leave(sched_pick(cx->sys, a)->wake, a, a);
-}
-
-/* The caller has just made the actor. */
-void
-om_sched_spawned(struct om_ctx *cx, struct om_actor *a)
-{
-	if (cx->kind != OM_CTX_WORKER || cx->sys->sim || (a->limit & OM_LIMIT_DETACHED) != 0) {
-		om_sched_ready(cx, a);
-		return;
-	}
-	if (cx->fresh == NULL) {
-		cx->fresh_last = a;
-	}
-	a->run_next = cx->fresh;
-	cx->fresh = a;
-	cx->fresh_count++;
 }
 
 void
@@ -228,25 +212,16 @@ run_first(struct om_ctx *cx, struct om_actor *a)
 		return RUN_LATER;
 	}
 	if (a->phase == OM_PHASE_SUSPENDED) {
-		return om_mbox_rest(a, true) ? RUN_OVER : RUN_LOOK_AGAIN;
+		return mbox_rest(a, ck_pr_load_64(&a->head)) ? RUN_OVER : RUN_LOOK_AGAIN;
 	}
 	return RUN_ON;
 }
 
-static inline bool
-run_pull(struct om_ctx *cx, struct om_actor *a)
-{
-	if (om_unlikely((a->limit & OM_LIMIT_LOCKED) != 0)) {
-		return om_lane_pull(cx->sys, a);
-	}
-	return mbox_pull(a);
-}
-
 /* One message of the user lane.  false: it is wanted again later.  model: message. */
-static inline bool
+static OM_HOT bool
 run_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 {
-	bool done = om_actor_dispatch(cx, a, msg);
+	bool done = dispatch_message(cx, a, msg);
 
 	if (om_likely(done)) {
 		ck_pr_store_32(&a->taken, a->taken + 1);
@@ -254,8 +229,7 @@ run_message(struct om_ctx *cx, struct om_actor *a, struct om_msg *msg)
 		cx->n.handled++;
 	} else {
 		cx->n.again++;
-		msg->next = a->first;
-		a->first = msg;
+		mbox_put_back(a, msg);
 		done = cx->leaving;
 	}
 	if (om_unlikely((a->limit & OM_LIMIT_BLOCK) != 0)) {
@@ -310,18 +284,22 @@ run_begin(struct om_ctx *cx, struct om_actor *a)
 	cx->self = a;
 	cx->self_id =
 	    (ck_pr_load_64(&a->life) >> OM_SLOT_BITS) << OM_SLOT_BITS | om_actor_slot(cx->sys, a);
-	cx->yield = false;
-	cx->follow = OM_NOWHERE;
-	ck_pr_store_8(&a->worker, cx->index);
+	if (om_unlikely(cx->yield)) { /* of the turn before */
+		cx->yield = false;
+		cx->follow = OM_NOWHERE;
+	}
+	if (om_unlikely(a->worker != cx->index)) {
+		ck_pr_store_8(&a->worker, cx->index);
+	}
 }
 
 /*
  * One turn of an actor: the system lane first, then up to `budget` messages of the user lane.  It
- * ends idle, or in the run queue again, or ended.  After om_mbox_rest or om_actor_leave said true
+ * ends idle, or in the run queue again, or ended.  After mbox_rest or om_actor_leave said true
  * the actor is not ours: another thread may run it already.  model: worker (of mailbox.pml).
  */
-void
-om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
+static OM_HOT void
+run_actor(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 {
 	const uint32_t turn = budget;
 
@@ -347,12 +325,18 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 				continue;
 			}
 		}
-		if (a->first == NULL) {
-			if (!run_pull(cx, a)) {
+		msg = a->first;
+		if (msg != NULL) {
+			a->first = msg->next;
+		} else {
+			uint64_t head = ck_pr_load_64(&a->head);
+
+			msg = mbox_pull_any(cx, a, head);
+			if (msg == NULL) {
 				if (run_dozes(cx, a, budget != turn)) {
 					break;
 				}
-				if (om_mbox_rest(a, false)) {
+				if (mbox_rest(a, head)) {
 					return;
 				}
 				continue;
@@ -363,14 +347,14 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 			 */
 			if (om_unlikely(
 				(ck_pr_load_64(&a->sys) | (ck_pr_load_64(&a->life) ^ life)) != 0)) {
+				mbox_put_back(a, msg);
 				continue;
 			}
 		}
 		if (budget-- == 0 || cx->yield) {
+			mbox_put_back(a, msg);
 			break;
 		}
-		msg = a->first;
-		a->first = msg->next;
 		if (om_unlikely(!run_message(cx, a, msg))) {
 			break;
 		}
@@ -382,6 +366,12 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 		}
 	}
 	run_again(cx, a);
+}
+
+void
+om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
+{
+	run_actor(cx, a, budget);
 }
 
 /* --- workers ------------------------------------------------------------------------------------- */
@@ -426,7 +416,7 @@ worker_mix_fresh(struct om_ctx *cx)
 	if (cx->fresh == NULL) {
 		return;
 	}
-	if (cx->run_tail != NULL) {
+	if (cx->run_head != NULL) {
 		cx->run_tail->run_next = cx->fresh;
 	} else {
 		cx->run_head = cx->fresh;
@@ -535,7 +525,7 @@ om_sched_worker_main(void *arg)
 			worker_idle(cx);
 			continue;
 		}
-		om_sched_run(cx, a, OM_RUN_BUDGET);
+		run_actor(cx, a, OM_RUN_BUDGET);
 		if (om_unlikely(--cx->window_left == 0)) {
 			worker_measure(cx);
 		}

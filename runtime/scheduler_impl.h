@@ -73,19 +73,6 @@ sched_tsc(void)
 
 /* --- the run queue of one thread: no atomics ------------------------------------------------------ */
 
-static inline void
-runq_push(struct om_ctx *cx, struct om_actor *a)
-{
-	a->run_next = NULL;
-	if (cx->run_tail != NULL) {
-		cx->run_tail->run_next = a;
-	} else {
-		cx->run_head = a;
-	}
-	cx->run_tail = a;
-	cx->run_count++;
-}
-
 /*
  * The next actor.  Fresh ones go first, the newest before the others: a tree of actors that spawn
  * actors is walked depth first, so it needs memory for its height, not for its width, and a short
@@ -104,9 +91,6 @@ runq_pop(struct om_ctx *cx)
 	a = cx->run_head;
 	if (a != NULL) {
 		cx->run_head = a->run_next;
-		if (cx->run_head == NULL) {
-			cx->run_tail = NULL;
-		}
 		cx->run_count--;
 	}
 	return a;

@@ -30,6 +30,7 @@ om_ctx_new(struct om_system *sys, enum om_ctx_kind kind, unsigned index)
 	cx->window = 1;
 	cx->window_left = 1;
 	cx->sample = 64;
+	cx->follow = OM_NOWHERE;
 	cx->rng = (sys->sim ? om_sim_rand(sys) : sched_tsc()) + index;
 	/* Contexts are never taken out of the list before the system is freed. */
 	cx->next_ctx = ck_pr_load_ptr(&sys->contexts);

@@ -25,6 +25,7 @@
 #define OM_CACHE_LINE  64
 #define om_likely(x)   __builtin_expect(!!(x), 1)
 #define om_unlikely(x) __builtin_expect(!!(x), 0)
+#define OM_HOT         inline __attribute__((always_inline)) /* a call would cost more than it does */
 #define om_container_of(ptr, type, member) \
 	((type *)(void *)((char *)(uintptr_t)(ptr)-offsetof(type, member)))
 
@@ -267,9 +268,14 @@ struct om_actor_ext {
 /* --- contexts: what a thread needs to send and run ---------------------------------------------- */
 
 struct om_magazine {
-	void *cur, *prev; /* chains of free blocks; prev is empty or full */
-	uint32_t cur_n, prev_n;
+	uint64_t cur, prev; /* chains of free blocks (pool_impl.h); prev is empty or full */
 	char *bump, *bump_end; /* fresh memory */
+};
+
+struct om_slot_magazine {
+	struct om_actor *cur, *prev; /* linked by run_next; prev is empty or full */
+	uint32_t cur_n, prev_n;
+	char *bump, *bump_end;
 };
 
 struct om_counts { /* one writer each; read from outside by stats.c */
@@ -309,7 +315,7 @@ struct om_ctx {
 	struct om_counts n;
 	uint64_t told; /* shared: the call of a handler that was reported last (watchdog.c) */
 	struct om_magazine mag[OM_CLS_COUNT];
-	struct om_magazine actors;
+	struct om_slot_magazine actors;
 	/* worker's own measurements */
 	bool paid; /* the last window said that handing over pays */
 	uint64_t tsc, window_ops, mixed;

@@ -74,7 +74,7 @@ inline rouse() {
 	fi
 }
 
-/* om_mbox_push; `place`: where it lies, 0 if it was refused */
+/* mbox_try, om_mbox_push; `place`: where it lies, 0 if it was refused */
 inline push(place) {
 	seen = WORD;	/* head, then life, then taken */
 	do
@@ -187,7 +187,7 @@ inline run_sys() {
 }
 
 /*
- * om_mbox_rest, after the idle bit: who finds something takes the bit back and goes on, which here
+ * mbox_rest, after the idle bit: who finds something takes the bit back and goes on, which here
  * is to hand the actor to the worker.
  */
 inline look(saw) {
@@ -275,7 +275,7 @@ message:	/* run_message */
 		}
 		goto again;
 
-rest:		/* om_mbox_rest; a suspended actor rests although its lane may be full */
+rest:		/* mbox_rest; a suspended actor rests although its lane may be full */
 		if
 		:: atomic { count != taken && !suspended } goto again
 		:: atomic { count == taken || suspended -> seen = WORD }

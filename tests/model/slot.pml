@@ -114,7 +114,7 @@ proctype late_sys() {
 }
 
 proctype late_user() {
-	byte seen = count;	/* om_mbox_push: head, then life */
+	byte seen = count;	/* mbox_try: head, then life */
 
 	do
 	:: gen != 1 || dead -> break
