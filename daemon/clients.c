@@ -5,7 +5,7 @@
  * 1. A client is in the table exactly while in_flight > 0 or cut.  If broken: memory grows with
  *    every connection, or an answer has nowhere to go.
  * 2. A peer's om_unread is freed with its last reference: one of the peer's entry, one of each
- *    answer that ZeroMQ holds.  If broken: the I/O thread writes to freed memory.
+ *    charge for answers that ZeroMQ holds.  If broken: the I/O thread writes to freed memory.
  */
 #include "daemon/clients.h"
 
@@ -37,6 +37,7 @@ struct om_client {
 	struct peer *peer;
 	uint64_t hash;
 	size_t in_flight;
+	struct om_client_waiting waiting;
 	bool cut;
 	uint8_t endpoint;
 	uint8_t route_len;
@@ -131,6 +132,18 @@ om_unread_sub(struct om_unread *unread, size_t bytes)
 	unread->bytes -= bytes;
 	unread->refs--;
 	unread_unlock(unread);
+}
+
+size_t
+om_clients_room(const struct om_clients *clients, const struct om_client *client)
+{
+	struct om_unread *u = client->peer->unread;
+	size_t bytes;
+
+	unread_lock(u);
+	bytes = u->bytes;
+	unread_unlock(u);
+	return bytes < clients->conf.max_unread ? clients->conf.max_unread - bytes : 0;
 }
 
 struct om_unread *
@@ -408,6 +421,12 @@ om_client_route(const struct om_client *client, size_t *len)
 {
 	*len = client->route_len;
 	return client->route;
+}
+
+struct om_client_waiting *
+om_client_waiting(struct om_client *client)
+{
+	return &client->waiting;
 }
 
 void

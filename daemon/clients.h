@@ -62,6 +62,11 @@ void om_clients_leave(struct om_clients *clients, struct om_client *client, size
 
 unsigned om_client_endpoint(const struct om_client *client);
 const void *om_client_route(const struct om_client *client, size_t *len);
+/* The caller's own, of a client: its list of answers that wait to be sent.  0 in a new one. */
+struct om_client_waiting {
+	uint32_t first, last;
+};
+struct om_client_waiting *om_client_waiting(struct om_client *client);
 
 /* Its pipe is full: it does not read.  Nothing is done for it until it does. */
 void om_clients_cut(struct om_clients *clients, struct om_client *client);
@@ -71,8 +76,10 @@ bool om_clients_is_cut(struct om_clients *clients, unsigned endpoint, const void
 void om_clients_mend(struct om_clients *clients, unsigned endpoint, const void *route,
 		     size_t route_len);
 
+/* What may be charged now; never less until the next charge. */
+size_t om_clients_room(const struct om_clients *clients, const struct om_client *client);
 /*
- * An answer of so many bytes goes to ZeroMQ.  Gives the counter to be given back with
+ * Answers of so many bytes go to ZeroMQ.  Gives the counter to be given back with
  * om_unread_sub when ZeroMQ has let go of the bytes; NULL: the peer has too much unread.
  */
 struct om_unread *om_clients_charge(struct om_clients *clients, struct om_client *client,

@@ -83,7 +83,7 @@ control_settle(struct om_service *sv, struct control *c, unsigned index)
 }
 
 /*
- * An answer was sent, and the send may have taken the notice of a request with it.  Looking at the
+ * An answer waits to be sent, and the send may take the notice of a request with it.  Looking at the
  * events costs a system call, so all answers of one turn share a kick.
  */
 void
@@ -121,6 +121,7 @@ control_read(struct om_service *sv, struct control *c, unsigned index)
 		return;
 	}
 	c->reading = true;
+	control_flush(c);
 	for (int n = 0; n < READ_BATCH; n++) {
 		if (index == CONTROL_ZAP) {
 			if (!om_endpoint_zap_step(&w->ep, c->auth, &c->counters.keys_refused)) {
@@ -146,6 +147,7 @@ control_read(struct om_service *sv, struct control *c, unsigned index)
 		control_on_request(sv, c, index, &in);
 		om_inbound_fini(&in);
 	}
+	control_flush(c);
 	c->reading = false;
 	if ((c->topics > 0) != (topics > 0)) {
 		control_tell_listeners(sv, c);
@@ -416,6 +418,7 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 	(void)why;
 	c->phase = CONTROL_ENDED;
 	control_fail_all(sv, c, OM_ERR_SHUTDOWN);
+	control_flush(c);
 	for (unsigned i = 0; i < CONTROL_WATCHES; i++) {
 		if (c->watches[i].ep.sock != NULL) {
 			if (i < CONTROL_ZAP) {
@@ -430,6 +433,8 @@ control_stop(struct om_service *sv, void *state, enum om_err why)
 	om_clients_free(c->clients);
 	om_auth_free(c->auth);
 	om_config_free(c->config);
+	om_buf_fini(&c->answers);
+	om_buf_fini(&c->encoded);
 	free(c->requests);
 }
 

@@ -34,14 +34,18 @@ struct control_counters {
 #undef CONTROL_COUNTER
 };
 
-/* A request that is not answered yet; its cookie is slot and generation. */
+/* A request whose answer is not sent yet; its cookie is slot and generation. */
 struct control_request {
 	struct om_client *client; /* NULL: free */
 	uint64_t id; /* the client's */
 	size_t bytes;
 	uint32_t generation;
-	uint32_t next_free;
+	uint32_t next; /* slot + 1: the next free one; the next answer to the same client */
+	uint32_t next_client; /* slot + 1; of a client's first answer: that of the next client */
 	bool delimited;
+	bool answered; /* the three below are set, and the cookie is good no more */
+	uint8_t *own; /* the answer; NULL: it is in control's `answers` */
+	size_t at, len;
 };
 
 struct control_watch {
@@ -60,7 +64,11 @@ struct control {
 	struct control_watch watches[CONTROL_WATCHES];
 	uint64_t topics; /* somebody listens to so many; 0: no event is needed */
 	struct control_request *requests;
-	uint32_t request_count, free_head; /* free_head: index + 1, 0: none */
+	uint32_t request_count, free_head; /* slot + 1; 0: none */
+	/* slot + 1: the first answer to the first client of those that have some, and to the last one */
+	uint32_t waiting_first, waiting_last;
+	struct om_buf answers; /* those answers, but large ones */
+	struct om_buf encoded; /* the answer that is being made */
 	struct control_counters counters;
 	struct om_endpoint_news news;
 	enum control_phase phase;
@@ -100,7 +108,9 @@ void control_tell(struct control *c, enum om_control_event event, const char *te
 /* A request that was read from an endpoint.  control_request.c */
 void control_on_request(struct om_service *sv, struct control *c, unsigned index,
 			struct om_inbound *in);
-/* After an answer: the endpoint's events will be looked at.  control.c */
+/* Sends what is answered, client by client.  The caller looks at the events, or a kick does. */
+void control_flush(struct control *c);
+/* For an answer: it will be sent, and the endpoint's events looked at.  control.c */
 void control_touched(struct om_service *sv, struct control *c, unsigned index);
 /* How many numbers control has of itself, their names, their values; is it one that only grows? */
 size_t control_counter_count(void);

@@ -284,54 +284,67 @@ om_endpoint_has_input(const struct om_endpoint *ep)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
-/*
- * [route][body] from a DEALER, [route][][body] from a REQ.  Anything else is read to its end, so that
- * the next message begins at its beginning, and told as bad.
- */
-bool
-om_endpoint_recv(const struct om_endpoint *ep, struct om_inbound *in)
+/* Parts behind the body: read to their end, so that the next message begins at its beginning. */
+static void
+inbound_skip(const struct om_endpoint *ep, struct om_inbound *in)
 {
 	zmq_msg_t part;
-	unsigned parts = 0;
+	bool more = true;
 
-	memset(in, 0, sizeof(*in));
-	zmq_msg_init(&in->body);
+	in->bad = "a request is one frame, or an empty one and one";
 	zmq_msg_init(&part);
-	for (;;) {
-		if (zmq_msg_recv(&part, ep->sock, ZMQ_DONTWAIT) < 0) {
-			break; /* EAGAIN, only before the first part */
-		}
-		parts++;
-		if (ep->kind == OM_ENDPOINT_CURVE && parts > 1 && !zmq_msg_more(&part)) {
+	while (more && zmq_msg_recv(&part, ep->sock, ZMQ_DONTWAIT) >= 0) {
+		more = zmq_msg_more(&part) != 0;
+		if (!more && ep->kind == OM_ENDPOINT_CURVE) {
 			om_intake_read(zmq_msg_get(&part, ZMQ_SRCFD));
-		}
-		if (parts == 1) {
-			in->route_len = zmq_msg_size(&part);
-			if (in->route_len > OM_ROUTE_MAX) {
-				in->route_len = OM_ROUTE_MAX;
-			}
-			memcpy(in->route, zmq_msg_data(&part), in->route_len);
-		} else if (parts == 2 && zmq_msg_size(&part) == 0 && zmq_msg_more(&part)) {
-			in->delimited = true;
-		} else if (parts == (in->delimited ? 3u : 2u)) {
-			zmq_msg_move(&in->body, &part);
-			if (!zmq_msg_more(&in->body)) {
-				break;
-			}
-			continue;
-		} else {
-			in->bad = "a request is one frame, or an empty one and one";
-		}
-		if (!zmq_msg_more(&part)) {
-			break;
 		}
 	}
 	zmq_msg_close(&part);
-	if (parts == 0) {
+}
+
+/* [body], or [][body] from a REQ.  ZeroMQ hands a message over whole: behind the route all is there. */
+static void
+inbound_body(const struct om_endpoint *ep, struct om_inbound *in)
+{
+	int size = zmq_msg_recv(&in->body, ep->sock, ZMQ_DONTWAIT);
+	bool more = zmq_msg_more(&in->body) != 0;
+
+	if (size == 0 && more) {
+		in->delimited = true;
+		size = zmq_msg_recv(&in->body, ep->sock, ZMQ_DONTWAIT);
+		more = zmq_msg_more(&in->body) != 0;
+	}
+	if (size > 0) {
+		in->frame = (struct om_bin){ zmq_msg_data(&in->body), (size_t)size };
+	}
+	if (more) {
+		inbound_skip(ep, in);
+	} else if (ep->kind == OM_ENDPOINT_CURVE) {
+		om_intake_read(zmq_msg_get(&in->body, ZMQ_SRCFD));
+	}
+}
+
+bool
+om_endpoint_recv(const struct om_endpoint *ep, struct om_inbound *in)
+{
+	int size;
+
+	/* Member by member: to clear the room for a route costs as much as all the rest. */
+	in->delimited = false;
+	in->bad = NULL;
+	in->frame = (struct om_bin){ NULL, 0 };
+	zmq_msg_init(&in->body);
+	size = zmq_msg_recv(&in->body, ep->sock, ZMQ_DONTWAIT);
+	if (size < 0) {
 		zmq_msg_close(&in->body);
 		return false;
 	}
-	if (in->bad == NULL && zmq_msg_size(&in->body) == 0) {
+	in->route_len = size < OM_ROUTE_MAX ? (size_t)size : OM_ROUTE_MAX;
+	memcpy(in->route, zmq_msg_data(&in->body), in->route_len);
+	if (zmq_msg_more(&in->body)) {
+		inbound_body(ep, in);
+	}
+	if (in->bad == NULL && in->frame.len == 0) {
 		in->bad = "the request is empty";
 	}
 	/*
@@ -354,6 +367,8 @@ enum om_err
 om_endpoint_who(const struct om_endpoint *ep, struct om_inbound *in, const struct om_auth *auth,
 		struct om_caller *out)
 {
+	static const struct om_caller anybody = { .role = OM_ROLE_REQUESTER,
+						  .peer = OM_AUTH_OPEN_PEER };
 	const char *text;
 
 	switch (ep->kind) {
@@ -365,20 +380,23 @@ om_endpoint_who(const struct om_endpoint *ep, struct om_inbound *in, const struc
 	case OM_ENDPOINT_OPEN:
 		break;
 	}
-	memset(out, 0, sizeof(*out));
-	out->role = OM_ROLE_REQUESTER;
-	snprintf(out->peer, sizeof(out->peer), "%s", OM_AUTH_OPEN_PEER);
+	*out = anybody;
 	return OM_OK;
 }
 
 /* --- answers --------------------------------------------------------------------------------- */
 
 static enum om_err
-endpoint_send_route(const struct om_endpoint *ep, const void *route, size_t route_len)
+endpoint_send_route(const struct om_endpoint *ep, const struct om_outbound *out)
 {
 	for (int attempt = 0; attempt < 2; attempt++) {
-		if (zmq_send(ep->sock, route, route_len, ZMQ_DONTWAIT | ZMQ_SNDMORE) >= 0) {
-			return OM_OK;
+		if (zmq_send(ep->sock, out->route, out->route_len, ZMQ_DONTWAIT | ZMQ_SNDMORE) >=
+		    0) {
+			/* After the route ZeroMQ takes the rest, and drops it if the connection ends. */
+			return !out->delimited ||
+				       zmq_send(ep->sock, "", 0, ZMQ_DONTWAIT | ZMQ_SNDMORE) >= 0
+				   ? OM_OK
+				   : OM_ERR_GONE;
 		}
 		if (zmq_errno() == EHOSTUNREACH) {
 			return OM_ERR_GONE;
@@ -393,22 +411,28 @@ endpoint_send_route(const struct om_endpoint *ep, const void *route, size_t rout
 }
 
 enum om_err
-om_endpoint_send(const struct om_endpoint *ep, const void *route, size_t route_len, bool delimited,
-		 void *data, size_t len, zmq_free_fn *release, void *hint)
+om_endpoint_send_copy(const struct om_endpoint *ep, const struct om_outbound *out)
+{
+	enum om_err err = endpoint_send_route(ep, out);
+
+	if (err == OM_OK && zmq_send(ep->sock, out->data, out->len, ZMQ_DONTWAIT) < 0) {
+		err = OM_ERR_GONE;
+	}
+	return err;
+}
+
+enum om_err
+om_endpoint_send(const struct om_endpoint *ep, const struct om_outbound *out, zmq_free_fn *release,
+		 void *hint)
 {
 	enum om_err err;
 	zmq_msg_t body;
 
-	if (zmq_msg_init_data(&body, data, len, release, hint) != 0) {
-		release(data, hint);
+	if (zmq_msg_init_data(&body, out->data, out->len, release, hint) != 0) {
+		release(out->data, hint);
 		return OM_ERR_NOMEM;
 	}
-	err = endpoint_send_route(ep, route, route_len);
-	/* After the route ZeroMQ takes the other parts, and drops them if the connection ends. */
-	if (err == OM_OK && delimited &&
-	    zmq_send(ep->sock, "", 0, ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
-		err = OM_ERR_GONE;
-	}
+	err = endpoint_send_route(ep, out);
 	if (err == OM_OK && zmq_msg_send(&body, ep->sock, ZMQ_DONTWAIT) < 0) {
 		err = OM_ERR_GONE;
 	}

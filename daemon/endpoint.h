@@ -69,6 +69,7 @@ struct om_inbound {
 	size_t route_len;
 	bool delimited; /* from a REQ socket: an empty frame before the body */
 	const char *bad; /* not NULL: it is no request, and why */
+	struct om_bin frame; /* the request, in body */
 	zmq_msg_t body;
 };
 /* false: nothing there. */
@@ -79,13 +80,22 @@ void om_inbound_fini(struct om_inbound *in);
 enum om_err om_endpoint_who(const struct om_endpoint *ep, struct om_inbound *in,
 			    const struct om_auth *auth, struct om_caller *out) OM_MUST_CHECK;
 
+/* An answer and whose it is. */
+struct om_outbound {
+	const void *route;
+	size_t route_len;
+	bool delimited;
+	void *data;
+	size_t len;
+};
 /*
- * Sends an answer; ZeroMQ calls release(data, hint) when it has let go, also after an error.
- * FULL: the connection does not take its answers.  GONE: it has ended.
+ * Sends an answer.  FULL: the connection does not take its answers.  GONE: it has ended.
+ * send: ZeroMQ calls release(data, hint) when it has let go of the bytes, also after an error.
  */
-enum om_err om_endpoint_send(const struct om_endpoint *ep, const void *route, size_t route_len,
-			     bool delimited, void *data, size_t len, zmq_free_fn *release,
-			     void *hint) OM_MUST_CHECK;
+enum om_err om_endpoint_send(const struct om_endpoint *ep, const struct om_outbound *out,
+			     zmq_free_fn *release, void *hint) OM_MUST_CHECK;
+enum om_err om_endpoint_send_copy(const struct om_endpoint *ep,
+				  const struct om_outbound *out) OM_MUST_CHECK;
 
 /* Publishes.  Never blocks; a slow subscriber loses events. */
 void om_endpoint_publish(const struct om_endpoint *ep, struct om_str topic, struct om_bin body);

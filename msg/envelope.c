@@ -83,9 +83,11 @@ om_envelope_decode(struct om_bin frame, struct om_envelope *out, struct om_why *
 static void
 put_head(enum om_msg_type type, uint64_t id, uint64_t deadline_ms, struct om_buf *out)
 {
+	const struct om_msg_info *info = om_msg_info(type);
+
 	om_mp_put_array(out, ENVELOPE_ITEMS);
 	om_mp_put_u64(out, OM_PROTOCOL_VERSION);
-	om_mp_put_cstr(out, om_msg_info(type)->name);
+	om_mp_put_str(out, (struct om_str){ info->name, info->name_len });
 	om_mp_put_u64(out, id);
 	om_mp_put_u64(out, deadline_ms);
 }

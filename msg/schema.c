@@ -76,6 +76,7 @@ static const struct om_body_info bodies[OM_BODY_COUNT] = {
 static const struct om_msg_info messages[OM_MSG_COUNT] = {
 #define OM_MSG(wire, NAME, body_, who_, route_, answer_, doc_) \
 	[OM_MSG_##NAME] = { .name = wire,                      \
+			    .name_len = sizeof(wire) - 1,      \
 			    .body = OM_BODY_##body_,           \
 			    .who = OM_WHO_##who_,              \
 			    .route = ROUTE_##route_,           \
@@ -147,7 +148,7 @@ names_build(void)
 {
 	for (int type = OM_MSG_NONE + 1; type < OM_MSG_COUNT; type++) {
 		const char *name = messages[type].name;
-		size_t len = strlen(name);
+		size_t len = messages[type].name_len;
 		struct name_slot *slot = name_slot(name, len);
 
 		OM_ASSERT(slot->name == NULL); /* two messages of one name */

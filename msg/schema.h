@@ -130,6 +130,7 @@ struct om_body_info {
 
 struct om_msg_info {
 	const char *name; /* on the wire */
+	size_t name_len;
 	enum om_body_type body;
 	enum om_who who;
 	const char *route; /* service, "" for none */

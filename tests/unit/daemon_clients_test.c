@@ -134,9 +134,12 @@ test_unread_bytes_belong_to_the_peer(void **state)
 	(void)state;
 	one = om_clients_charge(c, a, 60);
 	assert_non_null(one);
+	assert_int_equal(om_clients_room(c, b), 40);
+	assert_int_equal(om_clients_room(c, x), 100);
 	assert_null(om_clients_charge(c, b, 41));
 	two = om_clients_charge(c, b, 40);
 	assert_non_null(two);
+	assert_int_equal(om_clients_room(c, a), 0);
 	assert_null(om_clients_charge(c, a, 1));
 	assert_null(om_clients_charge(c, x, 101));
 	om_unread_sub(om_clients_charge(c, x, 100), 100);

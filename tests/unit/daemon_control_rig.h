@@ -26,7 +26,7 @@
 #include "runtime/system.h"
 
 #define RIG_WAIT_MS 20000
-#define RIG_BLOB    200000 /* bytes that the fake ledger answers job.output with */
+#define RIG_BLOB    200000 /* bytes that the fake ledger answers job.output with, without a limit */
 
 struct rig {
 	char dir[64], socket[160], file[160];
@@ -286,10 +286,14 @@ fake_audit(struct om_service *sv, void *state, const struct om_in *in)
 static inline enum om_err
 fake_output(struct om_service *sv, void *state, const struct om_in *in)
 {
-	static uint8_t blob[RIG_BLOB];
-	struct om_output_data body = { .data = { blob, sizeof(blob) } };
+	static uint8_t blob[1024 * 1024];
+	const struct om_output_query *query = in->body;
+	struct om_output_data body = { .data = { blob, RIG_BLOB } };
 
 	(void)state;
+	if (OM_HAS(query, output_query, limit)) {
+		body.data.len = (size_t)query->limit; /* by the schema not more than there is */
+	}
 	return om_service_reply(sv, in, OM_MSG_OUTPUT_DATA, &body);
 }
 
