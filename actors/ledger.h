@@ -20,6 +20,7 @@
 #include "store/store.h"
 
 #define OM_LEDGER_SEAL_LEN    32
+#define OM_LEDGER_RAN_PAGE    20000 /* requesters in one ledger.ran_table: the schema's limit */
 #define OM_LEDGER_REQUEUE_MAX 3 /* crashes that one job is queued again after; then it is dead */
 
 /* Start arg; borrowed for the life of the system. */

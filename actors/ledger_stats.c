@@ -86,24 +86,22 @@ ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in)
 
 /* --- run times -------------------------------------------------------------------------------- */
 
-#define RAN_PAGE 1000 /* the schema's limit */
-
 enum om_err
 ledger_on_ran(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct ledger *l = ledger_of(state);
 	const struct om_ledger_ran_query *m = in->body;
 	struct om_ledger_ran_table *table = om_arena_alloc(&l->arena, sizeof(*table));
-	struct om_store_ran *rows = om_arena_alloc(&l->arena, RAN_PAGE * sizeof(*rows));
-	struct om_ran *peers = om_arena_alloc(&l->arena, RAN_PAGE * sizeof(*peers));
+	struct om_store_ran *rows = om_arena_alloc(&l->arena, OM_LEDGER_RAN_PAGE * sizeof(*rows));
+	struct om_ran *peers = om_arena_alloc(&l->arena, OM_LEDGER_RAN_PAGE * sizeof(*peers));
 	size_t count = 0;
 	enum om_err err;
 
 	if (table == NULL || rows == NULL || peers == NULL) {
 		return OM_ERR_NOMEM;
 	}
-	err = om_store_ran_since(l->store, ledger_wall(m->since_ms), m->after, rows, RAN_PAGE,
-				 &count);
+	err = om_store_ran_since(l->store, ledger_wall(m->since_ms), m->after, rows,
+				 OM_LEDGER_RAN_PAGE, &count);
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
 	}

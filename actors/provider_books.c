@@ -14,12 +14,12 @@
 #include <stdlib.h>
 
 #include "actors/job_spec.h"
+#include "actors/ledger.h"
 #include "actors/names.h"
 #include "actors/provider_impl.h"
 #include "actors/quiet_hours.h"
 #include "base/log.h"
 
-#define RAN_PAGE     1000 /* of the ledger's answer */
 #define RAN_RETRY_MS 1000
 
 void
@@ -82,7 +82,7 @@ ran_on_page(struct om_service *sv, void *state, const struct om_bus_answer *answ
 			return;
 		}
 	}
-	if (m->peers.n == RAN_PAGE) {
+	if (m->peers.n == OM_LEDGER_RAN_PAGE) {
 		ran_ask(sv, p, m->peers.v[m->peers.n - 1].peer);
 		return;
 	}

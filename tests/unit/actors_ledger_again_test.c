@@ -97,6 +97,39 @@ test_run_times_are_kept_by_requester(void **state)
 	assert_int_equal(table->peers.n, 0);
 }
 
+/* BUG: a page of 1,000 was an own walk through the day: with 104,000 requesters a start took seconds. */
+static void
+test_run_times_of_many_requesters_come_at_once(void **state)
+{
+	const struct om_ledger_ran_table *table;
+	struct om_ledger_ran_query query = { .since_ms = 900000 };
+
+	(void)state;
+	world_stop();
+	fx_sql(&W.fx,
+	       "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20001)"
+	       " INSERT INTO ran SELECT slot, printf('peer%05d', n), n + slot FROM c,"
+	       " (SELECT 0 AS slot UNION SELECT 900 UNION SELECT 1800)");
+	world_start();
+	ask(OM_MSG_LEDGER_RAN, &query);
+	OM_SET(&query, ledger_ran_query, after, OM_STR("peer20000"));
+	ask(OM_MSG_LEDGER_RAN, &query);
+	go();
+	table = body_of(0, OM_MSG_LEDGER_RAN_TABLE);
+	assert_int_equal(table->peers.n, 20000);
+	for (size_t i = 0; i < table->peers.n; i++) {
+		char peer[32];
+
+		(void)snprintf(peer, sizeof(peer), "peer%05zu", i + 1);
+		STR_IS(table->peers.v[i].peer, peer);
+		assert_int_equal(table->peers.v[i].ms, 2 * (i + 1) + 2700);
+	}
+	table = body_of(1, OM_MSG_LEDGER_RAN_TABLE);
+	assert_int_equal(table->peers.n, 1);
+	STR_IS(table->peers.v[0].peer, "peer20001");
+	assert_int_equal(table->peers.v[0].ms, 2 * 20001 + 2700);
+}
+
 static void
 test_the_end_and_what_follows_are_one_commit(void **state)
 {
@@ -368,6 +401,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_attempts_follow_each_other),
 		T(test_run_times_are_kept_by_requester),
+		T(test_run_times_of_many_requesters_come_at_once),
 		T(test_the_end_and_what_follows_are_one_commit),
 		T(test_what_never_began_is_not_tried_again),
 		T(test_a_crash_is_a_failed_attempt),
