@@ -151,7 +151,7 @@ sq_job_find(struct om_store *st, struct om_str prefix, struct om_str requester,
 	enum om_err err = OM_OK;
 	sqlite3_stmt *s;
 	bool go_on = true, found;
-	int looked;
+	int looked = 0;
 
 	OM_ASSERT(cap >= 2);
 	*count = 0;
@@ -163,14 +163,22 @@ sq_job_find(struct om_store *st, struct om_str prefix, struct om_str requester,
 		return err;
 	}
 	sq_bind_str(s, 1, prefix);
-	for (looked = 0; go_on && looked < OM_STORE_SCAN_MAX; looked++) {
+	while (go_on && looked < OM_STORE_SCAN_MAX) {
 		err = sq_step(sq, s, &found, "find a job");
 		if (err != OM_OK || !found) {
+			go_on = false;
 			break;
 		}
 		find_take(s, prefix, requester, ids, cap, count, &go_on);
+		looked++;
 	}
 	(void)sqlite3_reset(s);
+	if (err == OM_OK && go_on) { /* there may be one behind them, or one more */
+		*count = 0;
+		return sq_why(sq, OM_ERR_INVALID,
+			      "%.*s is too short among so many jobs: give more of the id",
+			      OM_STR_ARG(prefix));
+	}
 	if (err != OM_OK || *count == 1) {
 		return err;
 	}

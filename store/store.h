@@ -431,7 +431,7 @@ om_store_job_get(struct om_store *st, const struct om_job_id *id, struct om_job_
 /*
  * The job whose id starts with prefix; a whole id wins over longer ones.  requester absent: of
  * anyone.  OM_OK: ids[0].  OM_ERR_NOT_FOUND.  OM_ERR_INVALID: ambiguous, ids[0..*count) are
- * candidates (at most cap, which is at least 2).
+ * candidates (at most cap, which is at least 2); none: too many of others begin so for it to know.
  */
 static inline OM_MUST_CHECK enum om_err
 om_store_job_find(struct om_store *st, struct om_str prefix, struct om_str requester,

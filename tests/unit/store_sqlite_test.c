@@ -288,6 +288,43 @@ test_find_by_prefix(void **state)
 	ERR(OM_ERR_INVALID, om_store_job_find(fx->st, OM_STR(""), OM_STR("alice"), ids, 3, &count));
 }
 
+/* BUG: behind 20,000 jobs of others it said that there is none, and one of two was the only one. */
+static void
+test_find_says_when_it_gave_up(void **state)
+{
+	static const char others[] =
+	    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20001)"
+	    " INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state, "
+	    "reason,"
+	    " text, cores, mem_mib, disk_mib, runtime_s, submitted, attempts, attempts_max, held,"
+	    " requeue, spec_hash) SELECT j.seq + 1000 + n, rank, printf('7f8%05d', n), 'carol', "
+	    "network,"
+	    " lang, activity, level, state, reason, text, cores, mem_mib, disk_mib, runtime_s,"
+	    " submitted, attempts, attempts_max, held, requeue, spec_hash FROM c, job j"
+	    " WHERE j.id = '7ff'";
+	struct fx *fx = *state;
+	const struct om_str alice = OM_STR("alice");
+	struct om_job_id ids[3];
+	size_t count;
+
+	fx_put(fx, "7ff");
+	fx_sql(fx, others);
+	ERR(OM_ERR_INVALID, om_store_job_find(fx->st, OM_STR("7f"), alice, ids, 3, &count));
+	assert_int_equal(count, 0);
+	assert_string_equal(om_store_why(fx->st),
+			    "7f is too short among so many jobs: give more of the id");
+	OK(om_store_job_find(fx->st, OM_STR("7ff"), alice, ids, 3, &count));
+	assert_string_equal(ids[0].text, "7ff");
+	ERR(OM_ERR_NOT_FOUND, om_store_job_find(fx->st, OM_STR("7fe"), alice, ids, 3, &count));
+	/* The first of two, with the crowd between them. */
+	fx_put(fx, "7f7");
+	ERR(OM_ERR_INVALID, om_store_job_find(fx->st, OM_STR("7f"), alice, ids, 3, &count));
+	OK(om_store_job_find(fx->st, OM_STR("7f7"), alice, ids, 3, &count));
+	fx_sql(fx, "DELETE FROM job WHERE requester = 'carol'");
+	ERR(OM_ERR_INVALID, om_store_job_find(fx->st, OM_STR("7f"), alice, ids, 3, &count));
+	assert_int_equal(count, 2);
+}
+
 /* The ids of all pages, in one string. */
 static void
 list_all(struct fx *fx, struct om_job_filter filter, size_t page, char *out, size_t size)
@@ -663,6 +700,7 @@ main(void)
 		T(test_rollback_takes_all_back),
 		T(test_find_by_prefix),
 		T(test_list),
+		T(test_find_says_when_it_gave_up),
 		T(test_list_of_an_array),
 		T(test_list_of_live_jobs_skips_ended_ones),
 		T(test_jobs_that_wait_for_others),
