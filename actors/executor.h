@@ -19,6 +19,7 @@
 #define OM_EXEC_BOOT_TIMEOUT_MS 60000
 #define OM_EXEC_STOP_GRACE_MS   2000 /* a timed-out job gets SIGTERM and this long */
 #define OM_EXEC_CANCEL_GRACE_MS 5000 /* so does one whose cancel does not say how long */
+#define OM_EXEC_STOP_SLACK_MS   3000 /* after the grace: for the agent to say how it ended */
 #define OM_EXEC_END_MS          20000 /* at a stop, for all jobs to be ended, undone and recorded */
 #define OM_EXEC_STOP_MORE_MS    (OM_EXEC_END_MS + 10000) /* than its time: until it is answered */
 #define OM_EXEC_JOBS_MAX        4096 /* running at one time */
@@ -31,6 +32,8 @@ struct om_executor_conf {
 	const char *run_dir; /* sockets and scratch disks, a directory a job; mode 0711 */
 	bool use_kvm;
 	uint64_t boot_timeout_ms; /* 0: OM_EXEC_BOOT_TIMEOUT_MS */
+	uint32_t stop_grace_ms; /* 0: OM_EXEC_STOP_GRACE_MS */
+	uint32_t stop_slack_ms; /* 0: OM_EXEC_STOP_SLACK_MS */
 };
 
 /* The start arg is a struct om_executor_conf. */

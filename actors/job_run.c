@@ -390,7 +390,9 @@ run_on_timer(struct om_ctx *cx, void *state, const struct om_msg *msg)
 		break;
 	case TIMER_RUNTIME:
 		run->runtime_timer = 0;
-		run_end(cx, run, OM_JOB_TIMED_OUT, "runtime_limit", OM_EXEC_STOP_GRACE_MS,
+		run_end(cx, run, OM_JOB_TIMED_OUT, "runtime_limit",
+			run->conf->stop_grace_ms != 0 ? run->conf->stop_grace_ms
+						      : OM_EXEC_STOP_GRACE_MS,
 			"over its limit of %llu s", (unsigned long long)run->spec.runtime_s);
 		break;
 	case TIMER_STOP:

@@ -210,6 +210,13 @@ run_clock(struct om_ctx *cx, struct run *run, uint64_t ms)
 
 /* --- the end --------------------------------------------------------------------------------- */
 
+static uint64_t
+stop_limit_ms(const struct run *run, uint32_t grace_ms)
+{
+	return (uint64_t)grace_ms +
+	       (run->conf->stop_slack_ms != 0 ? run->conf->stop_slack_ms : OM_EXEC_STOP_SLACK_MS);
+}
+
 static void
 stop_within(struct om_ctx *cx, struct run *run, uint64_t ms)
 {
@@ -221,7 +228,7 @@ void
 run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 {
 	const bool may_obey = grace_ms > 0 && run->started && !run->exited;
-	const uint64_t limit_ms = (uint64_t)grace_ms + RUN_STOP_SLACK_MS;
+	const uint64_t limit_ms = stop_limit_ms(run, grace_ms);
 
 	timer_off(cx, &run->runtime_timer);
 	if (may_obey && run_pause_defers_stop(cx, run, grace_ms)) {
@@ -242,7 +249,7 @@ run_stop_guest(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 void
 run_stop_sooner(struct om_ctx *cx, struct run *run, uint32_t grace_ms)
 {
-	const uint64_t limit_ms = (uint64_t)grace_ms + RUN_STOP_SLACK_MS;
+	const uint64_t limit_ms = stop_limit_ms(run, grace_ms);
 
 	if (grace_ms == 0) {
 		run_stop_guest(cx, run, 0);

@@ -10,17 +10,16 @@
 #include "actors/job_run.h"
 #include "actors/job_spec.h"
 
-#define RUN_MAGIC         0x6a6f6272u
-#define RUN_WRITES_MAX    (UINT64_C(1) << 20) /* bytes waiting for the ledger before we stop reading */
-#define RUN_OUTPUT_CHUNK  65536 /* bytes of output in one ledger.output */
-#define RUN_FILE_CHUNK    524288 /* bytes of a file in one ledger.output */
-#define RUN_BYTES_PER_MS  1024 /* through the guest's port, at the least; 20 times that is usual */
-#define RUN_RETRY_MS      1000 /* the ledger's disk is full: ask again */
-#define RUN_DISK_WAIT_MS  600000 /* no room for its disk: it waits so long for others to end */
-#define RUN_LEDGER_MS     30000
-#define RUN_NETWORK_MS    30000
-#define RUN_STOP_SLACK_MS 3000 /* after the grace: the agent has this long to say how it ended */
-#define RUN_PATH_MAX      OM_VM_PATH_MAX
+#define RUN_MAGIC        0x6a6f6272u
+#define RUN_WRITES_MAX   (UINT64_C(1) << 20) /* bytes waiting for the ledger before we stop reading */
+#define RUN_OUTPUT_CHUNK 65536 /* bytes of output in one ledger.output */
+#define RUN_FILE_CHUNK   524288 /* bytes of a file in one ledger.output */
+#define RUN_BYTES_PER_MS 1024 /* through the guest's port, at the least; 20 times that is usual */
+#define RUN_RETRY_MS     1000 /* the ledger's disk is full: ask again */
+#define RUN_DISK_WAIT_MS 600000 /* no room for its disk: it waits so long for others to end */
+#define RUN_LEDGER_MS    30000
+#define RUN_NETWORK_MS   30000
+#define RUN_PATH_MAX     OM_VM_PATH_MAX
 
 enum run_timer { TIMER_BOOT = 1, TIMER_RUNTIME, TIMER_STOP, TIMER_RETRY, TIMER_DISK };
 enum run_watch { WATCH_CHANNEL = 1, WATCH_PIDFD };

@@ -48,7 +48,12 @@ setup_threads(unsigned offload_threads)
 	(void)snprintf(W->image.initrd, sizeof(W->image.initrd), "/i");
 	(void)snprintf(W->image.root, sizeof(W->image.root), "/r");
 	W->conf = (struct om_executor_conf){
-		.driver = &W->driver, .image = &W->image, .run_dir = W->dir, .boot_timeout_ms = 300
+		.driver = &W->driver,
+		.image = &W->image,
+		.run_dir = W->dir,
+		.boot_timeout_ms = WAIT_S * 1000, /* enough on any machine */
+		.stop_grace_ms = 100,
+		.stop_slack_ms = 200,
 	};
 	W->ledger = (struct om_service_arg){ W->bus, &fake_ledger, NULL };
 	W->queue = (struct om_service_arg){ W->bus, &fake_queue, NULL };

@@ -66,7 +66,8 @@ struct world {
 	bool no_guest; /* the job ends before its VM could start one */
 	sem_t killed_vm; /* posted by each kill of a VM */
 	bool earlier_vm; /* while it is created, the end of an earlier VM of that name is told */
-	uint64_t grace_ms; /* of CMD_CANCEL; 0: one second */
+	uint64_t grace_ms; /* of CMD_CANCEL; 0: a minute */
+	uint64_t runtime_s; /* 0: a minute */
 	const char *cancel_reason; /* NULL: "because" */
 	bool cancel_all; /* of all jobs: the daemon stops */
 	bool stopped; /* the system, by the test */
@@ -279,7 +280,7 @@ ledger_on_spec(struct om_service *sv, void *state, const struct om_in *in)
 	if (W->guest.play == PLAY_NO_FILE) {
 		OM_SET(&submit, job_submit, outputs, ((struct om_strs){ &file, 1 }));
 	}
-	OM_SET(&submit, job_submit, runtime_s, W->guest.play == PLAY_DEAF ? 1 : 60);
+	OM_SET(&submit, job_submit, runtime_s, W->runtime_s != 0 ? W->runtime_s : 60);
 	err = om_body_encode(OM_BODY_job_submit, &submit, &raw);
 	OM_SET(&spec, ledger_spec, job, OM_STR(JOB));
 	OM_SET(&spec, ledger_spec, spec, ((struct om_bin){ raw.data, raw.len }));
@@ -433,7 +434,7 @@ queue_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 			OM_SET(&cancel, queue_cancel, grace_ms,
 			       msg->type == CMD_CANCEL_NOW ? 0
 			       : W->grace_ms != 0          ? W->grace_ms
-							   : 1000);
+							   : 60000);
 		}
 		OM_SET(&cancel, queue_cancel, reason,
 		       om_str_of(W->cancel_reason != NULL ? W->cancel_reason : "because"));

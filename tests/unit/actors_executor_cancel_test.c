@@ -229,6 +229,7 @@ static void
 test_suspend_that_fails_changes_nothing(void **state)
 {
 	(void)state;
+	W->runtime_s = 1;
 	run(PLAY_DEAF);
 	om_vm_mem_fail(W->driver.state, OM_VM_MEM_SUSPEND, OM_ERR_VM, 0, 1);
 	tell(CMD_PAUSE);
@@ -254,6 +255,7 @@ static void
 test_time_limit_holds_while_the_suspend_hangs(void **state)
 {
 	(void)state;
+	W->runtime_s = 1;
 	run(PLAY_DEAF);
 	tell_held(CMD_PAUSE, OM_VM_MEM_SUSPEND);
 	wait_for(is_recorded_timed_out);

@@ -108,6 +108,7 @@ static void
 test_time_limit_kills_what_does_not_obey_and_keeps_its_output(void **state)
 {
 	(void)state;
+	W->runtime_s = 1;
 	play(PLAY_DEAF, "provisioning running timed_out ", "runtime_limit");
 	assert_int_equal(W->output_bytes, 8);
 	assert_true(om_vm_mem_calls(W->driver.state, OM_VM_MEM_DESTROY) > 0);
@@ -130,10 +131,18 @@ test_broken_protocol(void **state)
 	play(PLAY_GARBAGE, "provisioning running failed ", "guest_protocol");
 }
 
+/* What a guest has for its boot, its start and its files, where it is to be too little. */
+static void
+impatient(void)
+{
+	W->conf.boot_timeout_ms = 300;
+}
+
 static void
 test_silent_guest(void **state)
 {
 	(void)state;
+	impatient();
 	play(PLAY_SILENT, "provisioning failed ", "boot_timeout");
 }
 
@@ -142,6 +151,7 @@ static void
 test_guest_that_never_starts_its_job(void **state)
 {
 	(void)state;
+	impatient();
 	play(PLAY_NEVER_STARTS, "provisioning failed ", "boot_timeout");
 }
 
@@ -150,6 +160,7 @@ static void
 test_a_large_input_has_time(void **state)
 {
 	(void)state;
+	impatient();
 	W->script_len = 1 << 20;
 	play(PLAY_NEVER_STARTS, "provisioning failed ", "boot_timeout");
 	assert_non_null(strstr(W->text, " 1324 ms "));
@@ -160,6 +171,7 @@ static void
 test_guest_that_is_never_done_with_its_files(void **state)
 {
 	(void)state;
+	impatient();
 	play(PLAY_ENDLESS_FILES, "provisioning running failed ", "files_timeout");
 	assert_int_equal(W->exit_code, 0);
 }
