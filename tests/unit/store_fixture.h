@@ -60,13 +60,14 @@ fx_close(struct fx *fx)
 	fx->st = NULL;
 }
 
-static inline int
-fx_setup(void **state)
+/* A folder without a store. */
+static inline struct fx *
+fx_new(void)
 {
 	struct fx *fx = calloc(1, sizeof(*fx));
 
 	if (fx == NULL) {
-		return -1;
+		return NULL;
 	}
 	/* In memory where there is such a place: these tests open and sync thousands of files, and
 	 * a disk that loses what it has not synced is played by store_fault_vfs.h. */
@@ -74,11 +75,22 @@ fx_setup(void **state)
 		       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	if (mkdtemp(fx->dir) == NULL) {
 		free(fx);
-		return -1;
+		return NULL;
 	}
 	(void)snprintf(fx->path, sizeof(fx->path), "%s/ledger.db", fx->dir);
 	fx->conf = (struct om_sqlite_conf){ .path = fx->path, .wal_bytes = FX_WAL_BYTES };
+	return fx;
+}
+
+static inline int
+fx_setup(void **state)
+{
+	struct fx *fx = fx_new();
+
 	*state = fx;
+	if (fx == NULL) {
+		return -1;
+	}
 	fx_open(fx);
 	return 0;
 }
