@@ -3,7 +3,8 @@
 #
 # Checks the models exhaustively with spin.  Exit status 1 when one fails, 77 without spin.
 #
-# tests/model/run.sh		each model in each of its configurations
+# tests/model/run.sh		each model in each of its configurations, one for each core at a time
+# tests/model/run.sh --one MODEL CONFIGURATION
 # tests/model/run.sh --mutants	each MUTANT of each model must be found wrong in one of them
 set -u
 command -v spin >/dev/null || { echo "model: skipped, spin is not installed"; exit 77; }
@@ -67,16 +68,18 @@ if [ "${1:-}" = --mutants ]; then
 	done
 	exit $bad
 fi
+if [ "${1:-}" = --one ]; then
+	if check "$2" "$3"; then
+		echo "model: $2 $3 ok, $(states) states"
+		exit 0
+	fi
+	echo "model: $2 $3 FAILED"
+	cat pan.log
+	[ -f "$2.pml.trail" ] && spin "-D$3" -t -p "$2.pml" | tail -60
+	exit 1
+fi
 for model in mailbox slot park; do
 	for conf in $(configurations $model); do
-		if check $model "$conf"; then
-			echo "model: $model $conf ok, $(states) states"
-		else
-			echo "model: $model $conf FAILED"
-			cat pan.log
-			[ -f $model.pml.trail ] && spin "-D$conf" -t -p $model.pml | tail -60
-			bad=1
-		fi
+		echo "$model $conf"
 	done
-done
-exit $bad
+done | xargs -P "$(nproc)" -n 2 "$here/run.sh" --one
