@@ -51,11 +51,13 @@ void om_bell_discard(struct om_node *node);
 /* As om_sched_ready, for a thread without a run queue or an actor with a thread of its own. */
 void om_sched_ready_elsewhere(struct om_ctx *cx, struct om_actor *a);
 
-/* The end of the run queue of one thread: no atomics.  run_tail counts only if there is a run_head. */
+/*
+ * The end of the run queue of one thread: no atomics.  run_count says where the list ends: the last
+ * one's run_next is not written, and run_tail counts only if there is a run_head.
+ */
 static inline void
 runq_push(struct om_ctx *cx, struct om_actor *a)
 {
-	a->run_next = NULL;
 	if (cx->run_head != NULL) {
 		cx->run_tail->run_next = a;
 	} else {

@@ -90,8 +90,7 @@ runq_pop(struct om_ctx *cx)
 	}
 	a = cx->run_head;
 	if (a != NULL) {
-		cx->run_head = a->run_next;
-		cx->run_count--;
+		cx->run_head = --cx->run_count > 0 ? a->run_next : NULL;
 	}
 	return a;
 }

@@ -25,15 +25,15 @@ sim_take(struct om_ctx *cx, uint64_t n)
 		before = a;
 		a = a->run_next;
 	}
+	cx->run_count--;
 	if (before != NULL) {
 		before->run_next = a->run_next;
 	} else {
-		cx->run_head = a->run_next;
+		cx->run_head = cx->run_count > 0 ? a->run_next : NULL;
 	}
 	if (cx->run_tail == a) {
 		cx->run_tail = before;
 	}
-	cx->run_count--;
 	return a;
 }
 
