@@ -157,6 +157,50 @@ ledger_limit(uint64_t limit)
 					 : (size_t)limit;
 }
 
+/*
+ * The few among many.  The store counts its jobs by state, so it is known when all that are wanted were seen:
+ * none at once, and the ones that run after a look from the oldest on, where they are.  *done: out is the
+ * whole list; else it has to be walked.
+ */
+static enum om_err
+list_few(struct ledger *l, const struct om_job_filter *filter, size_t limit,
+	 struct om_job_info_list *out, bool *done)
+{
+	struct om_job_filter from_oldest = { .states = filter->states, .looks = filter->looks };
+	uint64_t counts[OM_JOB_STATES], wanted = 0;
+	struct om_str next = { 0 };
+	enum om_err err;
+
+	*done = false;
+	if (filter->states == 0 || filter->cursor != 0 || filter->array.ptr != NULL) {
+		return OM_OK;
+	}
+	err = om_store_counts(l->store, counts);
+	for (unsigned i = 0; i < OM_JOB_STATES; i++) {
+		wanted += (OM_JOB_BIT(i) & filter->states) != 0 ? counts[i] : 0;
+	}
+	if (err != OM_OK || wanted == 0) {
+		*done = err == OM_OK;
+		return err;
+	}
+	if (wanted > limit || filter->requester.ptr != NULL || filter->since.ns > 0) {
+		return OM_OK;
+	}
+	err = list_page(l, &from_oldest, (size_t)wanted, out, &next);
+	if (err != OM_OK || out->n < wanted) {
+		*out = (struct om_job_info_list){ 0 };
+		return err;
+	}
+	for (size_t i = 0; i < out->n / 2; i++) { /* newest first */
+		struct om_job_info kept = out->v[i];
+
+		out->v[i] = out->v[out->n - 1 - i];
+		out->v[out->n - 1 - i] = kept;
+	}
+	*done = true;
+	return OM_OK;
+}
+
 enum om_err
 ledger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 {
@@ -166,6 +210,7 @@ ledger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_job_table *table = om_arena_alloc(&l->arena, sizeof(*table));
 	struct om_str next = { 0 };
 	struct om_job_id array;
+	bool done = false;
 	enum om_err err;
 
 	if (list_filter(in, m, &filter) != OM_OK) {
@@ -183,7 +228,10 @@ ledger_on_list(struct om_service *sv, void *state, const struct om_in *in)
 		filter.looks = OM_STORE_SCAN_MAX; /* its jobs come in one page, and they are few */
 		OM_SET(table, job_table, array, filter.array);
 	}
-	err = list_page(l, &filter, ledger_limit(m->limit), &table->jobs, &next);
+	err = list_few(l, &filter, ledger_limit(m->limit), &table->jobs, &done);
+	if (err == OM_OK && !done) {
+		err = list_page(l, &filter, ledger_limit(m->limit), &table->jobs, &next);
+	}
 	if (err != OM_OK) {
 		return ledger_refuse(sv, l, in, err);
 	}

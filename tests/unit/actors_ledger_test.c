@@ -197,9 +197,10 @@ test_a_requester_sees_its_own_jobs_alone(void **state)
 	assert_int_equal(((const struct om_job_table *)body_of(4, OM_MSG_JOB_TABLE))->jobs.n, 1);
 }
 
-/* All pages of alice's list, as "id id ": their number. */
+/* All pages of a list, as "id id ": their number. */
 static size_t
-list_pages(const struct om_job_query *what, char *got, size_t got_size)
+list_pages_as(const char *peer, enum om_role role, const struct om_job_query *what, char *got,
+	      size_t got_size)
 {
 	struct om_job_query query = *what;
 	const struct om_job_table *table;
@@ -211,7 +212,7 @@ list_pages(const struct om_job_query *what, char *got, size_t got_size)
 		if (next[0] != '\0') {
 			OM_SET(&query, job_query, cursor, om_str_of(next));
 		}
-		ask_as("alice", OM_ROLE_REQUESTER, OM_MSG_JOB_LIST, &query);
+		ask_as(peer, role, OM_MSG_JOB_LIST, &query);
 		go();
 		table = body_of(0, OM_MSG_JOB_TABLE);
 		for (size_t i = 0; i < table->jobs.n; i++) {
@@ -222,6 +223,12 @@ list_pages(const struct om_job_query *what, char *got, size_t got_size)
 		pages++;
 	} while (next[0] != '\0');
 	return pages;
+}
+
+static size_t
+list_pages(const struct om_job_query *what, char *got, size_t got_size)
+{
+	return list_pages_as("alice", OM_ROLE_REQUESTER, what, got, got_size);
 }
 
 static void
@@ -245,9 +252,9 @@ test_list_in_pages(void **state)
 	ERR(OM_ERR_INVALID, W.answers[0].err);
 }
 
-/* Jobs of one requester that have ended. */
+/* Jobs of one requester. */
 static void
-put_rejected(size_t n)
+put_crowd(const char *prefix, size_t n, enum om_job_state state)
 {
 	struct om_job_row row;
 	bool existed;
@@ -257,10 +264,10 @@ put_rejected(size_t n)
 	for (size_t i = 0; i < n; i++) {
 		struct om_job_new job;
 
-		(void)snprintf(id, sizeof(id), "r%zu", i);
+		(void)snprintf(id, sizeof(id), "%s%zu", prefix, i);
 		job = fx_job(id, "x");
 		job.requester = OM_STR("crowd");
-		job.state = OM_JOB_REJECTED;
+		job.state = state;
 		OK(om_store_job_put(W.fx.st, &job, &existed, &row));
 	}
 	store_commit();
@@ -277,7 +284,7 @@ test_a_list_is_bounded_and_whole(void **state)
 	(void)state;
 	ask_plain("old");
 	go();
-	put_rejected(9000);
+	put_crowd("r", 9000, OM_JOB_REJECTED);
 	assert_int_equal(list_pages(&query, got, sizeof(got)), 3);
 	assert_string_equal(got, "old ");
 	/* What is live is found without passing them. */
@@ -288,6 +295,32 @@ test_a_list_is_bounded_and_whole(void **state)
 	table = body_of(0, OM_MSG_JOB_TABLE);
 	assert_int_equal(table->jobs.n, 1);
 	assert_int_equal(table->next.len, 0);
+}
+
+/* BUG: `pending` and `top` walked a million queued jobs, in hundreds of questions, for none or two. */
+static void
+test_a_few_among_many_are_one_page(void **state)
+{
+	struct om_job_query pending = { 0 }, running = { 0 };
+	char got[64];
+
+	(void)state;
+	OM_SET(&pending, job_query, states, ((struct om_strs){ &OM_STR("pending_approval"), 1 }));
+	OM_SET(&running, job_query, states, ((struct om_strs){ &OM_STR("provisioning"), 1 }));
+	put_crowd("p", 2, OM_JOB_PENDING);
+	put_crowd("q", 9000, OM_JOB_QUEUED);
+	assert_int_equal(list_pages_as("root", OM_ROLE_OPERATOR, &running, got, sizeof(got)), 1);
+	assert_string_equal(got, "");
+	assert_int_equal(list_pages(&running, got, sizeof(got)), 1);
+	assert_int_equal(list_pages_as("root", OM_ROLE_OPERATOR, &pending, got, sizeof(got)), 1);
+	assert_string_equal(got, "p1 p0 ");
+	/* One at the other end: walked, and whole; and so when they are more than a page. */
+	put_crowd("z", 1, OM_JOB_PENDING);
+	assert_int_equal(list_pages_as("root", OM_ROLE_OPERATOR, &pending, got, sizeof(got)), 3);
+	assert_string_equal(got, "z0 p1 p0 ");
+	OM_SET(&pending, job_query, limit, 2);
+	(void)list_pages_as("root", OM_ROLE_OPERATOR, &pending, got, sizeof(got));
+	assert_string_equal(got, "z0 p1 p0 ");
 }
 
 /* --- following output --------------------------------------------------------------------------- */
@@ -573,6 +606,7 @@ main(void)
 		T(test_a_requester_sees_its_own_jobs_alone),
 		T(test_list_in_pages),
 		T(test_a_list_is_bounded_and_whole),
+		T(test_a_few_among_many_are_one_page),
 		T(test_following_output),
 		T(test_a_file_of_a_running_job_is_not_there_yet),
 		T(test_a_follower_is_answered_in_time),
