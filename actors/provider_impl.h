@@ -191,7 +191,7 @@ struct provider {
 	struct looks looks;
 	struct waitings orphans; /* a question about them is on its way, the job is over */
 	struct schedule *moved; /* recovery: jobs that were moved by hand */
-	size_t moved_count, moved_cap;
+	size_t moved_count, moved_cap, moved_next;
 	uint64_t recovering; /* questions of the recovery on their way */
 	bool last_page;
 	bool ran_known; /* today's run times were read ... */

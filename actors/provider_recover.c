@@ -43,7 +43,7 @@ provider_recover_fini(struct provider *p)
 }
 
 static void recover_page(struct om_service *sv, struct provider *p);
-static void recover_moved(struct om_service *sv, struct provider *p);
+static bool recover_moved(struct om_service *sv, struct provider *p);
 
 /* --- jobs ------------------------------------------------------------------------------------- */
 
@@ -95,11 +95,10 @@ provider_recover_step(struct om_service *sv, struct provider *p)
 	if (--p->recovering > 0 || p->ready) {
 		return;
 	}
-	if (p->last_page) {
-		recover_moved(sv, p);
-		recover_ready(sv, p);
-	} else {
+	if (!p->last_page) {
 		recover_page(sv, p);
+	} else if (!recover_moved(sv, p)) {
+		recover_ready(sv, p);
 	}
 }
 
@@ -228,21 +227,49 @@ moved_cmp(const void *a, const void *b)
 	return x->rank < 0 ? -less : less;
 }
 
-static void
+/* The recovery waits until the queue has it. */
+static struct comeback *
+recover_comeback(struct provider *p, const struct schedule *plan)
+{
+	struct comeback *job = calloc(1, sizeof(*job));
+
+	if (job == NULL) {
+		om_error("provider.recover", "job %s: out of memory", plan->id.text);
+		return NULL;
+	}
+	job->plan = *plan;
+	job->counted = true;
+	LIST_INSERT_HEAD(&p->comebacks, job, link);
+	p->recovering++; /* the page itself is counted too, so this cannot end here */
+	return job;
+}
+
+/* A page of those that were moved, and no more: the queue's mailbox holds so many.  false: that was all. */
+static bool
 recover_moved(struct om_service *sv, struct provider *p)
 {
-	struct schedule *moved = p->moved;
-	size_t count = p->moved_count;
+	size_t end = p->moved_count;
 
-	p->moved = NULL;
-	p->moved_count = p->moved_cap = 0;
-	if (count > 0) {
-		qsort(moved, count, sizeof(*moved), moved_cmp);
+	if (p->moved_next == 0 && p->moved_count > 0) {
+		qsort(p->moved, p->moved_count, sizeof(*p->moved), moved_cmp);
 	}
-	for (size_t i = 0; i < count; i++) {
-		provider_schedule(sv, p, &moved[i]);
+	if (p->moved_next == p->moved_count) {
+		free(p->moved);
+		p->moved = NULL;
+		p->moved_count = p->moved_cap = p->moved_next = 0;
+		return false;
 	}
-	free(moved);
+	end = end - p->moved_next > PROVIDER_PAGE ? p->moved_next + PROVIDER_PAGE : end;
+	p->recovering = 1;
+	while (p->moved_next < end) {
+		struct comeback *job = recover_comeback(p, &p->moved[p->moved_next++]);
+
+		if (job != NULL) {
+			provider_schedule_comeback(sv, p, job);
+		}
+	}
+	provider_recover_step(sv, p);
+	return true;
 }
 
 static void
@@ -260,15 +287,10 @@ recover_job(struct om_service *sv, struct provider *p, const struct om_job_info 
 		provider_schedule(sv, p, &plan);
 		return;
 	}
-	job = calloc(1, sizeof(*job));
+	job = recover_comeback(p, &plan);
 	if (job == NULL) {
-		om_error("provider.recover", "job %.*s: out of memory", OM_STR_ARG(info->job));
 		return;
 	}
-	job->plan = plan;
-	job->counted = true;
-	LIST_INSERT_HEAD(&p->comebacks, job, link);
-	p->recovering++; /* the page itself is counted too, so this cannot end here */
 	if (was_started) {
 		recover_started(sv, p, job);
 	} else {

@@ -145,6 +145,24 @@ class Process(unittest.TestCase):
                                            'rule "large": added, rule "small": removed'])
             self.assertEqual(provider.reload_config(), [])
 
+    def test_many_moved_jobs_come_back(self):
+        # BUG: they were all given to the queue at once, whose mailbox was full then, and no start got ready.
+        d = self.daemon().start()
+        with d.connect() as provider:
+            provider.pause("so that they wait")
+            job = {"lang": "sh", "script": b"x", "network": "none"}
+            ids = []
+            for _ in range(20):
+                ids += [j.id for j in provider.submit_batch([job] * 1000)]
+        self.assertEqual(d.stop(), 0)
+        subprocess.run(["sqlite3", d.ledger, "update job set rank = 1000000000000 - rank"], check=True)
+        d.start()
+        with d.connect() as provider:
+            self.assertEqual(provider.call("queue.stats")["queued"], len(ids))
+            self.assertNotIn("provider.recover", "".join(d.log) + d.tail())
+            provider.resume()
+            until(lambda: provider.call("queue.stats")["queued"] == 0)
+
     def test_set_is_durable(self):
         d = self.daemon().start()
         self.omertad(d, "config", "set", "daemon.drain_timeout", "7s")
