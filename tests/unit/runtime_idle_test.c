@@ -4,6 +4,7 @@
  * actors are there, a timer is armed and a socket is watched.
  */
 #include <dirent.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -50,7 +51,7 @@ has(const struct threads *all, long tid)
 	return false;
 }
 
-/* How often the threads have been given a core. */
+/* How often the threads have gone to sleep. */
 static uint64_t
 switches(const struct threads *of)
 {
@@ -58,19 +59,18 @@ switches(const struct threads *of)
 
 	for (size_t i = 0; i < of->count; i++) {
 		char path[64], line[256];
+		uint64_t own = 0;
 		FILE *f;
 
 		(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/status", of->tid[i]);
 		f = fopen(path, "re");
 		assert_non_null(f);
 		while (fgets(line, sizeof(line), f) != NULL) {
-			const char *count = strstr(line, "voluntary_ctxt_switches:");
-
-			if (count != NULL) {
-				sum += strtoull(strchr(count, ':') + 1, NULL, 10);
-			}
+			/* A thread that wakes goes to sleep again: that is voluntary. */
+			(void)sscanf(line, "voluntary_ctxt_switches: %" SCNu64, &own);
 		}
 		(void)fclose(f);
+		sum += own;
 	}
 	return sum;
 }
