@@ -167,7 +167,9 @@ run_charge(struct control *c, const struct run *run, struct receipt **out)
 	}
 	r->bytes = run->bytes;
 	r->own = rq->own;
-	memcpy(r->copy, c->answers.data + rq->at, copied);
+	if (copied > 0) { /* else there may be no copies at all */
+		memcpy(r->copy, c->answers.data + rq->at, copied);
+	}
 	*out = r;
 	return OM_OK;
 }
