@@ -180,7 +180,8 @@ test_a_waiting_sender_hears_of_the_end(void **state)
 	post(&block.gate);
 	assert_int_equal(om_system_wait(sys, sender, 10000), OM_OK);
 	assert_int_equal(block.err, OM_ERR_STALE);
-	assert_int_equal(block.sent_count, SLOTS);
+	/* The handled message's room may have been free for a moment before the end. */
+	assert_in_range(block.sent_count, SLOTS, SLOTS + 1);
 	block_end(sys);
 }
 
