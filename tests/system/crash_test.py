@@ -349,7 +349,7 @@ class Machine(unittest.TestCase):
         return found
 
     def test_kill_9_with_jobs_in_every_state(self):
-        requester = tunnel_rig.Requester(3)
+        requester = tunnel_rig.Requester()
         self.addCleanup(requester.close)
         self.daemon = d = rig.Daemon(self.CONFIG)
         self.addCleanup(d.close)

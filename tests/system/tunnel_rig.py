@@ -6,6 +6,7 @@
 Plain tools on purpose: the two ends of the tunnel must not share a mistake of ours.  Needs root,
 iproute2, wireguard-tools.  Everything goes with close(), or with the next sweep after a kill.
 """
+import fcntl
 import itertools
 import os
 import random
@@ -78,20 +79,16 @@ def sweep():
 class Requester:
     def __init__(self, number=None):
         sweep()
-        number = number or self.free_number()
         count = next(counter)
         self.ns = f"omtest-{os.getpid()}-{count}"
         self.wg = f"wgr{os.getpid() % 1000000}n{count}"
         self.veth = f"vreq{os.getpid() % 1000000}n{count}"
-        self.number = number
-        self.outer = f"10.250.{number}.2"
-        self.host = f"10.250.{number}.1"
         self.private, self.public = keypair()
         self.job_private, self.job_public = keypair()
         self.children = []
         sh("ip", "netns", "add", self.ns)
         sh("ip", "link", "add", self.veth, "type", "veth", "peer", "name", "up0", "netns", self.ns)
-        sh("ip", "addr", "add", f"{self.host}/30", "dev", self.veth)
+        self.take_number(number)
         sh("ip", "link", "set", self.veth, "up")
         self.inside("ip", "addr", "add", f"{self.outer}/30", "dev", "up0")
         self.inside("ip", "link", "set", "up0", "up")
@@ -105,11 +102,16 @@ class Requester:
         self.inside("ip", "addr", "add", f"{PEER}/24", "dev", self.wg)
         self.inside("ip", "link", "set", self.wg, "mtu", "1420", "up")
 
-    @staticmethod
-    def free_number():
-        """Several tests may run on one machine."""
-        taken = sh("ip", "-o", "-4", "addr")
-        return random.choice([n for n in range(3, 250) if f"10.250.{n}." not in taken])
+    def take_number(self, number):
+        """Several tests may run on one machine: each has a number that is no other's."""
+        with open("/run/omerta-test.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            taken = sh("ip", "-o", "-4", "addr")
+            self.number = number or random.choice([n for n in range(3, 250)
+                                                   if f"10.250.{n}." not in taken])
+            self.outer = f"10.250.{self.number}.2"
+            self.host = f"10.250.{self.number}.1"
+            sh("ip", "addr", "add", f"{self.host}/30", "dev", self.veth)
 
     def forget_socket(self):
         """One that was killed leaves its control socket."""

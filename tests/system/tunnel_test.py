@@ -53,7 +53,7 @@ class Tunnel(unittest.TestCase):
         cls.provider.close()
         cls.daemon.stop()
         left = cls.daemon.left()
-        links = [l for l in tunnel_rig.sh("ip", "-o", "link").splitlines() if ": om" in l]
+        links = tunnel_rig.links_of(cls.daemon)
         cls.daemon.close()
         cls.requester.close()
         import shutil

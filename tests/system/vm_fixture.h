@@ -41,6 +41,7 @@ struct fixture {
 	struct om_vm_driver driver;
 	struct om_vm_image image;
 	pthread_mutex_t lock;
+	pthread_cond_t told; /* of an event */
 	char ended[OM_VM_NAME_MAX + 1]; /* the last VM that an event told of */
 	char reason[OM_VM_REASON_MAX];
 	enum om_vm_event_kind kind;
@@ -53,7 +54,8 @@ struct plan {
 	uint64_t mem_mib, scratch_mib;
 	bool prime;
 	enum om_vm_machine machine;
-	int64_t stop_after_ms; /* after the first byte of stdout; 0: never */
+	size_t stop_at; /* bytes of stdout that are waited for; 0: the first */
+	int64_t stop_after_ms; /* after those; 0: never */
 	uint32_t grace_ms;
 	int64_t kill_after_ms; /* the same, with SIGKILL to qemu */
 };
@@ -86,7 +88,25 @@ fixture_on_event(void *arg, const struct om_vm_event *ev)
 		snprintf(f->reason, sizeof(f->reason), "%s", ev->reason);
 		f->kind = ev->kind;
 	}
+	pthread_cond_broadcast(&f->told);
 	pthread_mutex_unlock(&f->lock);
+}
+
+/* libvirt tells the end of a VM when it has seen it; a destroy before that is what it tells instead. */
+static inline void
+fixture_wait_ended(struct fixture *f, const char *name)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += FIXTURE_DEADLINE_MS / 1000;
+	pthread_mutex_lock(&f->lock);
+	while (rc == 0 && strcmp(f->ended, name) != 0) {
+		rc = pthread_cond_timedwait(&f->told, &f->lock, &until);
+	}
+	pthread_mutex_unlock(&f->lock);
+	assert_int_equal(rc, 0);
 }
 
 static inline const char *
@@ -143,6 +163,7 @@ fixture_setup(void **state)
 	struct om_why why = { "" };
 
 	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->told, NULL);
 	snprintf(f->dir, sizeof(f->dir), "/tmp/omerta-vm-test.XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
 	assert_int_equal(chmod(f->dir, 0711), 0);
@@ -359,6 +380,8 @@ fixture_run(struct fixture *f, const struct plan *plan, const struct om_guest_jo
 		}
 		if (o->out.len > 0 && o->output_ms == 0) {
 			o->output_ms = since(ready);
+		}
+		if (o->out.len > 0 && o->out.len >= plan->stop_at && printed.ns == 0) {
 			printed = om_mono_now();
 		}
 		if (printed.ns != 0 && plan->stop_after_ms > 0 && !has_stopped &&
@@ -374,6 +397,9 @@ fixture_run(struct fixture *f, const struct plan *plan, const struct om_guest_jo
 	}
 	o->done_ms = since(ready);
 	close(fd);
+	if (plan->kill_after_ms > 0) {
+		fixture_wait_ended(f, text.name);
+	}
 	end = om_mono_now();
 	assert_int_equal(f->driver.ops->destroy(f->driver.state, text.name, &why), OM_OK);
 	o->destroy_ms = since(end);

@@ -127,12 +127,12 @@ test_output_limit(void **state)
 	fixture_fini(&o);
 }
 
-/* Prints for ever: stopped with a grace that it ignores, keeps what it printed. */
+/* Prints for ever: stopped at its limit, with a grace that it ignores; keeps what it printed. */
 static void
 test_endless_output_is_stopped(void **state)
 {
 	struct om_guest_job job = job_of("sh", "trap '' TERM; while :; do echo yes; done");
-	struct plan plan = { .stop_after_ms = 500, .grace_ms = 300 };
+	struct plan plan = { .stop_at = 4096, .stop_after_ms = 500, .grace_ms = 300 };
 	struct outcome o;
 
 	job.output_max = 4096;
