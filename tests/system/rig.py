@@ -34,7 +34,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def sweep():
-    for path in glob.glob("/tmp/omerta-test.*"):
+    for path in glob.glob("/tmp/omerta-test.[0-9]*.*"):  # not others' omerta-test.XXXXXX
         pid = path.split(".")[1]
         if not os.path.exists(f"/proc/{pid}"):
             subprocess.run(["pkill", "-KILL", "-f", path])
