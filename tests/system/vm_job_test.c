@@ -277,6 +277,8 @@ test_kill_keeps_partial_output(void **state)
 	struct fixture *f = *state;
 	struct om_guest_job job = job_of("sh", "echo partial; sleep 1000");
 	struct plan plan = { .kill_after_ms = 100 };
+	char reason[OM_VM_REASON_MAX];
+	enum om_vm_event_kind kind;
 	struct outcome o;
 
 	run(state, &plan, &job, &o);
@@ -284,9 +286,11 @@ test_kill_keeps_partial_output(void **state)
 	assert_false(o.has_exit);
 	assert_text(&o.out, "partial\n");
 	pthread_mutex_lock(&f->lock);
-	assert_int_equal(f->kind, OM_VM_EVENT_CRASHED);
-	assert_string_equal(f->reason, "killed or crashed");
+	kind = f->kind;
+	snprintf(reason, sizeof(reason), "%s", f->reason);
 	pthread_mutex_unlock(&f->lock);
+	assert_int_equal(kind, OM_VM_EVENT_CRASHED);
+	assert_string_equal(reason, "killed or crashed");
 	fixture_fini(&o);
 }
 
