@@ -55,7 +55,7 @@ struct rig {
 	uint64_t bases; /* filter.base: how many */
 	char base[128]; /* the last one's blocked peers and rules */
 	char trail[512]; /* details of the last entry */
-	enum om_err base_err; /* what the filter says to the next */
+	_Atomic(enum om_err) base_err; /* what the filter says to the next */
 };
 static struct rig rig;
 

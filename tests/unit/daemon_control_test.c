@@ -472,6 +472,7 @@ test_reload_hands_rules_and_lists_to_the_filter(void **state)
 	assert_true(om_str_is(m->changes.v[0], "jobs.max_jobs: 3 -> 4"));
 	assert_true(om_str_is(m->changes.v[1], "rule \"a\": added"));
 	reply_fini(&r);
+	assert_int_equal(rig_read(&rig.bases), 2);
 	assert_string_equal(rig.base, "eve mallory [a]");
 	shows(sock, "jobs.max_jobs", "4", "omertad.conf:2");
 	shows(sock, "jobs.blocked_peers", "eve, mallory", "omertad.conf:3");

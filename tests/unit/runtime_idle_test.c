@@ -145,7 +145,10 @@ test_an_idle_system_makes_no_wake_ups(void **state)
 	assert_int_equal(post_u64(sys, last, T_DATA, 0), OM_OK); /* a message does wake one */
 	om_system_stop_actor(sys, last);
 	assert_int_equal(om_system_wait(sys, last, 10000), OM_OK);
-	assert_true(switches(&ours) > parked); /* the count sees a thread that wakes */
+	/* The count sees a thread that woke, when it goes to sleep again. */
+	for (windows = 0; switches(&ours) == parked; (void)switches_in(&ours, QUIET_MS)) {
+		assert_in_range(++windows, 0, 100);
+	}
 	sys_end(sys);
 	(void)close(fd[0]);
 	(void)close(fd[1]);
