@@ -308,6 +308,10 @@ om_cli_follow(struct om_cli *cli, const struct om_cli_follow *how, struct omerta
 
 	f.streams[STREAM_OUT] = (struct stream){ "stdout", cli->out, how->out, 0, 0, 0, 0 };
 	f.streams[STREAM_ERR] = (struct stream){ "stderr", cli->err, how->err, 0, 0, 0, 0 };
+	if (how->state != NULL) {
+		(void)snprintf(f.state, sizeof(f.state), "%s", how->state);
+		f.state_since_ms = start;
+	}
 	follow_catch_interrupt(&f, &old);
 	while (rc == 0 && !follow_is_over(&f)) {
 		int64_t now = om_client_now_ms();

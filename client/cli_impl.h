@@ -154,6 +154,7 @@ struct om_cli_follow {
 	const char *id;
 	bool out, err; /* show these streams as they come */
 	bool progress;
+	const char *state; /* what the user was told last; NULL: nothing */
 	int64_t timeout_ms; /* OMERTA_FOREVER */
 };
 /* Waits for a job's end, shows output and progress, gives its last job.info.  0 or -1. */

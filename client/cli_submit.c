@@ -333,7 +333,7 @@ submit_network(struct om_cli *cli, struct omerta_body *job)
 /* --- the verb -------------------------------------------------------------------------------------- */
 
 static int
-submit_wait(struct om_cli *cli, const char *id)
+submit_wait(struct om_cli *cli, const char *id, const char *state)
 {
 	bool quiet = om_cli_opt(cli, "quiet") != NULL || cli->json;
 	bool follow = om_cli_opt(cli, "follow") != NULL;
@@ -341,6 +341,7 @@ submit_wait(struct om_cli *cli, const char *id)
 				     .out = !cli->json || follow,
 				     .err = !cli->json || follow,
 				     .progress = !quiet,
+				     .state = state,
 				     .timeout_ms = OMERTA_FOREVER };
 	struct omerta_body *info = NULL;
 	int status;
@@ -431,7 +432,8 @@ om_cli_submit(struct om_cli *cli)
 		status =
 		    om_cli_array_wait(cli, id, om_cli_opt(cli, "quiet") != NULL, OMERTA_FOREVER);
 	} else {
-		status = wait ? submit_wait(cli, id) : OM_EXIT_OK;
+		status =
+		    wait ? submit_wait(cli, id, omerta_get_str(accepted, "state")) : OM_EXIT_OK;
 	}
 out:
 	omerta_body_free(accepted);

@@ -230,6 +230,39 @@ test_submit_wait_shows_output_and_exits_as_the_job(void **state)
 	place_leave(&p);
 }
 
+/* As run_job, but it is queued still when it is asked for. */
+static void
+run_queued_job(struct fake *f, struct fake_request *r)
+{
+	struct om_job_info info = { .job = OM_STR("7f3a1c00d00d"), .state = OM_STR("queued") };
+
+	if (r->envelope.type == OM_MSG_JOB_GET) {
+		fake_answer(r, OM_MSG_JOB_INFO, &info);
+	} else {
+		run_job(f, r);
+	}
+}
+
+static void
+test_submit_wait_tells_a_state_once(void **state)
+{
+	const char *first;
+	struct place p;
+	struct fake f;
+	struct ran r;
+
+	(void)state;
+	place_enter(&p);
+	fake_new(&f, run_queued_job, (void *)(uintptr_t)&endings[0]);
+	r = run(&f, "submit --network none --wait train.py");
+	first = strstr(r.err, "  queued\n");
+	assert_non_null(first);
+	assert_null(strstr(first + 1, "  queued\n"));
+	ran_free(&r);
+	fake_free(&f);
+	place_leave(&p);
+}
+
 static void
 test_submit_wait_in_json(void **state)
 {
@@ -363,6 +396,7 @@ main(void)
 		cmocka_unit_test(test_submit_says_everything),
 		cmocka_unit_test(test_the_tunnel_comes_from_a_file_or_there_is_none),
 		cmocka_unit_test(test_submit_wait_shows_output_and_exits_as_the_job),
+		cmocka_unit_test(test_submit_wait_tells_a_state_once),
 		cmocka_unit_test(test_submit_wait_in_json),
 		cmocka_unit_test(test_wait_goes_on_over_a_restart),
 		cmocka_unit_test(test_output_is_bytes_or_json_lines),
