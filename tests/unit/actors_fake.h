@@ -380,7 +380,7 @@ fake_ask(const struct om_caller *as, const char *to, enum om_msg_type type, cons
 }
 
 /* The executor's job ends so. */
-static void
+static inline void
 fake_finish(const char *id, enum om_job_state to)
 {
 	struct om_msg *msg = om_system_msg_new(fake.sys, 1, sizeof(uint64_t));
@@ -393,7 +393,7 @@ fake_finish(const char *id, enum om_job_state to)
 }
 
 /* Both clocks move. */
-static void
+static inline void
 fake_advance(uint64_t ms)
 {
 	fake_now.ns += (int64_t)ms * OM_NS_PER_MS;

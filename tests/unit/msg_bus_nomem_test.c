@@ -199,26 +199,13 @@ static const struct om_service_handler server_on[] = {
 	{ OM_MSG_CONFIG_TRUSTED, server_on_list },
 };
 
-static const struct om_service_def server_def = {
-	.name = "server",
-	.state_size = sizeof(struct server),
-	.start = server_start,
-	.stop = server_stop,
-	.on = server_on,
-	.on_count = OM_COUNT(server_on),
-	.on_batch_end = server_batch_end,
-};
+#define SERVER_DEF                                                                    \
+	.name = "server", .state_size = sizeof(struct server), .start = server_start, \
+	.stop = server_stop, .on = server_on, .on_count = OM_COUNT(server_on),        \
+	.on_batch_end = server_batch_end
 
-static const struct om_service_def server_detached_def = {
-	.name = "server",
-	.state_size = sizeof(struct server),
-	.start = server_start,
-	.stop = server_stop,
-	.on = server_on,
-	.on_count = OM_COUNT(server_on),
-	.on_batch_end = server_batch_end,
-	.detached = true,
-};
+static const struct om_service_def server_def = { SERVER_DEF };
+static const struct om_service_def server_detached_def = { SERVER_DEF, .detached = true };
 
 /* --- a client that runs scripts ----------------------------------------------------------------------- */
 
