@@ -129,7 +129,7 @@ count_ahead(const struct om_job_order *o, const struct job *job)
 static struct job *
 job_make(struct om_job_order *o, const struct om_order_job *from)
 {
-	struct job *job = calloc(1, sizeof(*job) + from->id.len);
+	struct job *job = calloc(1, offsetof(struct job, id) + from->id.len);
 
 	if (job != NULL && job_order_group_join(o, from, &job->group) != OM_OK) {
 		free(job);
@@ -280,7 +280,7 @@ job_tell(const struct job *job, struct om_order_job *out)
 
 /*
  * The jobs behind this one will be picked and ended soon.  In a long queue neither they nor their
- * buckets are in any cache; fetched one pick ahead they cost no waiting.
+ * lines of the table are in any cache; fetched one pick ahead they cost no waiting.
  */
 static void
 look_ahead(const struct om_job_order *o, const struct job *job)

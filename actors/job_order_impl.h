@@ -27,13 +27,13 @@ struct group {
 
 struct job {
 	struct om_name_node by_id; /* first */
+	uint32_t passed; /* jobs that started while this one was the first that did not fit */
 	TAILQ_ENTRY(job) link; /* READY, RUNNING, PARKED */
 	struct group *group; /* NULL: none */
 	struct om_time_node due; /* DELAYED */
 	int64_t not_before_ns;
 	int64_t ready_ns; /* when it came into its line, for ageing */
 	uint32_t cores, mem_mib;
-	uint32_t passed; /* jobs that started while this one was the first that did not fit */
 	uint8_t level, where;
 	bool cancelled; /* RUNNING: a put-back is its end */
 	uint8_t id_len;

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * 1. A node is in the bucket of `now` or of `old` that its hash names, never in both.
- * 2. Buckets of `old` below `moved` are empty.  If broken: a look-up misses a name.
- * 3. While `old` exists an insertion moves MOVE_STEP buckets, so `old` is empty before `now` has to
- *    grow again: B buckets are moved while B / SPREAD things come.
+ * A name belongs to the line that its hash names, and lies there or, where that is full, in one of the
+ * next.  A line counts who has passed it, so a look-up knows where to stop, nothing is left behind by a
+ * removal, and a node stays where it is until the table grows.  F14 of Folly counts the same way
+ * (Bronson and Shi, "Open-sourcing F14 for faster, more memory-efficient hash tables", 2019).
  *
- * Big arrays of buckets are mapped with huge pages: otherwise every look-up among a million things
- * pays for a walk of the page tables on top of its cache miss.
+ * 1. A node is in `now` or in `old`, never in both, and each line from its own to the one before it
+ *    has counted it.  If broken: a look-up misses a name.
+ * 2. Lines of `old` below `moved` hold no node.  If broken: nodes are lost with the array.
+ * 3. While `old` exists an insertion moves a line, so `old` is empty before `now` has to grow again:
+ *    L lines are moved while L * LINE_FULL things come.
+ * 4. There are fewer things than places in `now`.  If broken: a new one looks for a place for ever.
+ *
+ * Big arrays of lines are mapped with huge pages: otherwise every look-up among a million things pays
+ * for a walk of the page tables on top of its cache miss.
  */
 #include "actors/name_table.h"
 
@@ -19,10 +26,12 @@
 #include "base/assert.h"
 #include "base/id.h"
 
-#define BUCKETS_FIRST 16
-#define SPREAD        2 /* buckets per thing when it grows to twice as many */
-#define MOVE_STEP     (2 * SPREAD) /* buckets per insertion; SPREAD would just do */
-#define HUGE_PAGE     (2u << 20)
+#define LINES_FIRST 2
+#define LINE_FULL   4 /* things a line when it grows to twice as many lines */
+#define HUGE_PAGE   (2u << 20)
+
+_Static_assert(OM_NAME_LINE == 5, "the functions of a line name its places");
+_Static_assert(LINE_FULL < OM_NAME_LINE, "some lines have to have a place left");
 
 static unsigned char hash_key[crypto_shorthash_KEYBYTES];
 static pthread_once_t hash_once = PTHREAD_ONCE_INIT;
@@ -45,16 +54,17 @@ om_name_hash(struct om_str name)
 	return hash;
 }
 
-/* --- arrays of buckets ------------------------------------------------------------------------ */
+/* --- arrays of lines -------------------------------------------------------------------------- */
 
-static struct om_name_node **
-buckets_new(size_t count)
+static struct om_name_line *
+lines_new(size_t count)
 {
-	size_t bytes = count * sizeof(struct om_name_node *);
+	size_t bytes = count * sizeof(struct om_name_line);
 	void *v;
 
 	if (bytes < HUGE_PAGE) {
-		return calloc(count, sizeof(struct om_name_node *));
+		v = aligned_alloc(_Alignof(struct om_name_line), bytes);
+		return v != NULL ? memset(v, 0, bytes) : NULL;
 	}
 	v = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (v == MAP_FAILED) {
@@ -65,16 +75,126 @@ buckets_new(size_t count)
 }
 
 static void
-buckets_free(struct om_name_buckets *b)
+lines_free(struct om_name_lines *b)
 {
-	size_t bytes = b->count * sizeof(struct om_name_node *);
+	size_t bytes = b->count * sizeof(struct om_name_line);
 
 	if (bytes < HUGE_PAGE) {
 		free(b->v);
 	} else {
 		(void)munmap(b->v, bytes);
 	}
-	*b = (struct om_name_buckets){ NULL, 0 };
+	*b = (struct om_name_lines){ NULL, 0 };
+}
+
+static size_t
+line_of(const struct om_name_lines *b, uint32_t hash)
+{
+	return hash & (b->count - 1);
+}
+
+static size_t
+line_next(const struct om_name_lines *b, size_t at)
+{
+	return (at + 1) & (b->count - 1);
+}
+
+/* Bits of the places with this hash (some may be free), and of the free ones: without a branch, as nobody
+ * foresees which it is. */
+static inline unsigned
+line_match(const struct om_name_line *line, uint32_t hash)
+{
+	const uint32_t *h = line->hash;
+
+	return (unsigned)(h[0] == hash) | (unsigned)(h[1] == hash) << 1 |
+	       (unsigned)(h[2] == hash) << 2 | (unsigned)(h[3] == hash) << 3 |
+	       (unsigned)(h[4] == hash) << 4;
+}
+
+static inline unsigned
+line_free(const struct om_name_line *line)
+{
+	struct om_name_node *const *n = line->node;
+
+	return (unsigned)(n[0] == NULL) | (unsigned)(n[1] == NULL) << 1 |
+	       (unsigned)(n[2] == NULL) << 2 | (unsigned)(n[3] == NULL) << 3 |
+	       (unsigned)(n[4] == NULL) << 4;
+}
+
+/* There is a place (invariant 4). */
+static void
+lines_put(struct om_name_lines *b, struct om_name_node *node, uint32_t hash)
+{
+	for (size_t at = line_of(b, hash);; at = line_next(b, at)) {
+		struct om_name_line *line = &b->v[at];
+		const unsigned places = line_free(line);
+
+		if (places != 0) {
+			line->node[__builtin_ctz(places)] = node;
+			line->hash[__builtin_ctz(places)] = hash;
+			return;
+		}
+		line->passed++;
+	}
+}
+
+/* Takes what lies at this place out. */
+static void
+lines_take(struct om_name_lines *b, size_t at, unsigned i)
+{
+	const uint32_t hash = b->v[at].hash[i];
+
+	b->v[at].node[i] = NULL;
+	for (size_t home = line_of(b, hash); home != at; home = line_next(b, home)) {
+		b->v[home].passed--;
+	}
+}
+
+static struct om_name_node *
+lines_find(const struct om_name_table *t, const struct om_name_lines *b, uint32_t hash,
+	   struct om_str name)
+{
+	size_t at = line_of(b, hash);
+
+	for (size_t n = 0; n < b->count; n++) {
+		const struct om_name_line *line = &b->v[at];
+		unsigned places = line_match(line, hash);
+
+		for (; places != 0; places &= places - 1) {
+			struct om_name_node *node = line->node[__builtin_ctz(places)];
+
+			if (node != NULL && om_str_eq(t->name_of(node), name)) {
+				return node;
+			}
+		}
+		if (line->passed == 0) {
+			break;
+		}
+		at = line_next(b, at);
+	}
+	return NULL;
+}
+
+static bool
+lines_remove(struct om_name_lines *b, const struct om_name_node *node)
+{
+	size_t at = line_of(b, node->hash);
+
+	for (size_t n = 0; n < b->count; n++) {
+		unsigned places = line_match(&b->v[at], node->hash);
+
+		for (; places != 0; places &= places - 1) {
+			if (b->v[at].node[__builtin_ctz(places)] == node) {
+				lines_take(b, at, (unsigned)__builtin_ctz(places));
+				return true;
+			}
+		}
+		if (b->v[at].passed == 0) {
+			break;
+		}
+		at = line_next(b, at);
+	}
+	return false;
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
@@ -89,40 +209,26 @@ om_name_table_init(struct om_name_table *t, om_name_of_fn name_of)
 void
 om_name_table_fini(struct om_name_table *t)
 {
-	buckets_free(&t->now);
-	buckets_free(&t->old);
+	lines_free(&t->now);
+	lines_free(&t->old);
 	t->count = 0;
 }
 
-static struct om_name_node **
-bucket_of(const struct om_name_buckets *b, uint32_t hash)
+/* Nothing of this hash is left in `old`: its line was moved, and nothing from there lies behind. */
+static bool
+old_is_behind(const struct om_name_table *t, uint32_t hash)
 {
-	return &b->v[hash & (b->count - 1)];
-}
-
-/* The link that points at the node with this name, or at the NULL that ends its chain. */
-static struct om_name_node **
-link_in(const struct om_name_table *t, const struct om_name_buckets *b, uint32_t hash,
-	struct om_str name)
-{
-	struct om_name_node **link = bucket_of(b, hash);
-
-	while (*link != NULL && ((*link)->hash != hash || !om_str_eq(t->name_of(*link), name))) {
-		link = &(*link)->next;
-	}
-	return link;
+	return t->old.count == 0 ||
+	       (line_of(&t->old, hash) < t->moved && t->old.v[t->moved - 1].passed == 0);
 }
 
 struct om_name_node *
 om_name_table_find_hashed(const struct om_name_table *t, struct om_str name, uint32_t hash)
 {
-	struct om_name_node *node = NULL;
+	struct om_name_node *node = lines_find(t, &t->now, hash, name);
 
-	if (t->now.count > 0) {
-		node = *link_in(t, &t->now, hash, name);
-	}
-	if (node == NULL && t->old.count > 0) {
-		node = *link_in(t, &t->old, hash, name);
+	if (node == NULL && !old_is_behind(t, hash)) {
+		node = lines_find(t, &t->old, hash, name);
 	}
 	return node;
 }
@@ -137,55 +243,48 @@ void
 om_name_table_expect(const struct om_name_table *t, uint32_t hash)
 {
 	if (t->now.count > 0) {
-		__builtin_prefetch(bucket_of(&t->now, hash), 1);
+		__builtin_prefetch(&t->now.v[line_of(&t->now, hash)], 1);
+	}
+	if (!old_is_behind(t, hash)) {
+		__builtin_prefetch(&t->old.v[line_of(&t->old, hash)]);
 	}
 }
 
 static void
-push(struct om_name_buckets *b, struct om_name_node *node)
+move_line(struct om_name_table *t)
 {
-	struct om_name_node **bucket = bucket_of(b, node->hash);
+	struct om_name_line *line = &t->old.v[t->moved];
 
-	node->next = *bucket;
-	*bucket = node;
-}
+	for (unsigned i = 0; i < OM_NAME_LINE; i++) {
+		struct om_name_node *node = line->node[i];
 
-static void
-move_some(struct om_name_table *t)
-{
-	for (int step = 0; step < MOVE_STEP && t->moved < t->old.count; step++) {
-		struct om_name_node *node = t->old.v[t->moved];
-
-		t->old.v[t->moved++] = NULL;
-		while (node != NULL) {
-			struct om_name_node *next = node->next;
-
-			push(&t->now, node);
-			node = next;
+		if (node != NULL) {
+			lines_take(&t->old, t->moved, i);
+			lines_put(&t->now, node, line->hash[i]);
 		}
 	}
-	if (t->old.v != NULL && t->moved == t->old.count) {
-		buckets_free(&t->old);
+	if (++t->moved == t->old.count) {
+		lines_free(&t->old);
 	}
 }
 
 static enum om_err
 make_room(struct om_name_table *t)
 {
-	size_t count = t->now.count == 0 ? BUCKETS_FIRST : t->now.count * 2;
-	struct om_name_node **v;
+	size_t count = t->now.count == 0 ? LINES_FIRST : t->now.count * 2;
+	struct om_name_line *v;
 
-	if (t->count * SPREAD < t->now.count || t->old.v != NULL) {
+	if (t->count < t->now.count * LINE_FULL) {
 		return OM_OK;
 	}
-	v = buckets_new(count);
+	v = t->old.v == NULL ? lines_new(count) : NULL;
 	if (v == NULL) {
-		/* Longer chains are better than no service. */
-		return t->now.count > 0 ? OM_OK : OM_ERR_NOMEM;
+		/* Fuller lines are better than no service. */
+		return t->count < t->now.count * OM_NAME_LINE ? OM_OK : OM_ERR_NOMEM;
 	}
 	t->old = t->now;
 	t->moved = 0;
-	t->now = (struct om_name_buckets){ v, count };
+	t->now = (struct om_name_lines){ v, count };
 	return OM_OK;
 }
 
@@ -208,36 +307,18 @@ om_name_table_add_hashed(struct om_name_table *t, struct om_name_node *node)
 	if (err != OM_OK) {
 		return err;
 	}
-	push(&t->now, node);
+	lines_put(&t->now, node, node->hash);
 	t->count++;
-	move_some(t);
+	if (t->old.v != NULL) {
+		move_line(t);
+	}
 	return OM_OK;
-}
-
-static bool
-unlink_from(struct om_name_buckets *b, struct om_name_node *node)
-{
-	struct om_name_node **link;
-
-	if (b->count == 0) {
-		return false;
-	}
-	link = bucket_of(b, node->hash);
-	while (*link != NULL && *link != node) {
-		link = &(*link)->next;
-	}
-	if (*link == NULL) {
-		return false;
-	}
-	*link = node->next;
-	node->next = NULL;
-	return true;
 }
 
 void
 om_name_table_remove(struct om_name_table *t, struct om_name_node *node)
 {
-	bool found = unlink_from(&t->now, node) || unlink_from(&t->old, node);
+	bool found = lines_remove(&t->now, node) || lines_remove(&t->old, node);
 
 	OM_ASSERT(found);
 	t->count--;
@@ -246,22 +327,24 @@ om_name_table_remove(struct om_name_table *t, struct om_name_node *node)
 struct om_name_node *
 om_name_table_next(const struct om_name_table *t, struct om_name_walk *walk)
 {
-	struct om_name_node *node = walk->next;
+	for (;;) {
+		const struct om_name_lines *b = walk->in_old ? &t->old : &t->now;
 
-	while (node == NULL) {
-		const struct om_name_buckets *b = walk->in_old ? &t->old : &t->now;
+		for (; walk->place < b->count * OM_NAME_LINE; walk->place++) {
+			struct om_name_node *node =
+			    b->v[walk->place / OM_NAME_LINE].node[walk->place % OM_NAME_LINE];
 
-		if (walk->bucket < b->count) {
-			node = b->v[walk->bucket++];
-		} else if (!walk->in_old) {
-			walk->in_old = true;
-			walk->bucket = 0;
-		} else {
+			if (node != NULL) {
+				walk->place++;
+				return node;
+			}
+		}
+		if (walk->in_old) {
 			return NULL;
 		}
+		walk->in_old = true;
+		walk->place = 0;
 	}
-	walk->next = node->next;
-	return node;
 }
 
 /* --- sets ------------------------------------------------------------------------------------- */

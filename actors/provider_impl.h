@@ -73,10 +73,10 @@ struct live_more {
 /* A job that has not ended.  One for each, so it is small. */
 struct live {
 	struct om_name_node node; /* first */
+	uint32_t runtime_s; /* as the account has it */
 	struct om_account *account;
 	struct om_time_node expiry; /* held for approval; or its failure is to be written again */
 	struct live_more *more; /* NULL: none of it */
-	uint32_t runtime_s; /* as the account has it */
 	uint8_t len;
 	char id[];
 };

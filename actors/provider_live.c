@@ -88,19 +88,22 @@ provider_live_find(const struct provider *p, struct om_str id)
 struct live *
 provider_live_add(struct provider *p, struct om_str id, struct om_str peer, uint64_t runtime_s)
 {
+	const uint32_t hash = om_name_hash(id);
 	struct live *live;
 
 	if (id.len > OM_JOB_ID_MAX || peer.len > OM_PEER_MAX || runtime_s > UINT32_MAX) {
 		return NULL;
 	}
-	live = calloc(1, sizeof(*live) + id.len);
+	om_name_table_expect(&p->live, hash);
+	live = calloc(1, offsetof(struct live, id) + id.len);
 	if (live == NULL) {
 		return NULL;
 	}
 	memcpy(live->id, id.ptr, id.len);
 	live->len = (uint8_t)id.len;
 	live->runtime_s = (uint32_t)runtime_s;
-	if (om_name_table_add(&p->live, &live->node) != OM_OK) {
+	live->node.hash = hash;
+	if (om_name_table_add_hashed(&p->live, &live->node) != OM_OK) {
 		free(live);
 		return NULL;
 	}

@@ -81,6 +81,82 @@ a_walk_sees_each_once(void **state)
 	om_name_set_fini(&set);
 }
 
+#define NAMES 4000
+
+static unsigned
+next_random(unsigned *rnd)
+{
+	*rnd = *rnd * 1664525u + 1013904223u;
+	return *rnd >> 8;
+}
+
+/* A walk gives each that is there once, also when it takes away some of what it was given. */
+static void
+walk_and_thin(struct om_name_set *set, bool there[NAMES], size_t count, unsigned *rnd)
+{
+	static bool seen[NAMES];
+	struct om_name_walk walk = { 0 };
+	char name[16];
+	size_t walked = 0;
+
+	memset(seen, 0, sizeof(seen));
+	for (;; walked++) {
+		const struct om_str s = om_name_set_next(set, &walk);
+		int i;
+
+		if (s.ptr == NULL) {
+			break;
+		}
+		assert_int_equal(om_str_copy(s, name, sizeof(name)), OM_OK);
+		i = atoi(name);
+		assert_true(there[i]);
+		assert_false(seen[i]);
+		seen[i] = true;
+		if (next_random(rnd) % 4 == 0) {
+			assert_true(om_name_set_remove(set, om_str_of(name)));
+			there[i] = false;
+		}
+	}
+	assert_int_equal(walked, count);
+}
+
+/* Against a plain array, at all sizes: mostly added, then mostly removed, and again. */
+static void
+names_are_as_in_a_list(void **state)
+{
+	static bool there[NAMES];
+	struct om_name_set set;
+	unsigned rnd = 11;
+	char name[16];
+
+	(void)state;
+	om_name_set_init(&set);
+	for (unsigned step = 0; step < 200000; step++) {
+		const unsigned i = next_random(&rnd) % NAMES;
+		const bool grows = step / 20000 % 2 == 0;
+
+		(void)snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(om_name_set_has(&set, om_str_of(name)), there[i]);
+		if (next_random(&rnd) % 4 == 0 ? !grows : grows) {
+			assert_int_equal(om_name_set_add(&set, om_str_of(name)), OM_OK);
+			there[i] = true;
+		} else {
+			assert_int_equal(om_name_set_remove(&set, om_str_of(name)), there[i]);
+			there[i] = false;
+		}
+		if (step % 500 == 0) {
+			size_t count = 0;
+
+			for (size_t k = 0; k < NAMES; k++) {
+				count += there[k];
+			}
+			assert_int_equal(set.table.count, count);
+			walk_and_thin(&set, there, count, &rnd);
+		}
+	}
+	om_name_set_fini(&set);
+}
+
 struct due {
 	struct om_time_node node;
 };
@@ -160,9 +236,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names_come_and_go),
-		cmocka_unit_test(a_walk_sees_each_once),
-		cmocka_unit_test(heap_gives_the_earliest),
+		cmocka_unit_test(names_come_and_go),      cmocka_unit_test(a_walk_sees_each_once),
+		cmocka_unit_test(names_are_as_in_a_list), cmocka_unit_test(heap_gives_the_earliest),
 		cmocka_unit_test(books_of_a_requester),
 	};
 
