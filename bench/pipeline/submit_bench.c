@@ -5,11 +5,12 @@
  * daemon has ended all jobs.  The daemon is meant to run the null executor; bench/pipeline.py starts
  * it.
  *
- *	submit_bench ENDPOINT CLIENTS IN_FLIGHT JOBS [cycle]
+ *	submit_bench ENDPOINT CLIENTS IN_FLIGHT JOBS [cycle] [batch]
  *
- * Each client is a thread with a DEALER socket.  Prints one JSON object: jobs/s, p50 and p99 of the
- * time from send to acknowledgement in microseconds.  An answer that is no acknowledgement fails
- * the run: nothing is counted that is not durable.
+ * Each client is a thread with a DEALER socket.  It has IN_FLIGHT requests of one job on their way;
+ * with `batch` one request of IN_FLIGHT jobs, and the next when that is answered.  Prints one JSON
+ * object: jobs/s, p50 and p99 of the time from a request to its answer in microseconds.  A job that
+ * is not acknowledged, for itself, fails the run: nothing is counted that is not durable.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -28,25 +29,53 @@ struct client {
 	void *zmq;
 	const char *endpoint;
 	size_t jobs, in_flight;
-	int64_t *took_ns; /* per job */
+	bool batch;
+	size_t requests; /* answered */
+	int64_t *took_ns; /* per request */
 	const char *failed;
 };
 
-static struct om_buf
-submit_frame(uint64_t id)
-{
-	static char script[BODY_BYTES];
-	struct om_job_submit m = { 0 };
-	struct om_buf frame = { 0 };
+static char script[BODY_BYTES]; /* constant once main has filled it */
 
-	memset(script, '#', sizeof(script));
+static struct om_job_submit
+submit_body(void)
+{
+	struct om_job_submit m = { 0 };
+
 	OM_SET(&m, job_submit, lang, OM_STR("sh"));
 	OM_SET(&m, job_submit, script,
 	       ((struct om_bin){ (const uint8_t *)script, sizeof(script) }));
 	OM_SET(&m, job_submit, network, OM_STR("none"));
+	return m;
+}
+
+static struct om_buf
+submit_frame(uint64_t id)
+{
+	struct om_job_submit m = submit_body();
+	struct om_buf frame = { 0 };
+
 	if (om_envelope_encode(OM_MSG_JOB_SUBMIT, id, 60000, &m, &frame) != OM_OK) {
 		abort();
 	}
+	return frame;
+}
+
+static struct om_buf
+batch_frame(uint64_t id, size_t count)
+{
+	struct om_job_submit *jobs = calloc(count, sizeof(*jobs));
+	struct om_job_batch m = { .jobs = { jobs, count } };
+	struct om_buf frame = { 0 };
+
+	for (size_t i = 0; jobs != NULL && i < count; i++) {
+		jobs[i] = submit_body();
+	}
+	if (jobs == NULL ||
+	    om_envelope_encode(OM_MSG_JOB_SUBMIT_BATCH, id, 60000, &m, &frame) != OM_OK) {
+		abort();
+	}
+	free(jobs);
 	return frame;
 }
 
@@ -95,11 +124,10 @@ client_answer(void *s, enum om_msg_type want, struct om_arena *arena, void *body
 	return id;
 }
 
-static void *
-client_run(void *arg)
+/* One request a job, in_flight of them on their way. */
+static void
+client_singles(struct client *c, void *s)
 {
-	struct client *c = arg;
-	void *s = client_connect(c->zmq, c->endpoint);
 	int64_t *sent = calloc(c->jobs, sizeof(*sent));
 	size_t next = 0, answered = 0;
 
@@ -121,7 +149,67 @@ client_run(void *arg)
 			answered++;
 		}
 	}
+	c->requests = answered;
 	free(sent);
+}
+
+/* Each job of the batch, and no other, is acknowledged in a result of its own. */
+static bool
+batch_is_accepted(const struct om_batch_results *m, size_t count)
+{
+	for (size_t i = 0; i < m->results.n; i++) {
+		const struct om_batch_result *r = &m->results.v[i];
+
+		if (!OM_HAS(r, batch_result, accepted) || OM_HAS(r, batch_result, error) ||
+		    r->accepted->job.len == 0 || r->accepted->duplicate) {
+			return false;
+		}
+	}
+	return m->results.n == count;
+}
+
+/* One request of in_flight jobs, then the next. */
+static void
+client_batches(struct client *c, void *s)
+{
+	struct om_arena arena = { 0 };
+	size_t answered = 0;
+
+	while (answered < c->jobs && c->failed == NULL) {
+		size_t left = c->jobs - answered;
+		size_t count = left < c->in_flight ? left : c->in_flight;
+		struct om_buf frame = batch_frame(c->requests + 1, count);
+		struct om_batch_results m = { 0 };
+		int64_t sent = om_mono_now().ns;
+
+		if (zmq_send(s, frame.data, frame.len, 0) < 0) {
+			c->failed = "cannot send";
+		}
+		om_buf_fini(&frame);
+		om_arena_reset(&arena);
+		if (client_answer(s, OM_MSG_JOB_BATCH, &arena, &m, &c->failed) == UINT64_MAX) {
+			break;
+		}
+		c->took_ns[c->requests++] = om_mono_now().ns - sent;
+		answered += count;
+		if (!batch_is_accepted(&m, count)) {
+			c->failed = "a job of a batch was not acknowledged";
+		}
+	}
+	om_arena_fini(&arena);
+}
+
+static void *
+client_run(void *arg)
+{
+	struct client *c = arg;
+	void *s = client_connect(c->zmq, c->endpoint);
+
+	if (c->batch) {
+		client_batches(c, s);
+	} else {
+		client_singles(c, s);
+	}
 	(void)zmq_close(s);
 	return NULL;
 }
@@ -173,64 +261,110 @@ compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-int
-main(int argc, char **argv)
+struct options {
+	const char *endpoint;
+	size_t clients, in_flight, jobs;
+	bool cycle, batch;
+};
+
+static bool
+options_read(int argc, char **argv, struct options *o)
 {
-	size_t clients, in_flight, jobs, i;
-	bool cycle = argc == 6 && strcmp(argv[5], "cycle") == 0;
-	struct client *c;
-	int64_t *took, start, ns;
-	uint64_t before = 0;
-	void *zmq, *watch;
-
 	if (argc < 5) {
-		fprintf(stderr, "usage: submit_bench ENDPOINT CLIENTS IN_FLIGHT JOBS [cycle]\n");
-		return 2;
+		return false;
 	}
-	clients = strtoul(argv[2], NULL, 10);
-	in_flight = strtoul(argv[3], NULL, 10);
-	jobs = strtoul(argv[4], NULL, 10) / clients * clients;
-	zmq = zmq_ctx_new();
-	c = calloc(clients, sizeof(*c));
-	took = calloc(jobs, sizeof(*took));
-	watch = client_connect(zmq, argv[1]);
-	before = completed(watch);
-	if (!cycle) {
-		pause_queue(watch);
+	*o = (struct options){ .endpoint = argv[1],
+			       .clients = strtoul(argv[2], NULL, 10),
+			       .in_flight = strtoul(argv[3], NULL, 10) };
+	for (int i = 5; i < argc; i++) {
+		if (strcmp(argv[i], "cycle") == 0) {
+			o->cycle = true;
+		} else if (strcmp(argv[i], "batch") == 0) {
+			o->batch = true;
+		} else {
+			return false;
+		}
 	}
+	if (o->clients == 0 || o->in_flight == 0) {
+		return false;
+	}
+	o->jobs = strtoul(argv[4], NULL, 10) / o->clients * o->clients;
+	return o->jobs > 0;
+}
 
-	start = om_mono_now().ns;
-	for (i = 0; i < clients; i++) {
+/* Gives the number of requests; what they took is in took, without gaps. */
+static size_t
+clients_run(const struct options *o, void *zmq, int64_t *took)
+{
+	struct client *c = calloc(o->clients, sizeof(*c));
+	const size_t jobs = o->jobs / o->clients;
+	size_t requests = 0, i;
+
+	for (i = 0; i < o->clients; i++) {
 		c[i] = (struct client){ .zmq = zmq,
-					.endpoint = argv[1],
-					.jobs = jobs / clients,
-					.in_flight = in_flight,
-					.took_ns = took + i * (jobs / clients) };
+					.endpoint = o->endpoint,
+					.jobs = jobs,
+					.in_flight = o->in_flight,
+					.batch = o->batch,
+					.took_ns = took + i * jobs };
 		if (pthread_create(&c[i].thread, NULL, client_run, &c[i]) != 0) {
 			abort();
 		}
 	}
-	for (i = 0; i < clients; i++) {
+	for (i = 0; i < o->clients; i++) {
 		(void)pthread_join(c[i].thread, NULL);
 		if (c[i].failed != NULL) {
 			fprintf(stderr, "client %zu: %s\n", i, c[i].failed);
-			return 1;
+			exit(1);
 		}
 	}
-	while (cycle && completed(watch) - before < jobs) {
+	for (i = 0; i < o->clients; i++) {
+		memmove(took + requests, c[i].took_ns, c[i].requests * sizeof(*took));
+		requests += c[i].requests;
+	}
+	free(c);
+	return requests;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options o;
+	int64_t *took, start, ns;
+	uint64_t before;
+	size_t requests;
+	void *zmq, *watch;
+
+	if (!options_read(argc, argv, &o)) {
+		fprintf(stderr, "usage: submit_bench ENDPOINT CLIENTS IN_FLIGHT JOBS [cycle] "
+				"[batch]\n");
+		return 2;
+	}
+	memset(script, '#', sizeof(script));
+	zmq = zmq_ctx_new();
+	took = calloc(o.jobs, sizeof(*took));
+	watch = client_connect(zmq, o.endpoint);
+	before = completed(watch);
+	if (!o.cycle) {
+		pause_queue(watch);
+	}
+
+	start = om_mono_now().ns;
+	requests = clients_run(&o, zmq, took);
+	while (o.cycle && completed(watch) - before < o.jobs) {
 		struct timespec pause = { .tv_nsec = 2000000 };
 
 		(void)nanosleep(&pause, NULL); /* 2 ms: under 1 % of the shortest run */
 	}
 	ns = om_mono_now().ns - start;
-	qsort(took, jobs, sizeof(*took), compare);
-	printf("{\"name\":\"%s/%zux%zu\",\"value\":%.6g,\"unit\":\"jobs/s\",\"p50_us\":%.6g,"
+	qsort(took, requests, sizeof(*took), compare);
+	printf("{\"name\":\"%s/%zux%zu%s\",\"value\":%.6g,\"unit\":\"jobs/s\",\"p50_us\":%.6g,"
 	       "\"p99_us\":%.6g,\"jobs\":%zu}\n",
-	       cycle ? "cycle" : "submit", clients, in_flight, (double)jobs / ((double)ns / 1e9),
-	       (double)took[jobs / 2] / 1e3, (double)took[jobs * 99 / 100] / 1e3, jobs);
+	       o.cycle ? "cycle" : "submit", o.clients, o.in_flight, o.batch ? " batch" : "",
+	       (double)o.jobs / ((double)ns / 1e9), (double)took[requests / 2] / 1e3,
+	       (double)took[requests * 99 / 100] / 1e3, o.jobs);
 	(void)zmq_close(watch);
 	(void)zmq_ctx_term(zmq);
 	free(took);
-	free(c);
 	return 0;
 }
