@@ -145,10 +145,12 @@ slot_new(struct om_bus *bus, const struct om_service_def *def, uint32_t index)
 	slot->backlog = backlog;
 	slot->next_seq = 1;
 	bus_service_actor_def(def, &slot->actor_def);
-	OM_ASSERT(def->on_count < UINT8_MAX);
-	for (size_t i = 0; i < def->on_count; i++) {
-		OM_ASSERT(slot->handler[def->on[i].type] == 0); /* two handlers of one type */
-		slot->handler[def->on[i].type] = (uint8_t)(i + 1);
+	OM_ASSERT(def->on_count + def->on_raw_count < UINT8_MAX);
+	for (size_t i = 0; i < def->on_count + def->on_raw_count; i++) {
+		const enum om_msg_type type = bus_handler(def, i)->type;
+
+		OM_ASSERT(slot->handler[type] == 0); /* two handlers of one type */
+		slot->handler[type] = (uint8_t)(i + 1);
 	}
 	for (size_t i = 0; i < OM_SERVICE_MAX && err == OM_OK; i++) {
 		err = om_bell_new(bus->sys, backlog, &slot->bell[i]);

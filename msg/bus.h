@@ -49,7 +49,7 @@ struct om_in {
 	uint64_t deadline_ms; /* what the asker waits; 0 for a plain send */
 	const struct om_caller *caller;
 	const char *from; /* name of the sending service */
-	const void *body; /* struct om_<body> of the type */
+	const void *body; /* struct om_<body> of the type; NULL in on_raw */
 	struct om_bin raw; /* the encoded body */
 	bool wants_answer;
 	void *priv; /* bus */
@@ -73,6 +73,9 @@ struct om_service_def {
 	void (*stop)(struct om_service *sv, void *state, enum om_err why);
 	const struct om_service_handler *on; /* messages from the bus */
 	size_t on_count;
+	/* Those that decode the body themselves: what they keep of it is not decoded twice. */
+	const struct om_service_handler *on_raw;
+	size_t on_raw_count;
 	/* Mailbox messages (timers, fds, downs, children): called for any type but the bus's own. */
 	enum om_err (*on_msg)(struct om_service *sv, void *state, const struct om_msg *msg);
 	/* After all frames that were waiting, of all peers, were handled: group commit and the like. */
@@ -139,7 +142,7 @@ struct om_bus_answer {
 	enum om_err err; /* TIMEOUT, GONE, or what the service answered */
 	const char *text; /* never NULL */
 	enum om_msg_type type;
-	const void *body;
+	const void *body; /* NULL: none came, or it was asked for raw */
 	struct om_bin raw;
 	uint64_t cookie;
 };
@@ -156,7 +159,8 @@ enum om_err om_service_ask(struct om_service *sv, const char *to, enum om_msg_ty
 			   om_bus_answer_fn fn, uint64_t cookie) OM_MUST_CHECK;
 /*
  * The same with an encoded body, for the control endpoint.  The receiver checks once more that the
- * caller may send this type (om_caller_may), and decodes the body as it does all others.
+ * caller may send this type (om_caller_may), and decodes the body as it does all others.  The answer
+ * is not decoded, as it goes on as it is: its body is NULL.
  */
 enum om_err om_service_ask_raw(struct om_service *sv, const char *to, enum om_msg_type type,
 			       struct om_bin body, const struct om_caller *as, uint64_t timeout_ms,

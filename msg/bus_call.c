@@ -407,6 +407,7 @@ svc_ask(struct om_service *sv, const char *to_name, const struct parcel *p, om_b
 	ask->cookie = cookie;
 	ask->fn = fn;
 	ask->to = to->index;
+	ask->raw = p->body == NULL;
 	bus_count(sv->slot, BUS_ASKS);
 	return OM_OK;
 }

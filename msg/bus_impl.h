@@ -88,7 +88,7 @@ struct bus_slot {
 	struct om_actor_def actor_def;
 	uint32_t index;
 	uint32_t backlog;
-	uint8_t handler[OM_MSG_COUNT]; /* number in def->on, plus 1; 0: none */
+	uint8_t handler[OM_MSG_COUNT]; /* number in def->on, then on_raw, plus 1; 0: none */
 	struct om_bell *bell[OM_SERVICE_MAX]; /* one for each possible sender */
 	struct om_bell *tail; /* rung by the service itself: behind all that rings now */
 
@@ -121,6 +121,13 @@ static inline void
 bus_count(struct bus_slot *slot, enum bus_count which)
 {
 	om_counter_add(&slot->counts[which], 1);
+}
+
+/* Those of def->on, then those of def->on_raw. */
+static inline const struct om_service_handler *
+bus_handler(const struct om_service_def *def, size_t i)
+{
+	return i < def->on_count ? &def->on[i] : &def->on_raw[i - def->on_count];
 }
 
 /* Any thread.  NULL: no such service. */
@@ -162,6 +169,7 @@ struct bus_asked {
 	uint64_t cookie;
 	om_bus_answer_fn fn;
 	uint32_t to;
+	bool raw; /* the answer is not decoded */
 };
 
 struct bus_put_off {

@@ -71,7 +71,7 @@ svc_on_answer(struct om_service *sv, uint32_t from, const struct bus_frame *fram
 		return;
 	}
 	answer.err = om_envelope_decode(frame->envelope, &env, &why);
-	if (answer.err == OM_OK) {
+	if (answer.err == OM_OK && (!ask->raw || env.type == OM_MSG_ERROR)) {
 		answer.err = svc_body(sv, &env, &answer.body, &why);
 	}
 	if (answer.err != OM_OK) {
@@ -147,7 +147,10 @@ svc_admit(struct om_service *sv, const struct bus_frame *frame, struct bus_in *b
 		return om_why_set(why, OM_ERR_UNKNOWN_TYPE, "%s does not take %s",
 				  sv->slot->def->name, om_msg_info(env.type)->name);
 	}
-	*fn = sv->slot->def->on[n - 1].fn;
+	*fn = bus_handler(sv->slot->def, n - 1)->fn;
+	if (n > sv->slot->def->on_count) {
+		return OM_OK; /* it decodes the body itself */
+	}
 	return svc_body(sv, &env, &b->in.body, why);
 }
 

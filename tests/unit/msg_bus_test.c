@@ -231,6 +231,57 @@ test_permission_comes_first(void **state)
 	world_free(w);
 }
 
+static void
+script_raw_refused(struct om_service *sv, struct world *w)
+{
+	(void)w;
+	ask_raw(sv, OM_MSG_QUEUE_LIMITS, "\x81\xa8max_jobs\xcd\x03\xea", 13, OM_ROLE_OPERATOR);
+}
+
+/* What goes on as it is: bytes in, bytes out; but an error is always one that can be read. */
+static void
+test_an_answer_to_raw_bytes_is_raw(void **state)
+{
+	struct world *w = world_new(1, true);
+
+	(void)state;
+	play(w, script_ping);
+	assert_true(w->last_decoded);
+	play(w, script_raw);
+	assert_int_equal(w->last_err, OM_OK);
+	assert_int_equal(w->last_type, OM_MSG_OK);
+	assert_false(w->last_decoded);
+	play(w, script_raw_refused);
+	assert_int_equal(w->last_err, OM_ERR_REJECTED);
+	assert_string_equal(w->last_text, "because of tests");
+	assert_true(w->last_decoded);
+	assert_int_equal(w->answers, 3);
+	world_free(w);
+}
+
+static void
+script_raw_handler(struct om_service *sv, struct world *w)
+{
+	(void)w;
+	ask_raw(sv, OM_MSG_QUEUE_PAUSE, "\x81\xa1x\x01", 4, OM_ROLE_OPERATOR);
+	ask_raw(sv, OM_MSG_QUEUE_PAUSE, "\x80", 1, OM_ROLE_REQUESTER);
+}
+
+/* Whether there are such fields is the handler's business; the permission is not. */
+static void
+test_a_handler_of_raw_bytes_gets_them(void **state)
+{
+	struct world *w = world_new(1, true);
+
+	(void)state;
+	play(w, script_raw_handler);
+	assert_int_equal(w->answers, 2);
+	assert_int_equal(w->served, 1);
+	assert_int_equal(w->raw_len, 4);
+	assert_int_equal(w->last_err, OM_ERR_DENIED);
+	world_free(w);
+}
+
 /* --- plain sends ------------------------------------------------------------------------------ */
 
 static void
@@ -375,6 +426,8 @@ main(void)
 		cmocka_unit_test(test_every_request_has_one_answer),
 		cmocka_unit_test(test_wrong_questions),
 		cmocka_unit_test(test_permission_comes_first),
+		cmocka_unit_test(test_an_answer_to_raw_bytes_is_raw),
+		cmocka_unit_test(test_a_handler_of_raw_bytes_gets_them),
 		cmocka_unit_test(test_sends_arrive_in_order_and_once),
 		cmocka_unit_test(test_backlog_is_bounded_and_recovers),
 		cmocka_unit_test(test_a_flood_is_bounded_and_loses_nothing),

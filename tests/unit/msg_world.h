@@ -24,6 +24,7 @@ struct world {
 	enum om_err last_err;
 	enum om_msg_type last_type;
 	uint64_t last_cookie, last_count;
+	bool last_decoded; /* the answer had a body */
 	char last_text[600];
 	uint64_t timers;
 
@@ -34,6 +35,7 @@ struct world {
 	unsigned put_off_count;
 	struct om_caller caller;
 	char from[64];
+	size_t raw_len; /* of the body that it did not want decoded */
 	bool on_stop_reply;
 	enum om_err second_reply;
 };
@@ -130,6 +132,17 @@ server_on_list(struct om_service *sv, void *state, const struct om_in *in)
 	return om_service_reply(sv, in, OM_MSG_STRING_LIST, &list);
 }
 
+static inline enum om_err
+server_on_raw(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct world *w = ((struct server *)state)->w;
+
+	assert_null(in->body);
+	w->served++;
+	w->raw_len = in->raw.len;
+	return om_service_reply_ok(sv, in);
+}
+
 static inline void
 server_batch_end(struct om_service *sv, void *state)
 {
@@ -144,6 +157,10 @@ static const struct om_service_handler server_on[] = {
 	{ OM_MSG_EXEC_DRAIN, server_on_ping },
 };
 
+static const struct om_service_handler server_raw[] = {
+	{ OM_MSG_QUEUE_PAUSE, server_on_raw },
+};
+
 static const struct om_service_def server_def = {
 	.name = "server",
 	.state_size = sizeof(struct server),
@@ -151,6 +168,8 @@ static const struct om_service_def server_def = {
 	.stop = server_stop,
 	.on = server_on,
 	.on_count = OM_COUNT(server_on),
+	.on_raw = server_raw,
+	.on_raw_count = OM_COUNT(server_raw),
 	.on_batch_end = server_batch_end,
 	.backlog = 8,
 };
@@ -193,6 +212,8 @@ client_on_answer(struct om_service *sv, void *state, const struct om_bus_answer 
 	w->last_err = a->err;
 	w->last_type = a->type;
 	w->last_cookie = a->cookie;
+	w->last_decoded = a->body != NULL;
+	assert_true(a->raw.len > 0 || a->err == OM_ERR_TIMEOUT || a->err == OM_ERR_GONE);
 	(void)snprintf(w->last_text, sizeof(w->last_text), "%s", a->text);
 	if (a->err == OM_OK && a->type == OM_MSG_STRING_LIST) {
 		const struct om_string_list *list = a->body;
