@@ -200,6 +200,50 @@ fm_on_decide(struct om_service *sv, void *state, const struct om_in *in)
 	return om_service_reply(sv, in, OM_MSG_FILTER_DECISION, &out);
 }
 
+/* Views of the result become views of the arena, which keeps many. */
+static enum om_err
+keep_result(struct om_arena *arena, struct om_filter_decision *out)
+{
+	const char *text = om_arena_str(arena, out->text), *rule = om_arena_str(arena, out->rule);
+
+	if (text == NULL || rule == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	out->text.ptr = text;
+	out->rule.ptr = rule;
+	return OM_OK;
+}
+
+static enum om_err
+fm_on_decide_many(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct filter_manager *fm = fm_of(state);
+	const struct om_filter_requests *m = in->body;
+	struct om_filter_decisions out = { 0 };
+	enum om_err err = OM_OK;
+
+	if (!om_caller_may(in->caller, in->type)) {
+		return OM_ERR_DENIED;
+	}
+	if (fm->load != LOADED) {
+		return filter_not_loaded(sv, in);
+	}
+	om_arena_reset(&fm->arena);
+	out.decisions.v = om_arena_alloc(&fm->arena, m->requests.n * sizeof(*out.decisions.v));
+	if (out.decisions.v == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	for (; err == OM_OK && out.decisions.n < m->requests.n; out.decisions.n++) {
+		struct om_filter_decision *one = &out.decisions.v[out.decisions.n];
+		struct om_filter_result result;
+
+		om_filter_decide(fm->filter, &m->requests.v[out.decisions.n], fm->wall(), &result);
+		tell_result(&result, one);
+		err = keep_result(&fm->arena, one);
+	}
+	return err == OM_OK ? om_service_reply(sv, in, OM_MSG_FILTER_DECISIONS, &out) : err;
+}
+
 /* The steps of a test; their texts are copied. */
 struct trace {
 	struct om_arena arena;
@@ -389,11 +433,13 @@ fm_stop(struct om_service *sv, void *state, enum om_err why)
 	filter_live_fini(fm);
 	filter_base_free(fm->base);
 	om_filter_free(fm->filter);
+	om_arena_fini(&fm->arena);
 }
 
 static const struct om_service_handler fm_handlers[] = {
 	{ OM_MSG_PING, fm_on_ping },
 	{ OM_MSG_FILTER_DECIDE, fm_on_decide },
+	{ OM_MSG_FILTER_DECIDE_MANY, fm_on_decide_many },
 	{ OM_MSG_RULES_TEST, fm_on_test },
 	{ OM_MSG_RULES_LIST, filter_on_rules },
 	{ OM_MSG_RULES_ADD, filter_on_rule },

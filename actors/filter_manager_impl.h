@@ -55,6 +55,7 @@ struct filter_manager {
 	const struct om_filter_manager_conf *conf;
 	struct om_wall (*wall)(void);
 	struct om_filter *filter;
+	struct om_arena arena; /* of many decisions */
 	int load; /* enum load_step */
 	struct filter_base *base;
 	struct filter_live_list live[FILTER_LISTS];

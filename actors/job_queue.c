@@ -258,10 +258,8 @@ again_add(struct om_service *sv, struct job_queue *q, struct om_str id)
 }
 
 static enum om_err
-jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
+jobq_add(struct job_queue *q, const struct om_queue_add *m, uint64_t *ahead, struct om_why *why)
 {
-	struct job_queue *q = jobq_of(state);
-	const struct om_queue_add *m = in->body;
 	struct om_order_job job = {
 		.id = m->job,
 		.cores = (uint32_t)m->cores,
@@ -271,25 +269,76 @@ jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
 		.group = m->array,
 		.group_limit = (uint32_t)m->array_limit,
 	};
-	struct om_queue_added added = { 0 };
-	struct om_why why = { "" };
 	enum om_err err;
 
 	if (om_job_level_parse(m->level, &job.level) != OM_OK ||
 	    m->not_before > INT64_MAX / OM_NS_PER_S) {
-		return om_service_reply_err(sv, in, OM_ERR_INVALID,
-					    "the level or time is not valid");
+		return om_why_set(why, OM_ERR_INVALID, "the level or time is not valid");
 	}
-	err = om_job_order_add(q->order, &job, q->wall(), &added.ahead, &why);
+	err = om_job_order_add(q->order, &job, q->wall(), ahead, why);
 	if (err == OM_ERR_EXISTS && m->again) {
 		err = again_keep(q, &job);
 	}
+	return err;
+}
+
+static enum om_err
+jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	struct om_queue_added added = { 0 };
+	struct om_why why = { "" };
+	enum om_err err = jobq_add(q, in->body, &added.ahead, &why);
+
 	if (err != OM_OK) {
 		return om_service_reply_err(sv, in, err, "%s", why.text);
 	}
 	err = om_service_reply(sv, in, OM_MSG_QUEUE_ADDED, &added);
 	jobq_run(sv, q);
 	return err;
+}
+
+/* Without memory for the words: that it is not in the queue is said in any case. */
+static void
+many_refused(struct job_queue *q, enum om_err err, const char *why, struct om_error *error,
+	     struct om_queue_result *out)
+{
+	const char *copy = om_arena_str(&q->arena, om_str_of(why));
+
+	*error = (struct om_error){ .code = om_str_of(om_err_code(err)) };
+	OM_SET(error, error, text, om_str_of(copy));
+	OM_SET(out, queue_result, error, error);
+}
+
+/* Each may start before the next is added, as if it had come alone. */
+static enum om_err
+jobq_on_add_many(struct om_service *sv, void *state, const struct om_in *in)
+{
+	struct job_queue *q = jobq_of(state);
+	const struct om_queue_adds *m = in->body;
+	struct om_queue_results out = { 0 };
+	struct om_error *errors;
+
+	om_arena_reset(&q->arena);
+	out.results.v = om_arena_alloc(&q->arena, m->jobs.n * sizeof(*out.results.v));
+	errors = om_arena_alloc(&q->arena, m->jobs.n * sizeof(*errors));
+	if (out.results.v == NULL || errors == NULL) {
+		return OM_ERR_NOMEM; /* of none it is said that it was not added when it was */
+	}
+	for (; out.results.n < m->jobs.n; out.results.n++) {
+		struct om_queue_result *result = &out.results.v[out.results.n];
+		struct om_why why = { "" };
+		uint64_t ahead = 0;
+		enum om_err err = jobq_add(q, &m->jobs.v[out.results.n], &ahead, &why);
+
+		if (err == OM_OK) {
+			OM_SET(result, queue_result, ahead, ahead);
+			jobq_run(sv, q);
+		} else {
+			many_refused(q, err, why.text, &errors[out.results.n], result);
+		}
+	}
+	return om_service_reply(sv, in, OM_MSG_QUEUE_ADDED_MANY, &out);
 }
 
 static void
@@ -476,6 +525,7 @@ jobq_stop(struct om_service *sv, void *state, enum om_err why)
 		free(again);
 	}
 	om_job_order_free(q->order);
+	om_arena_fini(&q->arena);
 }
 
 static const struct om_service_handler jobq_handlers[] = {
@@ -486,7 +536,7 @@ static const struct om_service_handler jobq_handlers[] = {
 	{ OM_MSG_QUEUE_STATS, jobq_on_stats },     { OM_MSG_QUEUE_MOVE, jobq_on_move },
 	{ OM_MSG_QUEUE_QUIET, jobq_on_quiet },     { OM_MSG_QUEUE_OPEN, jobq_on_open },
 	{ OM_MSG_CONFIG_POLICY, jobq_on_policy },  { OM_MSG_QUEUE_DRAINING, jobq_on_draining },
-	{ OM_MSG_QUEUE_WHY, jobq_on_why },
+	{ OM_MSG_QUEUE_WHY, jobq_on_why },         { OM_MSG_QUEUE_ADD_MANY, jobq_on_add_many },
 };
 
 const struct om_service_def om_job_queue_service = {

@@ -33,6 +33,7 @@ struct job_queue {
 	uint32_t magic;
 	struct om_wall (*wall)(void);
 	struct om_job_order *order;
+	struct om_arena arena; /* of many results */
 	LIST_HEAD(, jobq_ask) asks;
 	LIST_HEAD(, jobq_again) agains;
 	uint64_t due_timer;

@@ -563,6 +563,7 @@ ledger_stop(struct om_service *sv, void *state, enum om_err why)
 
 static const struct om_service_handler ledger_handlers[] = {
 	{ OM_MSG_LEDGER_SUBMIT, ledger_on_submit },
+	{ OM_MSG_LEDGER_SUBMIT_MANY, ledger_on_submit_many },
 	{ OM_MSG_LEDGER_MOVE, ledger_on_move },
 	{ OM_MSG_LEDGER_OUTPUT, ledger_on_output },
 	{ OM_MSG_LEDGER_PLACE, ledger_on_place },

@@ -182,6 +182,9 @@ enum om_err ledger_submit_put(struct ledger *l, const struct om_ledger_submit *m
 enum om_err ledger_submit_one(struct om_service *sv, struct ledger *l,
 			      const struct om_in *in) OM_MUST_CHECK;
 
+/* ledger_many.c */
+enum om_err ledger_on_submit_many(struct om_service *sv, void *state, const struct om_in *in);
+
 /* ledger_stats.c */
 enum om_err ledger_on_ran(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* The provider as an actor: its start, its end, its table of messages. */
-#include "actors/provider_impl.h"
+#include "actors/provider_submit_impl.h"
 
 #include "actors/names.h"
 
@@ -89,6 +89,12 @@ provider_on_policy(struct om_service *sv, void *state, const struct om_in *in)
 	return om_service_reply_ok(sv, in);
 }
 
+static void
+provider_on_turn_end(struct om_service *sv, void *state)
+{
+	provider_many_ask(sv, provider_of(state));
+}
+
 static enum om_err
 provider_start(struct om_service *sv, void *state, const void *arg)
 {
@@ -107,6 +113,7 @@ provider_start(struct om_service *sv, void *state, const void *arg)
 	p->arena.max = ARENA_MAX;
 	LIST_INIT(&p->submits);
 	LIST_INIT(&p->spare_submits);
+	LIST_INIT(&p->questions);
 	LIST_INIT(&p->comebacks);
 	LIST_INIT(&p->looks);
 	LIST_INIT(&p->drain_asks);
@@ -137,7 +144,6 @@ provider_stop(struct om_service *sv, void *state, enum om_err why)
 }
 
 static const struct om_service_handler provider_handlers[] = {
-	{ OM_MSG_JOB_SUBMIT, provider_on_submit },
 	{ OM_MSG_JOB_EVENT, provider_on_event },
 	{ OM_MSG_JOB_WAIT, provider_on_wait },
 	{ OM_MSG_JOB_GET, provider_on_get },
@@ -147,7 +153,6 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_JOB_HOLD, provider_on_refs },
 	{ OM_MSG_JOB_RELEASE, provider_on_refs },
 	{ OM_MSG_QUEUE_USAGE, provider_on_usage },
-	{ OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch },
 	{ OM_MSG_JOB_MOVE, provider_on_move },
 	{ OM_MSG_QUEUE_DRAIN, provider_on_drain },
 	{ OM_MSG_RULES_TEST, provider_on_test },
@@ -159,6 +164,11 @@ static const struct om_service_handler provider_handlers[] = {
 	{ OM_MSG_DAEMON_STOP, provider_on_stop },
 };
 
+static const struct om_service_handler provider_raw_handlers[] = {
+	{ OM_MSG_JOB_SUBMIT, provider_on_submit },
+	{ OM_MSG_JOB_SUBMIT_BATCH, provider_on_batch },
+};
+
 const struct om_service_def om_provider_service = {
 	.name = OM_PROVIDER,
 	.state_size = sizeof(struct provider),
@@ -166,7 +176,10 @@ const struct om_service_def om_provider_service = {
 	.stop = provider_stop,
 	.on = provider_handlers,
 	.on_count = OM_COUNT(provider_handlers),
+	.on_raw = provider_raw_handlers,
+	.on_raw_count = OM_COUNT(provider_raw_handlers),
 	.on_msg = provider_on_msg,
+	.on_batch_end = provider_on_turn_end,
 	.backlog = PROVIDER_BACKLOG,
 	.restart = OM_RESTART_ON_FAILURE,
 };

@@ -222,36 +222,37 @@ by_key(const void *a, const void *b)
  * The same job in other bytes (the order of a map, a string for bytes, a longer number) is the same job:
  * what is stored and compared is what our codec makes of it, the environment sorted.
  */
-static enum om_err
-submit_spec(struct submit *s, struct om_why *why)
+enum om_err
+provider_submit_spec(const struct om_job_submit *body, struct om_arena *arena, struct om_buf *out,
+		     struct om_why *why)
 {
-	const struct om_pairs env = s->body.env;
-	struct om_pair *sorted = om_arena_alloc(&s->arena, (env.n + 1) * sizeof(*sorted));
-	struct om_buf buf = { 0 };
+	const struct om_pairs env = body->env;
+	struct om_job_submit copy;
 	enum om_err err;
 
-	if (sorted == NULL) {
-		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
-	}
-	if (env.n > 0) {
+	if (env.n > 1) {
+		struct om_pair *sorted = om_arena_alloc(arena, env.n * sizeof(*sorted));
+
+		if (sorted == NULL) {
+			return om_why_set(why, OM_ERR_NOMEM, "out of memory");
+		}
 		memcpy(sorted, env.v, env.n * sizeof(*sorted));
 		qsort(sorted, env.n, sizeof(*sorted), by_key);
-		s->body.env.v = sorted;
+		copy = *body;
+		copy.env.v = sorted;
+		body = &copy;
 	}
-	err = om_body_encode(OM_BODY_job_submit, &s->body, &buf);
-	if (err != OM_OK) {
-		om_buf_fini(&buf);
-		return om_why_set(why, err, "the job cannot be stored: %s", om_err_text(err));
-	}
-	s->spec = buf.data; /* ours now */
-	s->spec_len = buf.len;
-	return OM_OK;
+	err = om_body_encode(OM_BODY_job_submit, body, out);
+	return err == OM_OK
+		   ? OM_OK
+		   : om_why_set(why, err, "the job cannot be stored: %s", om_err_text(err));
 }
 
-/* Takes over the body: decoded once more, into memory that lives as long as the submit. */
-static enum om_err
-submit_copy(struct submit *s, struct om_bin raw, struct om_why *why)
+/* Decoded into memory that lives as long as the submit. */
+enum om_err
+provider_submit_take(struct submit *s, struct om_bin raw, struct om_why *why)
 {
+	struct om_buf buf = { 0 };
 	enum om_err err;
 
 	s->raw = malloc(raw.len > 0 ? raw.len : 1);
@@ -262,18 +263,21 @@ submit_copy(struct submit *s, struct om_bin raw, struct om_why *why)
 	s->raw_len = raw.len;
 	err = om_body_decode(OM_BODY_job_submit, (struct om_bin){ s->raw, s->raw_len }, &s->body,
 			     &s->arena, why);
-	return err == OM_OK ? submit_spec(s, why) : err;
+	if (err == OM_OK) {
+		(void)!om_buf_reserve(&buf, raw.len); /* it seldom grows */
+		err = provider_submit_spec(&s->body, &s->arena, &buf, why);
+		s->spec = buf.data; /* ours now */
+		s->spec_len = buf.len;
+	}
+	return err;
 }
 
 enum om_err
-provider_submit_check(struct provider *p, struct submit *s, struct om_bin raw,
-		      const struct om_caller *caller, struct om_why *why)
+provider_submit_check(struct provider *p, struct submit *s, const struct om_caller *caller,
+		      struct om_why *why)
 {
-	enum om_err err = submit_copy(s, raw, why);
+	enum om_err err = check_who(p, caller, s, why);
 
-	if (err == OM_OK) {
-		err = check_who(p, caller, s, why);
-	}
 	if (err == OM_OK) {
 		err = check_array(p, s, why);
 	}

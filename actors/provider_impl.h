@@ -6,7 +6,7 @@
  * The provider's state, shared by its files:
  *   provider.c          the actor
  *   provider_submit.c   submitting; provider_check.c what a submit must be; provider_decide.c the filter;
- *                       provider_batch.c many
+ *                       provider_batch.c many; provider_many.c one question for many
  *   provider_live.c     jobs that have not ended, their watchers and expiry; job.event
  *   provider_refs.c     requests that name many jobs, and for which of them it was not done
  *   provider_verbs.c    wait, cancel, deny; provider_place.c approve, hold, release, move, retry
@@ -37,6 +37,8 @@
 #define PROVIDER_TASKS_MAX   100000 /* questions that wait for a job's end */
 #define PROVIDER_PAGE        1000 /* rows of one page */
 #define PROVIDER_FAILED_MAX  1024 /* jobs that an answer names as failed */
+#define PROVIDER_MANY_MAX    256 /* submits in one question, as in the schema */
+#define PROVIDER_MANY_BYTES  (UINT64_C(1) << 20) /* and of their bodies, unless one is larger */
 
 #define PROVIDER_PINGS_MAX 16
 
@@ -62,6 +64,11 @@ LIST_HEAD(drain_asks, drain_ask);
 struct look; /* provider_adopt.c */
 LIST_HEAD(looks, look);
 struct submit;
+struct many; /* provider_many.c */
+LIST_HEAD(manys, many);
+
+/* Where a submit waits for an answer. */
+enum submit_step { SUBMIT_AT_FILTER, SUBMIT_AT_LEDGER, SUBMIT_AT_QUEUE, SUBMIT_STEPS };
 
 /* What few jobs have. */
 struct live_more {
@@ -173,6 +180,8 @@ struct provider {
 	struct submits submits, spare_submits;
 	size_t spare_count;
 	uint64_t submitting; /* jobs on their way to the ledger */
+	struct many *waiting_at[SUBMIT_STEPS]; /* to be asked at the end of the turn; NULL: none */
+	struct manys questions; /* that were asked */
 	struct provider_verbs verbs;
 	struct provider_tasks tasks;
 	size_t task_count;

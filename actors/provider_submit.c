@@ -41,8 +41,8 @@ submit_uncount(struct provider *p, struct submit *s)
 
 /* Used again, zeroed: there are as many as requests on their way, and each is larger than what malloc
  * keeps at hand. */
-static struct submit *
-submit_new(struct provider *p)
+struct submit *
+provider_submit_new(struct provider *p)
 {
 	struct submit *s = LIST_FIRST(&p->spare_submits);
 
@@ -55,23 +55,23 @@ submit_new(struct provider *p)
 	if (s != NULL) {
 		memset(s, 0, sizeof(*s));
 		LIST_INSERT_HEAD(&p->submits, s, link);
+		p->submitting++;
+		s->counted = 1;
 	}
 	return s;
 }
 
-static void
-submit_free(struct provider *p, struct submit *s)
+void
+provider_submit_free(struct provider *p, struct submit *s)
 {
 	LIST_REMOVE(s, link);
 	submit_uncount(p, s);
-	if (s->raw != NULL) {
+	if (s->batch == NULL) { /* else they are the batch's, which may be gone */
 		om_secret_wipe(s->raw, s->raw_len);
-	}
-	free(s->raw);
-	if (s->spec != NULL) {
+		free(s->raw);
 		om_secret_wipe(s->spec, s->spec_len);
+		free(s->spec);
 	}
-	free(s->spec);
 	free(s->array);
 	om_arena_fini(&s->arena);
 	if (p->spare_count < SUBMITS_SPARE) {
@@ -92,7 +92,7 @@ provider_submit_fail(struct om_service *sv, struct provider *p, struct submit *s
 	} else {
 		om_service_reply_err_to(sv, &s->rq, err, text);
 	}
-	submit_free(p, s);
+	provider_submit_free(p, s);
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -144,7 +144,7 @@ submit_accepted(struct om_service *sv, struct provider *p, struct submit *s, con
 		OM_SET(&m, job_accepted, array, s->array->count);
 	}
 	reply_accepted(sv, p, s, &m);
-	submit_free(p, s);
+	provider_submit_free(p, s);
 }
 
 /* The same id, body and requester as before: the same answer. */
@@ -178,7 +178,7 @@ submit_on_known(struct om_service *sv, void *state, const struct om_bus_answer *
 		OM_SET(&m, job_accepted, duplicate, true);
 		reply_accepted(sv, p, s, &m);
 	}
-	submit_free(p, s);
+	provider_submit_free(p, s);
 }
 
 /* Its id, or that of the first job of the array. */
@@ -210,16 +210,13 @@ submit_ask_known(struct om_service *sv, struct provider *p, struct submit *s, om
 
 /* --- the queue -------------------------------------------------------------------------------- */
 
-static void
-submit_on_added(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+void
+provider_submit_added(struct om_service *sv, struct provider *p, struct submit *s, enum om_err err,
+		      const char *text, uint64_t ahead)
 {
-	struct provider *p = provider_of(state);
-	struct submit *s = submit_of(answer);
-	const struct om_queue_added *m = answer->body;
-
-	switch ((int)answer->err) {
+	switch ((int)err) {
 	case OM_OK:
-		submit_accepted(sv, p, s, &m->ahead);
+		submit_accepted(sv, p, s, &ahead);
 		return;
 	case OM_ERR_GONE:
 	case OM_ERR_TIMEOUT:
@@ -227,38 +224,36 @@ submit_on_added(struct om_service *sv, void *state, const struct om_bus_answer *
 		submit_accepted(sv, p, s, NULL);
 		return;
 	default:
-		provider_move(sv, om_str_of(s->id.text), OM_JOB_REJECTED, om_err_code(answer->err),
-			      answer->text);
-		provider_submit_fail(sv, p, s, answer->err, answer->text);
+		provider_move(sv, om_str_of(s->id.text), OM_JOB_REJECTED, om_err_code(err), text);
+		provider_submit_fail(sv, p, s, err, text);
 	}
+}
+
+void
+provider_submit_plan(const struct submit *s, struct schedule *out)
+{
+	*out = (struct schedule){ .id = s->id,
+				  .level = s->level,
+				  .cores = s->cores,
+				  .mem_mib = s->mem_mib,
+				  .not_before_s = s->body.not_before,
+				  .held = s->body.hold,
+				  .waits = s->body.after.n > 0,
+				  .array_limit = s->array != NULL ? s->array->limit : 0 };
 }
 
 static void
 submit_queue(struct om_service *sv, struct provider *p, struct submit *s)
 {
-	struct schedule plan = { .id = s->id,
-				 .level = s->level,
-				 .cores = s->cores,
-				 .mem_mib = s->mem_mib,
-				 .not_before_s = s->body.not_before,
-				 .held = s->body.hold };
-	struct om_queue_add add;
-	enum om_err err;
+	struct schedule plan;
 
 	if (s->body.after.n > 0) { /* it is durable, and its turn comes after those */
-		plan.waits = true;
+		provider_submit_plan(s, &plan);
 		provider_schedule(sv, p, &plan);
 		submit_accepted(sv, p, s, NULL);
 		return;
 	}
-	provider_schedule_add(&plan, om_str_of(s->peer), &add);
-	err = om_service_ask(sv, OM_JOB_QUEUE, OM_MSG_QUEUE_ADD, &add, NULL, PROVIDER_QUEUE_MS,
-			     submit_on_added, (uintptr_t)s);
-	if (err != OM_OK) {
-		provider_move(sv, om_str_of(s->id.text), OM_JOB_REJECTED, om_err_code(err),
-			      om_err_text(err));
-		provider_submit_fail(sv, p, s, err, om_err_text(err));
-	}
+	provider_many_add(sv, p, SUBMIT_AT_QUEUE, s);
 }
 
 /* --- the ledger ------------------------------------------------------------------------------- */
@@ -288,14 +283,9 @@ submit_expires(struct om_service *sv, struct provider *p, const struct submit *s
 static void
 array_stored(struct om_service *sv, struct provider *p, struct submit *s)
 {
-	struct schedule plan = { .level = s->level,
-				 .cores = s->cores,
-				 .mem_mib = s->mem_mib,
-				 .not_before_s = s->body.not_before,
-				 .held = s->body.hold,
-				 .waits = s->body.after.n > 0,
-				 .array_limit = s->array->limit };
+	struct schedule plan;
 
+	provider_submit_plan(s, &plan);
 	for (uint32_t i = 0; i < s->array->count; i++) {
 		struct live *live;
 
@@ -321,7 +311,7 @@ submit_stored(struct om_service *sv, struct provider *p, struct submit *s)
 	if (s->state == OM_JOB_REJECTED) {
 		reply_rejected(sv, p, s, om_str_of(s->id.text), om_str_of(s->reason),
 			       om_str_of(s->text), om_str_of(s->rule));
-		submit_free(p, s);
+		provider_submit_free(p, s);
 		return;
 	}
 	if (s->array != NULL) {
@@ -353,22 +343,19 @@ submit_look(struct om_service *sv, struct provider *p, const struct submit *s)
 	}
 }
 
-static void
-submit_on_stored(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+void
+provider_submit_stored(struct om_service *sv, struct provider *p, struct submit *s, enum om_err err,
+		       const char *text, bool duplicate)
 {
-	struct provider *p = provider_of(state);
-	struct submit *s = submit_of(answer);
-	const struct om_ledger_stored *m = answer->body;
-
-	if (answer->err == OM_ERR_EXISTS && !s->chosen && ++s->tries < ID_TRIES) {
+	if (err == OM_ERR_EXISTS && !s->chosen && ++s->tries < ID_TRIES) {
 		s->id = om_job_id_new();
 		provider_submit_store(sv, p, s);
-	} else if (answer->err != OM_OK) {
-		if (answer->err == OM_ERR_TIMEOUT) {
+	} else if (err != OM_OK) {
+		if (err == OM_ERR_TIMEOUT) {
 			submit_look(sv, p, s);
 		}
-		provider_submit_fail(sv, p, s, answer->err, answer->text);
-	} else if (m->duplicate) {
+		provider_submit_fail(sv, p, s, err, text);
+	} else if (duplicate) {
 		submit_ask_known(sv, p, s, submit_on_known);
 	} else {
 		submit_stored(sv, p, s);
@@ -376,7 +363,16 @@ submit_on_stored(struct om_service *sv, void *state, const struct om_bus_answer 
 }
 
 static void
-submit_row(const struct submit *s, struct om_wall now, struct om_job_info *info)
+array_on_stored(struct om_service *sv, void *state, const struct om_bus_answer *answer)
+{
+	const struct om_ledger_stored *m = answer->body;
+
+	provider_submit_stored(sv, provider_of(state), submit_of(answer), answer->err, answer->text,
+			       answer->err == OM_OK && m->duplicate);
+}
+
+static void
+submit_row(const struct submit *s, struct om_job_info *info)
 {
 	const struct om_job_submit *m = &s->body;
 
@@ -395,37 +391,70 @@ submit_row(const struct submit *s, struct om_wall now, struct om_job_info *info)
 	OM_SET(info, job_info, mem_mib, s->mem_mib);
 	OM_SET(info, job_info, disk_mib, s->disk_mib);
 	OM_SET(info, job_info, runtime_s, s->runtime_s);
-	OM_SET(info, job_info, submitted_ms, (uint64_t)(now.ns / OM_NS_PER_MS));
+	OM_SET(info, job_info, submitted_ms, (uint64_t)(s->stored_ns / OM_NS_PER_MS));
 	if (s->state == OM_JOB_PENDING) {
 		OM_SET(info, job_info, expires_ms, (uint64_t)(s->expires_ns / OM_NS_PER_MS));
+	}
+}
+
+/* The ledger need not read a body that has none of these. */
+static bool
+is_plain(const struct om_job_submit *m)
+{
+	return m->vpn == NULL && m->retries == 0 && !m->hold && !m->after_any;
+}
+
+void
+provider_submit_ask_ledger(struct submit *s, struct om_job_info *info, struct om_ledger_submit *out)
+{
+	submit_row(s, info);
+	*out = (struct om_ledger_submit){ .info = info, .spec = { s->spec, s->spec_len } };
+	if (s->chosen) {
+		OM_SET(out, ledger_submit, chosen, true);
+	}
+	if (s->body.requeue) {
+		OM_SET(out, ledger_submit, requeue, true);
+	}
+	if (s->array != NULL) {
+		OM_SET(out, ledger_submit, array, true);
+	}
+	if (is_plain(&s->body)) {
+		OM_SET(out, ledger_submit, plain, true);
+	}
+	if (s->body.after.n > 0 && s->state != OM_JOB_REJECTED) {
+		OM_SET(out, ledger_submit, after, s->body.after);
+	}
+	if (OM_HAS(&s->body, job_submit, not_before)) {
+		OM_SET(out, ledger_submit, not_before, s->body.not_before);
+	}
+}
+
+/* All of its jobs or none: an array is a question of its own, behind all that came before it. */
+static void
+array_store(struct om_service *sv, struct provider *p, struct submit *s)
+{
+	struct om_ledger_submit m;
+	struct om_job_info info;
+	enum om_err err;
+
+	provider_many_ask(sv, p);
+	provider_submit_ask_ledger(s, &info, &m);
+	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SUBMIT, &m, NULL, PROVIDER_LEDGER_MS,
+			     array_on_stored, (uintptr_t)s);
+	if (err != OM_OK) {
+		provider_submit_fail(sv, p, s, err, om_err_text(err));
 	}
 }
 
 void
 provider_submit_store(struct om_service *sv, struct provider *p, struct submit *s)
 {
-	struct om_wall now = p->wall();
-	struct om_job_info info;
-	struct om_ledger_submit m = { .info = &info, .spec = { s->spec, s->spec_len } };
-	enum om_err err;
-
-	s->expires_ns = now.ns + (int64_t)p->limits.hold_expiry_ms * OM_NS_PER_MS;
-	submit_row(s, now, &info);
-	OM_SET(&m, ledger_submit, chosen, s->chosen);
-	OM_SET(&m, ledger_submit, requeue, s->body.requeue);
+	s->stored_ns = p->wall().ns;
+	s->expires_ns = s->stored_ns + (int64_t)p->limits.hold_expiry_ms * OM_NS_PER_MS;
 	if (s->array != NULL) {
-		OM_SET(&m, ledger_submit, array, true);
-	}
-	if (s->body.after.n > 0 && s->state != OM_JOB_REJECTED) {
-		OM_SET(&m, ledger_submit, after, s->body.after);
-	}
-	if (OM_HAS(&s->body, job_submit, not_before)) {
-		OM_SET(&m, ledger_submit, not_before, s->body.not_before);
-	}
-	err = om_service_ask(sv, OM_LEDGER, OM_MSG_LEDGER_SUBMIT, &m, NULL, PROVIDER_LEDGER_MS,
-			     submit_on_stored, (uintptr_t)s);
-	if (err != OM_OK) {
-		provider_submit_fail(sv, p, s, err, om_err_text(err));
+		array_store(sv, p, s);
+	} else {
+		provider_many_add(sv, p, SUBMIT_AT_LEDGER, s);
 	}
 }
 
@@ -484,35 +513,39 @@ provider_submit_open(const struct provider *p, struct om_why *why)
 }
 
 enum om_err
-provider_submit_begin(struct om_service *sv, struct provider *p, struct om_bin raw,
-		      const struct om_caller *caller, struct batch *batch, size_t place,
-		      struct om_bus_request rq, struct om_why *why)
+provider_submit_begin(struct om_service *sv, struct provider *p, struct submit *s,
+		      const struct om_caller *caller, struct om_why *why)
 {
-	struct submit *s = submit_new(p);
+	enum om_err err = provider_submit_check(p, s, caller, why);
+
+	if (err == OM_OK && s->chosen) {
+		submit_ask_known(sv, p, s, submit_on_maybe_known);
+	} else if (err == OM_OK) {
+		err = submit_decide(sv, p, s, why);
+	}
+	if (err != OM_OK) {
+		provider_submit_free(p, s);
+	}
+	return err;
+}
+
+static enum om_err
+submit_alone(struct om_service *sv, struct provider *p, const struct om_in *in,
+	     struct om_bus_request rq, struct om_why *why)
+{
+	struct submit *s = provider_submit_new(p);
 	enum om_err err;
 
 	if (s == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "out of memory");
 	}
-	p->submitting++;
-	s->counted = 1;
-	err = provider_submit_check(p, s, raw, caller, why);
+	err = provider_submit_take(s, in->raw, why);
 	if (err != OM_OK) {
-		submit_free(p, s);
+		provider_submit_free(p, s);
 		return err;
 	}
-	s->batch = batch;
-	s->place = place;
 	s->rq = rq;
-	if (s->chosen) {
-		submit_ask_known(sv, p, s, submit_on_maybe_known);
-	} else {
-		err = submit_decide(sv, p, s, why);
-		if (err != OM_OK) {
-			submit_free(p, s);
-		}
-	}
-	return err;
+	return provider_submit_begin(sv, p, s, in->caller, why);
 }
 
 enum om_err
@@ -527,7 +560,7 @@ provider_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 		return om_service_reply_err(sv, in, err, "%s", why.text);
 	}
 	rq = om_service_later(sv, in);
-	err = provider_submit_begin(sv, p, in->raw, in->caller, NULL, 0, rq, &why);
+	err = submit_alone(sv, p, in, rq, &why);
 	if (err != OM_OK) {
 		om_service_reply_err_to(sv, &rq, err, why.text);
 	}
@@ -538,6 +571,7 @@ provider_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 void
 provider_submits_fini(struct om_service *sv, struct provider *p)
 {
+	provider_many_fini(p);
 	while (!LIST_EMPTY(&p->submits)) {
 		provider_submit_fail(sv, p, LIST_FIRST(&p->submits), OM_ERR_SHUTDOWN,
 				     "the daemon is stopping");

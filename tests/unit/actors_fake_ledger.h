@@ -23,9 +23,9 @@
 #include "msg/codec.h"
 #include "store/job_state.h"
 
-#define FAKE_JOBS    64
+#define FAKE_JOBS    320
 #define FAKE_ITEMS   16
-#define FAKE_EVENTS  128
+#define FAKE_EVENTS  1024
 #define FAKE_ANSWERS 64
 #define FAKE_NOW     INT64_C(1700049600) /* 2023-11-15 12:00 UTC */
 
@@ -68,6 +68,9 @@ struct fake_disk {
 	int64_t moves;
 	size_t asked; /* questions about one job that were answered */
 	bool late; /* writes, and answers to nobody */
+	size_t questions, together; /* with new jobs; most of them in one */
+	enum om_err many_fail; /* so does a commit of many */
+	bool lists_fail; /* the filter's cannot be read */
 };
 
 static struct fake_disk disk;
@@ -174,16 +177,13 @@ fake_spec(struct fake_row *row, struct om_bin spec)
 	om_arena_fini(&arena);
 }
 
+/* told: the row that is new; NULL: there was one. */
 static enum om_err
-fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
+fake_put(const struct om_ledger_submit *m, struct fake_row **told, struct om_str *state)
 {
-	const struct om_ledger_submit *m = in->body;
-	struct om_ledger_stored stored = { .job = m->info->job };
 	char id[65];
 	struct fake_row *row;
-	enum om_err err;
 
-	(void)state;
 	if (disk.fail != OM_OK) {
 		return disk.fail;
 	}
@@ -195,9 +195,9 @@ fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 		    memcmp(row->spec.data, m->spec.ptr, m->spec.len) != 0) {
 			return OM_ERR_EXISTS;
 		}
-		stored.state = om_str_of(om_job_state_text(row->state));
-		OM_SET(&stored, ledger_stored, duplicate, true);
-		return om_service_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
+		*state = om_str_of(om_job_state_text(row->state));
+		*told = NULL;
+		return OM_OK;
 	}
 	for (size_t i = 0; i < m->after.n; i++) {
 		char other[65];
@@ -227,9 +227,67 @@ fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
 		fake_copy(m->after.v[i], row->after[row->after_count++], 65);
 	}
 	fake_spec(row, m->spec);
-	stored.state = m->info->state;
+	*state = m->info->state;
+	*told = row;
+	return OM_OK;
+}
+
+static enum om_err
+fake_on_submit(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_submit *m = in->body;
+	struct om_ledger_stored stored = { .job = m->info->job };
+	struct fake_row *row = NULL;
+	enum om_err err = fake_put(m, &row, &stored.state);
+
+	(void)state;
+	if (err != OM_OK) {
+		return err;
+	}
+	if (row == NULL) {
+		OM_SET(&stored, ledger_stored, duplicate, true);
+		return om_service_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
+	}
 	err = fake_reply(sv, in, OM_MSG_LEDGER_STORED, &stored);
 	fake_tell(sv, row, "received", false);
+	return err;
+}
+
+static enum om_err
+fake_on_submit_many(struct om_service *sv, void *state, const struct om_in *in)
+{
+	const struct om_ledger_submits *m = in->body;
+	struct om_ledger_result results[FAKE_JOBS] = { 0 };
+	struct om_error errors[FAKE_JOBS] = { 0 };
+	struct om_ledger_results out = { .results = { results, m->jobs.n } };
+	struct fake_row *told[FAKE_JOBS] = { NULL };
+	struct om_str now;
+	enum om_err err;
+
+	(void)state;
+	assert_true(m->jobs.n > 0 && m->jobs.n <= FAKE_JOBS);
+	if (disk.many_fail != OM_OK) {
+		return disk.many_fail;
+	}
+	disk.questions++;
+	disk.together = m->jobs.n > disk.together ? m->jobs.n : disk.together;
+	for (size_t i = 0; i < m->jobs.n; i++) {
+		assert_false(m->jobs.v[i].array);
+		err = fake_put(&m->jobs.v[i], &told[i], &now);
+		if (err != OM_OK) {
+			errors[i].code = om_str_of(om_err_code(err));
+			OM_SET(&errors[i], error, text, om_str_of(om_err_text(err)));
+			OM_SET(&results[i], ledger_result, error, &errors[i]);
+		} else if (told[i] == NULL) {
+			OM_SET(&results[i], ledger_result, duplicate, true);
+		}
+	}
+	err = fake_reply(sv, in, OM_MSG_LEDGER_STORED_MANY, &out);
+	for (size_t i = 0; i < m->jobs.n; i++) {
+		if (told[i] != NULL) {
+			fake_tell(sv, told[i], "received", false);
+		}
+	}
 	return err;
 }
 
@@ -533,6 +591,9 @@ fake_on_items(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_ledger_items out = { .items = { items, 0 } };
 
 	(void)state;
+	if (disk.lists_fail && om_str_is(m->list, "trusted")) {
+		return OM_ERR_DISK;
+	}
 	if (disk.fail != OM_OK) {
 		return disk.fail;
 	}
@@ -608,13 +669,21 @@ fake_start_nothing(struct om_service *sv, void *state, const void *arg)
 }
 
 static const struct om_service_handler fake_ledger_handlers[] = {
-	{ OM_MSG_LEDGER_SUBMIT, fake_on_submit }, { OM_MSG_LEDGER_MOVE, fake_on_move },
-	{ OM_MSG_JOB_GET, fake_on_get },          { OM_MSG_JOB_LIST, fake_on_list },
-	{ OM_MSG_LEDGER_RECOVER, fake_on_list },  { OM_MSG_LEDGER_SPEC_GET, fake_on_spec },
-	{ OM_MSG_LEDGER_SET, fake_on_set },       { OM_MSG_LEDGER_PLACE, fake_on_place },
-	{ OM_MSG_LEDGER_AFTER, fake_on_after },   { OM_MSG_LEDGER_RAN, fake_on_ran },
-	{ OM_MSG_LEDGER_LIST, fake_on_items },    { OM_MSG_AUDIT_APPEND, fake_on_append },
-	{ OM_MSG_LEDGER_AUDIT, fake_on_audit },   { OM_MSG_LEDGER_AUDIT_VERIFY, fake_on_verify },
+	{ OM_MSG_LEDGER_SUBMIT_MANY, fake_on_submit_many },
+	{ OM_MSG_LEDGER_SUBMIT, fake_on_submit },
+	{ OM_MSG_LEDGER_MOVE, fake_on_move },
+	{ OM_MSG_JOB_GET, fake_on_get },
+	{ OM_MSG_JOB_LIST, fake_on_list },
+	{ OM_MSG_LEDGER_RECOVER, fake_on_list },
+	{ OM_MSG_LEDGER_SPEC_GET, fake_on_spec },
+	{ OM_MSG_LEDGER_SET, fake_on_set },
+	{ OM_MSG_LEDGER_PLACE, fake_on_place },
+	{ OM_MSG_LEDGER_AFTER, fake_on_after },
+	{ OM_MSG_LEDGER_RAN, fake_on_ran },
+	{ OM_MSG_LEDGER_LIST, fake_on_items },
+	{ OM_MSG_AUDIT_APPEND, fake_on_append },
+	{ OM_MSG_LEDGER_AUDIT, fake_on_audit },
+	{ OM_MSG_LEDGER_AUDIT_VERIFY, fake_on_verify },
 };
 
 static const struct om_service_def fake_ledger = {
