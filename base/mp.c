@@ -10,6 +10,7 @@
  */
 #include "base/mp.h"
 
+#include <endian.h>
 #include <msgpack/pack.h>
 #include <string.h>
 
@@ -38,15 +39,23 @@ om_mp_done(const struct om_mp *mp)
 	return mp->at == mp->end;
 }
 
+/* 0, 1, 2, 4 or 8 bytes. */
 static uint64_t
 mp_be(const uint8_t *at, size_t bytes)
 {
 	uint64_t n = 0;
 
-	for (size_t i = 0; i < bytes; i++) {
-		n = n << 8 | at[i];
+	switch (bytes) {
+	case 8:
+		return be64toh(om_short_8(at));
+	case 4:
+		return be32toh(om_short_4(at));
+	default:
+		for (size_t i = 0; i < bytes; i++) {
+			n = n << 8 | at[i];
+		}
+		return n;
 	}
-	return n;
 }
 
 static enum om_mp_kind
@@ -171,16 +180,6 @@ mp_head(const struct om_mp *mp, struct mp_head *h)
 	}
 }
 
-/*
- * The one-byte heads, which are nearly all heads: what the functions below try before mp_head.  Gives
- * the first byte, or 0xc1 (a byte that msgpack never uses) at the end.
- */
-static inline uint8_t
-mp_first(const struct om_mp *mp)
-{
-	return mp->at != mp->end ? *mp->at : 0xc1;
-}
-
 enum om_mp_kind
 om_mp_peek(const struct om_mp *mp)
 {
@@ -191,14 +190,19 @@ om_mp_peek(const struct om_mp *mp)
 }
 
 enum om_err
-om_mp_u64(struct om_mp *mp, uint64_t *out)
+om_mp_u64_any(struct om_mp *mp, uint64_t *out)
 {
-	uint8_t first = mp_first(mp);
+	const uint8_t first = om_mp_first(mp);
 	struct mp_head h;
 
-	if (first <= 0x7f) {
-		*out = first;
-		mp->at++;
+	if (first >= 0xcc && first <= 0xcf) { /* of 1, 2, 4 or 8 bytes */
+		const size_t bytes = (size_t)1 << (first & 3);
+
+		if (bytes >= (size_t)(mp->end - mp->at)) {
+			return OM_ERR_INVALID;
+		}
+		*out = mp_be(mp->at + 1, bytes);
+		mp->at += 1 + bytes;
 		return OM_OK;
 	}
 	mp_head(mp, &h);
@@ -246,14 +250,13 @@ om_mp_f64(struct om_mp *mp, double *out)
 enum om_err
 om_mp_bool(struct om_mp *mp, bool *out)
 {
-	struct mp_head h;
+	const uint8_t first = om_mp_first(mp);
 
-	mp_head(mp, &h);
-	if (h.kind != OM_MP_BOOL) {
+	if (first != 0xc2 && first != 0xc3) {
 		return OM_ERR_INVALID;
 	}
-	*out = h.n != 0;
-	mp->at = h.body;
+	*out = first == 0xc3;
+	mp->at++;
 	return OM_OK;
 }
 
@@ -271,38 +274,22 @@ om_mp_nil(struct om_mp *mp)
 }
 
 enum om_err
-om_mp_str(struct om_mp *mp, struct om_str *out)
+om_mp_str_any(struct om_mp *mp, struct om_str *out)
 {
-	uint8_t first = mp_first(mp);
 	struct om_str s;
 	struct mp_head h;
 
-	if ((first & 0xe0) == 0xa0 && (first & 0x1f) < mp->end - mp->at) {
-		s = (struct om_str){ (const char *)mp->at + 1, first & 0x1f };
-	} else {
-		mp_head(mp, &h);
-		if (h.kind != OM_MP_STR) {
-			return OM_ERR_INVALID;
-		}
-		s = (struct om_str){ (const char *)h.body, (size_t)h.n };
+	mp_head(mp, &h);
+	if (h.kind != OM_MP_STR) {
+		return OM_ERR_INVALID;
 	}
+	s = (struct om_str){ (const char *)h.body, (size_t)h.n };
 	if (!om_utf8_valid(s)) {
 		return OM_ERR_INVALID;
 	}
 	*out = s;
 	mp->at = (const uint8_t *)s.ptr + s.len;
 	return OM_OK;
-}
-
-bool
-om_mp_key(struct om_mp *mp, const char *key, size_t len)
-{
-	if (len > 0x1f || mp_first(mp) != (0xa0 | len) || len >= (size_t)(mp->end - mp->at) ||
-	    memcmp(mp->at + 1, key, len) != 0) {
-		return false;
-	}
-	mp->at += 1 + len;
-	return true;
 }
 
 enum om_err
@@ -322,8 +309,16 @@ om_mp_bin(struct om_mp *mp, struct om_bin *out)
 static enum om_err
 mp_container(struct om_mp *mp, enum om_mp_kind kind, size_t *count)
 {
+	const uint8_t first = om_mp_first(mp);
+	const size_t values = (size_t)(first & 0x0f) << (kind == OM_MP_MAP);
 	struct mp_head h;
 
+	if ((first & 0xf0) == (kind == OM_MP_MAP ? 0x80 : 0x90) &&
+	    values < (size_t)(mp->end - mp->at)) {
+		*count = first & 0x0f;
+		mp->at++;
+		return OM_OK;
+	}
 	mp_head(mp, &h);
 	if (h.kind != kind) {
 		return OM_ERR_INVALID;
@@ -433,7 +428,7 @@ om_mp_put_bool(struct om_buf *buf, bool v)
 }
 
 void
-om_mp_put_u64(struct om_buf *buf, uint64_t v)
+om_mp_put_u64_any(struct om_buf *buf, uint64_t v)
 {
 	msgpack_packer pk = mp_packer(buf);
 
@@ -472,17 +467,11 @@ mp_put_body(struct om_buf *buf, size_t from, const void *body, size_t len)
 }
 
 void
-om_mp_put_str(struct om_buf *buf, struct om_str s)
+om_mp_put_str_any(struct om_buf *buf, struct om_str s)
 {
 	msgpack_packer pk = mp_packer(buf);
 	size_t from = buf->len;
 
-	if (s.len < 32 && om_buf_fits(buf, 1 + s.len)) {
-		buf->data[from] = (uint8_t)(0xa0 | s.len); /* fixstr: what the packer would write */
-		memcpy(buf->data + from + 1, s.ptr != NULL ? s.ptr : "", s.len);
-		buf->len += 1 + s.len;
-		return;
-	}
 	if (s.len > UINT32_MAX) {
 		buf->failed = true;
 		return;

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/buf.h"
+#include "base/short.h"
 
 #define OM_MP_DEPTH_MAX 16 /* nesting that om_mp_skip and om_mp_check accept */
 
@@ -38,17 +39,18 @@ struct om_mp {
 void om_mp_init(struct om_mp *mp, const void *data, size_t len);
 bool om_mp_done(const struct om_mp *mp);
 enum om_mp_kind om_mp_peek(const struct om_mp *mp);
-enum om_err om_mp_u64(struct om_mp *mp, uint64_t *out) OM_MUST_CHECK;
+static inline enum om_err om_mp_u64(struct om_mp *mp, uint64_t *out) OM_MUST_CHECK;
 enum om_err om_mp_i64(struct om_mp *mp, int64_t *out) OM_MUST_CHECK;
 enum om_err om_mp_f64(struct om_mp *mp, double *out) OM_MUST_CHECK; /* accepts integers too */
 enum om_err om_mp_bool(struct om_mp *mp, bool *out) OM_MUST_CHECK;
 enum om_err om_mp_nil(struct om_mp *mp) OM_MUST_CHECK;
-enum om_err om_mp_str(struct om_mp *mp, struct om_str *out) OM_MUST_CHECK; /* UTF-8 is checked */
+/* UTF-8 is checked. */
+static inline enum om_err om_mp_str(struct om_mp *mp, struct om_str *out) OM_MUST_CHECK;
 enum om_err om_mp_bin(struct om_mp *mp, struct om_bin *out) OM_MUST_CHECK; /* str accepted too */
 enum om_err om_mp_array(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
 enum om_err om_mp_map(struct om_mp *mp, size_t *count) OM_MUST_CHECK;
 /* True: the next value was this string of at most 31 bytes, in its shortest form; steps over it. */
-bool om_mp_key(struct om_mp *mp, const char *key, size_t len) OM_MUST_CHECK;
+static inline bool om_mp_key(struct om_mp *mp, const char *key, size_t len) OM_MUST_CHECK;
 /* Steps over one value of any kind; iterative, bounded by OM_MP_DEPTH_MAX. */
 enum om_err om_mp_skip(struct om_mp *mp) OM_MUST_CHECK;
 /* Exactly one well-formed value and nothing behind it.  TOO_BIG: nested too deeply. */
@@ -57,13 +59,90 @@ enum om_err om_mp_check(const void *data, size_t len) OM_MUST_CHECK;
 /* Owner thread.  Writers append; a failure shows in buf->failed. */
 void om_mp_put_nil(struct om_buf *buf);
 void om_mp_put_bool(struct om_buf *buf, bool v);
-void om_mp_put_u64(struct om_buf *buf, uint64_t v);
+static inline void om_mp_put_u64(struct om_buf *buf, uint64_t v);
 void om_mp_put_i64(struct om_buf *buf, int64_t v);
 void om_mp_put_f64(struct om_buf *buf, double v);
-void om_mp_put_str(struct om_buf *buf, struct om_str s);
+static inline void om_mp_put_str(struct om_buf *buf, struct om_str s);
 void om_mp_put_cstr(struct om_buf *buf, const char *s);
 void om_mp_put_bin(struct om_buf *buf, struct om_bin b);
 void om_mp_put_array(struct om_buf *buf, size_t count);
 void om_mp_put_map(struct om_buf *buf, size_t count);
+
+/*
+ * Nearly all values of a message are strings below 32 bytes and numbers below 128, with a head of one
+ * byte: those are read and written in place, the others by the functions of the same name with _any.
+ */
+enum om_err om_mp_u64_any(struct om_mp *mp, uint64_t *out) OM_MUST_CHECK;
+enum om_err om_mp_str_any(struct om_mp *mp, struct om_str *out) OM_MUST_CHECK;
+void om_mp_put_u64_any(struct om_buf *buf, uint64_t v);
+void om_mp_put_str_any(struct om_buf *buf, struct om_str s);
+
+/* The first byte, or 0xc1 (a byte that msgpack never uses) at the end. */
+static inline uint8_t
+om_mp_first(const struct om_mp *mp)
+{
+	return mp->at != mp->end ? *mp->at : 0xc1;
+}
+
+static inline enum om_err
+om_mp_u64(struct om_mp *mp, uint64_t *out)
+{
+	const uint8_t first = om_mp_first(mp);
+
+	if (first > 0x7f) {
+		return om_mp_u64_any(mp, out);
+	}
+	*out = first;
+	mp->at++;
+	return OM_OK;
+}
+
+static inline enum om_err
+om_mp_str(struct om_mp *mp, struct om_str *out)
+{
+	const uint8_t first = om_mp_first(mp);
+	const size_t len = first & 0x1f;
+
+	if ((first & 0xe0) != 0xa0 || len >= (size_t)(mp->end - mp->at) ||
+	    !om_short_is_ascii(mp->at + 1, len)) {
+		return om_mp_str_any(mp, out);
+	}
+	*out = (struct om_str){ (const char *)mp->at + 1, len };
+	mp->at += 1 + len;
+	return OM_OK;
+}
+
+static inline bool
+om_mp_key(struct om_mp *mp, const char *key, size_t len)
+{
+	if (len > 0x1f || om_mp_first(mp) != (0xa0 | len) || len >= (size_t)(mp->end - mp->at) ||
+	    !om_short_eq(mp->at + 1, key, len)) {
+		return false;
+	}
+	mp->at += 1 + len;
+	return true;
+}
+
+static inline void
+om_mp_put_u64(struct om_buf *buf, uint64_t v)
+{
+	if (v < 128 && om_buf_fits(buf, 1)) {
+		buf->data[buf->len++] = (uint8_t)v;
+	} else {
+		om_mp_put_u64_any(buf, v);
+	}
+}
+
+static inline void
+om_mp_put_str(struct om_buf *buf, struct om_str s)
+{
+	if (s.len < 32 && om_buf_fits(buf, 1 + s.len)) {
+		buf->data[buf->len] = (uint8_t)(0xa0 | s.len);
+		om_short_copy(buf->data + buf->len + 1, s.ptr, s.len);
+		buf->len += 1 + s.len;
+	} else {
+		om_mp_put_str_any(buf, s);
+	}
+}
 
 #endif /* OM_BASE_MP_H */

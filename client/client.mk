@@ -4,7 +4,7 @@
 CLIENT_SONAME := libomerta-client.so.0
 CLIENT_SO     := $(BUILD)/$(CLIENT_SONAME)
 CLIENT_A      := $(BUILD)/libomerta-client.a
-CLIENT_SRC    := $(wildcard client/lib_*.c) msg/codec.c msg/envelope.c msg/schema.c
+CLIENT_SRC    := $(wildcard client/lib_*.c) msg/codec.c msg/codec_encode.c msg/envelope.c msg/schema.c
 CLIENT_OBJ    := $(CLIENT_SRC:%.c=$(BUILD)/obj/%.o)
 CLIENT_LIBS   := -lzmq -lmsgpackc -lpthread
 CLIENT_EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Bodies to structs and back.  One function per kind of field, found through a table.
+ * Bodies to structs (codec_encode.c: and back).  One function per kind of field, found through a table.
  *
- * Decoding:
  * 1. Every count and length was checked by base/mp.c against the bytes that are there, and is
  *    checked here against the field's limit, before anything is allocated for it.
  * 2. Recursion follows OBJ and OBJS, so its depth is the schema's, not the input's.
@@ -16,6 +15,7 @@
 
 #include "base/mp.h"
 #include "base/parse.h"
+#include "msg/codec_impl.h"
 
 #define KEY_SHOWN_MAX 48 /* bytes of an unknown key that an error repeats */
 #define NO_INDEX      SIZE_MAX
@@ -35,11 +35,9 @@ struct dec {
 
 typedef enum om_err (*dec_fn)(struct dec *d, const struct om_field_info *f, void *slot,
 			      const struct place *at);
-typedef enum om_err (*enc_fn)(struct om_buf *out, const struct om_field_info *f, const void *slot);
 
 static enum om_err dec_body(struct dec *d, enum om_body_type body, void *out,
 			    const struct place *at);
-static enum om_err enc_body(struct om_buf *out, enum om_body_type body, const void *in);
 
 /* --- errors that name the field --------------------------------------------------------------- */
 
@@ -319,12 +317,6 @@ dec_obj(struct dec *d, const struct om_field_info *f, void *slot, const struct p
 	return dec_body(d, f->sub, obj, at);
 }
 
-/* All om_<body>_list structs have this shape. */
-struct any_list {
-	void *v;
-	size_t n;
-};
-
 static enum om_err
 dec_objs(struct dec *d, const struct om_field_info *f, void *slot, const struct place *at)
 {
@@ -358,39 +350,54 @@ static const dec_fn decoders[] = {
 	[OM_KIND_OBJ] = dec_obj,   [OM_KIND_OBJS] = dec_objs,
 };
 
-/* Senders write fields in the table's order: the field behind the last one is the first guess. */
-static size_t
-field_find(const struct om_body_info *info, struct om_str key, size_t guess)
-{
-	for (size_t i = 0; i < info->field_count; i++) {
-		size_t at =
-		    guess + i < info->field_count ? guess + i : guess + i - info->field_count;
-		const struct om_field_info *f = &info->fields[at];
-
-		if (f->name_len == key.len && memcmp(f->name, key.ptr, key.len) == 0) {
-			return at;
-		}
-	}
-	return info->field_count;
-}
-
-/* The number of the field whose name comes next. */
+/*
+ * The number of the field whose name comes next.  Senders write fields in the table's order: the one
+ * behind the last is the first guess.
+ */
 static enum om_err
 dec_field(struct dec *d, const struct om_body_info *info, size_t guess, const struct place *at,
 	  size_t *out)
 {
+	const size_t count = info->field_count;
 	struct om_str key;
 
-	if (guess < info->field_count &&
-	    om_mp_key(&d->mp, info->fields[guess].name, info->fields[guess].name_len)) {
-		*out = guess;
-		return OM_OK;
+	*out = guess;
+	for (size_t i = 0; i < count; i++, ++*out) {
+		*out = *out < count ? *out : 0;
+		if (om_mp_key(&d->mp, info->fields[*out].name, info->fields[*out].name_len)) {
+			return OM_OK;
+		}
 	}
 	if (om_mp_str(&d->mp, &key) != OM_OK) {
 		return dec_bad_kind(d, at, "a field's name");
 	}
-	*out = field_find(info, key, guess);
-	return *out < info->field_count ? OM_OK : dec_unknown(d, info, key, at);
+	/* Not in its shortest form, which is a name too. */
+	for (*out = 0; *out < count; ++*out) {
+		if (om_str_eq(key, (struct om_str){ info->fields[*out].name,
+						    info->fields[*out].name_len })) {
+			return OM_OK;
+		}
+	}
+	return dec_unknown(d, info, key, at);
+}
+
+/* The two kinds that most fields are of, when there is nothing to say about the value. */
+static inline bool
+dec_plain(struct dec *d, const struct om_field_info *f, void *slot)
+{
+	const struct om_mp was = d->mp;
+	bool good = false;
+
+	if (f->kind == OM_KIND_STR) {
+		good = om_mp_str(&d->mp, slot) == OM_OK &&
+		       ((const struct om_str *)slot)->len <= f->limit;
+	} else if (f->kind == OM_KIND_U64) {
+		good = om_mp_u64(&d->mp, slot) == OM_OK && *(const uint64_t *)slot <= f->limit;
+	}
+	if (!good) {
+		d->mp = was;
+	}
+	return good;
 }
 
 static enum om_err
@@ -417,8 +424,10 @@ dec_body(struct dec *d, enum om_body_type body, void *out, const struct place *a
 		if (has >> i & 1) {
 			return dec_fail(d, at, OM_ERR_INVALID, "\"%s\" appears twice", f->name);
 		}
-		err = decoders[f->kind](d, f, (char *)out + f->offset,
-					&(struct place){ at, f->name, NO_INDEX });
+		if (!dec_plain(d, f, (char *)out + f->offset)) {
+			err = decoders[f->kind](d, f, (char *)out + f->offset,
+						&(struct place){ at, f->name, NO_INDEX });
+		}
 		if (err != OM_OK) {
 			return err;
 		}
@@ -447,153 +456,4 @@ om_body_decode(enum om_body_type body, struct om_bin data, void *out, struct om_
 		err = dec_fail(&d, NULL, OM_ERR_INVALID, "bytes behind the end of the body");
 	}
 	return err;
-}
-
-/* --- encoding, one kind each ------------------------------------------------------------------ */
-
-static enum om_err
-enc_u64(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	(void)f;
-	om_mp_put_u64(out, *(const uint64_t *)slot);
-	return OM_OK;
-}
-
-static enum om_err
-enc_i64(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	(void)f;
-	om_mp_put_i64(out, *(const int64_t *)slot);
-	return OM_OK;
-}
-
-static enum om_err
-enc_f64(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	(void)f;
-	om_mp_put_f64(out, *(const double *)slot);
-	return OM_OK;
-}
-
-static enum om_err
-enc_bool(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	(void)f;
-	om_mp_put_bool(out, *(const bool *)slot);
-	return OM_OK;
-}
-
-static enum om_err
-enc_str(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	(void)f;
-	om_mp_put_str(out, *(const struct om_str *)slot);
-	return OM_OK;
-}
-
-static enum om_err
-enc_bin(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	(void)f;
-	om_mp_put_bin(out, *(const struct om_bin *)slot);
-	return OM_OK;
-}
-
-static enum om_err
-enc_raw(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	const struct om_bin *v = slot;
-
-	(void)f;
-	if (om_mp_check(v->ptr, v->len) != OM_OK) {
-		return OM_ERR_INVALID;
-	}
-	om_buf_add(out, v->ptr, v->len);
-	return OM_OK;
-}
-
-static enum om_err
-enc_strs(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	const struct om_strs *v = slot;
-
-	(void)f;
-	om_mp_put_array(out, v->n);
-	for (size_t i = 0; i < v->n; i++) {
-		om_mp_put_str(out, v->v[i]);
-	}
-	return OM_OK;
-}
-
-static enum om_err
-enc_map(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	const struct om_pairs *v = slot;
-
-	(void)f;
-	om_mp_put_map(out, v->n);
-	for (size_t i = 0; i < v->n; i++) {
-		om_mp_put_str(out, v->v[i].key);
-		om_mp_put_str(out, v->v[i].value);
-	}
-	return OM_OK;
-}
-
-static enum om_err
-enc_obj(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	const void *obj;
-
-	memcpy(&obj, slot, sizeof(obj));
-	return obj != NULL ? enc_body(out, f->sub, obj) : OM_ERR_INVALID;
-}
-
-static enum om_err
-enc_objs(struct om_buf *out, const struct om_field_info *f, const void *slot)
-{
-	size_t size = om_body_info(f->sub)->size;
-	enum om_err err = OM_OK;
-	struct any_list list;
-
-	memcpy(&list, slot, sizeof(list));
-	om_mp_put_array(out, list.n);
-	for (size_t i = 0; i < list.n && err == OM_OK; i++) {
-		err = enc_body(out, f->sub, (const char *)list.v + i * size);
-	}
-	return err;
-}
-
-static const enc_fn encoders[] = {
-	[OM_KIND_U64] = enc_u64,   [OM_KIND_I64] = enc_i64,   [OM_KIND_F64] = enc_f64,
-	[OM_KIND_BOOL] = enc_bool, [OM_KIND_STR] = enc_str,   [OM_KIND_BIN] = enc_bin,
-	[OM_KIND_RAW] = enc_raw,   [OM_KIND_STRS] = enc_strs, [OM_KIND_MAP] = enc_map,
-	[OM_KIND_OBJ] = enc_obj,   [OM_KIND_OBJS] = enc_objs,
-};
-
-static enum om_err
-enc_body(struct om_buf *out, enum om_body_type body, const void *in)
-{
-	const struct om_body_info *info = om_body_info(body);
-	enum om_err err = OM_OK;
-	uint64_t goes;
-
-	memcpy(&goes, in, sizeof(goes));
-	goes &= info->field_count == 64 ? UINT64_MAX : (UINT64_C(1) << info->field_count) - 1;
-	goes |= info->required;
-	om_mp_put_map(out, (size_t)__builtin_popcountll(goes));
-	for (; goes != 0 && err == OM_OK; goes &= goes - 1) {
-		const struct om_field_info *f = &info->fields[__builtin_ctzll(goes)];
-
-		om_mp_put_str(out, (struct om_str){ f->name, f->name_len });
-		err = encoders[f->kind](out, f, (const char *)in + f->offset);
-	}
-	return err;
-}
-
-enum om_err
-om_body_encode(enum om_body_type body, const void *in, struct om_buf *out)
-{
-	enum om_err err = enc_body(out, body, in);
-
-	return err == OM_OK && out->failed ? OM_ERR_NOMEM : err;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/short.h"
 
 #define NEED_REQ true
 #define NEED_OPT false
@@ -120,11 +121,14 @@ static pthread_once_t names_once = PTHREAD_ONCE_INIT;
 static uint32_t
 name_hash(const char *name, size_t len)
 {
-	uint64_t first = 0, last = 0;
-	size_t n = len < 8 ? len : 8;
+	uint64_t first, last;
 
-	memcpy(&first, name, n);
-	memcpy(&last, name + len - n, n);
+	if (len < 8) {
+		first = last = om_short_tail((const uint8_t *)name, len);
+	} else {
+		first = om_short_8(name);
+		last = om_short_8(name + len - 8);
+	}
 	first = (first ^ len) * UINT64_C(0x9e3779b97f4a7c15);
 	last = (last ^ first >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
 	return (uint32_t)(last >> 40);
