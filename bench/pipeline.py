@@ -10,6 +10,10 @@ peers: what a queued job costs in time and memory, and a decision of the filter.
 Everything is started by this script in private directories below --dir (a real disk, not a tmpfs:
 the sync is what is measured) and listens on sockets of its own.  All sides run in turn, round by
 round; the figure is the median over the rounds.  docs/benchmarks.md says what each side does.
+
+A hundred in flight are a hundred requests of one job to omertad; in a row `batch` one request of a
+hundred jobs (job.submit_batch), as they always are one statement to PostgreSQL and one write to Redis
+and beanstalkd.  Both rows are of the same rounds.
 """
 import argparse
 import glob
@@ -68,13 +72,15 @@ lend_memory = 4096G
 class Daemon:
     """A fresh daemon and ledger for each measurement."""
     name = "omerta"
+    more = []  # arguments of submit_bench
+    in_flight_min = 1
 
     def __init__(self, base):
         self.base = base
 
     def measure(self, args):
         return self.during(lambda endpoint, _: harness.run(
-            [f"{BUILD}/bench/submit_bench", endpoint] + args, 120))
+            [f"{BUILD}/bench/submit_bench", endpoint] + args + self.more, 120))
 
     def queued_bytes(self):
         """Resident memory of one job that is queued: its body and its row are in the ledger."""
@@ -111,11 +117,19 @@ class Daemon:
         pass
 
 
+class Batches(Daemon):
+    """The same, a client's jobs in flight in one request."""
+    name = "batch"
+    more = ["batch"]
+    in_flight_min = 2
+
+
 class Peer:
     """A server that lives for the whole run; its program empties it first."""
     server = source = ""
     libs = []
     jobs_max = 10 ** 9
+    in_flight_min = 1
 
     def __init__(self, base):
         self.process = None
@@ -221,7 +235,7 @@ class Postgres(Peer):
 
 
 def sides(base, wanted):
-    found = [Daemon(base)]
+    found = [Daemon(base), Batches(base)]
     for kind in [Beanstalkd, Redis, Postgres]:
         if wanted is not None and kind.name.lower() not in wanted.lower().split(","):
             continue
@@ -233,32 +247,37 @@ def sides(base, wanted):
 
 
 def point(found, what, clients, in_flight, jobs, target, runs):
-    values = {side.name: [] for side in found}
-    p50, p99 = [], []
+    """A row for each way to ask omertad, beside the same peers."""
+    sides = [side for side in found if in_flight >= side.in_flight_min]
+    results = {side.name: [] for side in sides}
     args = [str(clients), str(in_flight), str(jobs)] + (["cycle"] if what == "cycle" else [])
     for _ in range(runs):
-        for side in found:
+        for side in sides:
             result, why = side.measure(args)
             if result is None:
                 print(f"note: {side.name} {what}/{clients}x{in_flight}: {why}")
-                continue
-            values[side.name].append(result["value"])
-            if side.name == "omerta":
-                p50.append(result["p50_us"])
-                p99.append(result["p99_us"])
-    medians = {n: statistics.median(v) for n, v in values.items() if v}
-    if "omerta" not in medians:
-        raise SystemExit(1)
-    mine = medians.pop("omerta")
-    ratio = mine / max(medians.values()) if medians else None
-    name = f"{what}/{clients}x{in_flight}"
-    print(f"{name:14}{mine:10.0f}" +
-          "".join(f"{medians[s.name]:12.0f}" if s.name in medians else f"{'-':>12}"
-                  for s in found[1:]) +
-          f"{target:10}{statistics.median(p50):10.0f}{statistics.median(p99):10.0f}", flush=True)
-    return {"name": f"pipeline/{name}", "unit": "jobs/s", "better": "higher", "ours": mine,
-            "target": target, "peers": medians, "ratio_to_best": ratio,
-            "p50_us": statistics.median(p50), "p99_us": statistics.median(p99)}
+            else:
+                results[side.name].append(result)
+    peers = {side.name: statistics.median(r["value"] for r in results[side.name])
+             for side in sides if isinstance(side, Peer) and results[side.name]}
+    rows = []
+    for side in sides:
+        if isinstance(side, Peer):
+            continue
+        if not results[side.name]:
+            raise SystemExit(1)
+        mine, p50, p99 = (statistics.median(r[key] for r in results[side.name])
+                          for key in ("value", "p50_us", "p99_us"))
+        name = f"{what}/{clients}x{in_flight}" + "".join(f" {word}" for word in side.more)
+        print(f"{name:20}{mine:10.0f}" +
+              "".join(f"{peers[s.name]:12.0f}" if s.name in peers else f"{'-':>12}"
+                      for s in found if isinstance(s, Peer)) +
+              f"{target:10}{p50:10.0f}{p99:10.0f}", flush=True)
+        rows.append({"name": f"pipeline/{name}", "unit": "jobs/s", "better": "higher", "ours": mine,
+                     "target": target, "peers": peers,
+                     "ratio_to_best": mine / max(peers.values()) if peers else None,
+                     "p50_us": p50, "p99_us": p99})
+    return rows
 
 
 def alone(base):
@@ -297,11 +316,12 @@ def main():
     results = alone(args.dir) if args.only in ("", "queue") and args.point == "" else []
     found = sides(args.dir, args.peers) if args.only != "queue" else []
     try:
-        print(f"{'jobs/s':14}" + f"{'omerta':>10}" + "".join(f"{s.name:>12}" for s in found[1:]) +
+        print(f"{'jobs/s':20}" + f"{'omerta':>10}" +
+              "".join(f"{s.name:>12}" for s in found if isinstance(s, Peer)) +
               f"{'target':>10}{'p50 us':>10}{'p99 us':>10}   median of {args.runs}")
         for p in POINTS:
             if args.only in ("", p[0]) and args.point in ("", f"{p[1]}x{p[2]}"):
-                results.append(point(found, *p, args.runs))
+                results += point(found, *p, args.runs)
     finally:
         for side in found:
             side.close()
