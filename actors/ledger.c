@@ -18,6 +18,7 @@
 #include "actors/ledger_impl.h"
 #include "base/log.h"
 
+#define LEDGER_FOLD_MS   200 /* from a commit until the file has it for other readers */
 #define LEDGER_TICK_MS   1000 /* followers' time, events that wait */
 #define LEDGER_PURGE_MS  UINT64_C(60000) /* from a write to the look at the limits of retention */
 #define LEDGER_IDLE_MS   UINT64_C(3600000) /* when nothing is written: jobs grow old all the same */
@@ -243,6 +244,7 @@ group_commit(struct om_service *sv, struct ledger *l)
 		if (l->degraded) {
 			om_info("ledger.recovered", "writing works again");
 		}
+		l->unfolded = true;
 		ledger_count_moves(l);
 		if (!l->purge_soon && ledger_has_retention(l->conf)) {
 			purge_arm(sv, l, true);
@@ -263,6 +265,11 @@ tick_when_needed(struct om_service *sv, struct ledger *l)
 	if (l->keys_left && l->wipe_timer == 0 &&
 	    om_timer_start(om_service_cx(sv), LEDGER_WIPE_MS, 0, 0, &l->wipe_timer) != OM_OK) {
 		l->wipe_timer = 0;
+	}
+	if (l->unfolded && l->fold_timer == 0 &&
+	    om_timer_start(om_service_cx(sv), l->fold_failed ? LEDGER_TICK_MS : LEDGER_FOLD_MS, 0,
+			   0, &l->fold_timer) != OM_OK) {
+		l->fold_timer = 0;
 	}
 	const bool needed = l->follower_count > 0 || !STAILQ_EMPTY(&l->unsent) || l->audit_behind;
 
@@ -441,6 +448,19 @@ ledger_wipe(struct ledger *l)
 	}
 }
 
+/* Between groups: whoever reads the file sees what was committed. */
+static void
+ledger_fold(struct ledger *l)
+{
+	const enum om_err err = om_store_fold(l->store);
+
+	if (err != OM_OK && !l->fold_failed) {
+		om_warn("ledger.fold", "%s", om_store_why(l->store));
+	}
+	l->unfolded = err != OM_OK; /* then the timer comes round */
+	l->fold_failed = err != OM_OK;
+}
+
 static enum om_err
 ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 {
@@ -460,6 +480,11 @@ ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		l->wipe_timer = 0;
 		ledger_flush(sv, l);
 		ledger_wipe(l);
+		tick_when_needed(sv, l);
+	} else if (fired->timer == l->fold_timer) {
+		l->fold_timer = 0;
+		ledger_flush(sv, l);
+		ledger_fold(l);
 		tick_when_needed(sv, l);
 	} else {
 		l->purging = true;

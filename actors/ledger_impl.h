@@ -100,10 +100,11 @@ struct ledger {
 	struct om_name_table live; /* ledger_live.c */
 
 	struct om_out_info outs[LEDGER_FILES_MAX + OM_OUT_FILE]; /* scratch of ledger_info_full */
-	uint64_t tick_timer, step_timer, purge_timer, wipe_timer;
+	uint64_t tick_timer, step_timer, purge_timer, wipe_timer, fold_timer;
 	bool purging, purge_soon; /* soon: purge_timer runs because of a write */
 	uint8_t seal_key[OM_LEDGER_SEAL_LEN];
 	bool keys_left; /* of a job that ended: in the store's log */
+	bool unfolded, fold_failed; /* groups were committed since the store was folded; it was tried */
 };
 
 static inline struct ledger *

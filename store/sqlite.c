@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/log.h"
 #include "store/sqlite_impl.h"
 
 /*
@@ -16,12 +17,15 @@
  *
  * 1. One process writes: a lock file beside the database sees to it, so a commit never waits for
  *    another writer (a person with the sqlite3 shell apart, who gets busy_ms).
- * 2. WAL with synchronous=FULL: when COMMIT returned, the group is on the disk.
+ * 2. A group is on the disk when its commit returned: in the commit log (sqlite_log.c), and with the
+ *    next fold in the tables: SQLite's own log, synchronous=FULL.
  * 3. The file holds scripts and their environment: it is made 0600, and the log beside it inherits
  *    that.
  */
 
 #define SQ_WAL_BYTES (UINT64_C(16) << 20)
+/* Some 6,000 submits: what a fold writes at once, and a start reads after a power cut, stays small. */
+#define SQ_LOG_BYTES (UINT64_C(4) << 20)
 #define SQ_CACHE_KIB (UINT32_C(64) << 10)
 #define SQ_BUSY_MS   2000
 /* Files up to this size are read through at the open; `check` does it for larger ones. */
@@ -42,7 +46,7 @@ sq_why(struct om_sqlite *sq, enum om_err err, const char *fmt, ...)
 	return err;
 }
 
-static enum om_err
+enum om_err
 sq_err_of(int rc)
 {
 	switch (rc & 0xff) {
@@ -81,9 +85,10 @@ sq_fail(struct om_sqlite *sq, int rc, const char *what)
 		     show_sys ? ": " : "", show_sys ? strerror(sys) : "");
 	if (sq->in_tx && sq->doomed == OM_OK) {
 		sq->doomed = err;
-		if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC) {
-			sq->suspect = true;
-		}
+	}
+	/* SQLite rolls back by itself after most failures of the disk. */
+	if (sq->in_fold && sqlite3_get_autocommit(sq->db) != 0) {
+		sq_lost(sq);
 	}
 	return err;
 }
@@ -152,6 +157,9 @@ sq_connect(struct om_sqlite *sq)
 	if (err == OM_OK && !sq->read_only) {
 		err = sq_wal_open(sq);
 	}
+	if (err == OM_OK && !sq->read_only) {
+		err = sq_log_attach(sq);
+	}
 	if (err == OM_OK) {
 		err = sq_cached_load(sq);
 	}
@@ -194,6 +202,22 @@ sq_claim(struct om_sqlite *sq)
 	return OM_OK;
 }
 
+enum om_err
+sq_reconnect(struct om_sqlite *sq)
+{
+	enum om_err err;
+
+	OM_ASSERT(sq->unusable && !sq->in_tx);
+	sq_disconnect(sq);
+	sq->in_fold = false;
+	sq->unusable = false;
+	err = sq_connect(sq);
+	if (err != OM_OK) {
+		sq->unusable = true;
+	}
+	return err;
+}
+
 static enum om_err
 sq_quick_check(struct om_sqlite *sq)
 {
@@ -226,8 +250,14 @@ sq_close(struct om_store *st)
 
 	if (sq->db != NULL) {
 		sq_rollback(st);
+		/* What cannot be folded stays in the log, as safe, for the next open. */
+		if (sq->log.file != NULL) {
+			(void)!sq_fold(sq);
+		}
 		sq_disconnect(sq);
 	}
+	om_commit_log_close(&sq->log);
+	om_buf_fini(&sq->group);
 	om_hasher_free(sq->hasher);
 	sq_rows_free(sq->rows);
 	if (sq->lock_fd >= 0) {
@@ -252,6 +282,7 @@ sq_new(const struct om_sqlite_conf *conf)
 	sq->lock_fd = -1;
 	sq->read_only = conf->read_only;
 	sq->wal_bytes = conf->wal_bytes != 0 ? conf->wal_bytes : SQ_WAL_BYTES;
+	sq->log_bytes = conf->log_bytes != 0 ? conf->log_bytes : SQ_LOG_BYTES;
 	sq->cache_kib = conf->cache_kib != 0 ? conf->cache_kib : SQ_CACHE_KIB;
 	sq->busy_ms = conf->busy_ms != 0 ? conf->busy_ms : SQ_BUSY_MS;
 	sq->path = strdup(conf->path);
@@ -293,6 +324,10 @@ om_sqlite_open(const struct om_sqlite_conf *conf, struct om_store **out, struct 
 	if (err == OM_OK && !conf->skip_check) {
 		err = sq_quick_check(sq);
 	}
+	if (err == OM_OK && !conf->read_only && sq_log_clean(sq) != OM_OK) {
+		/* A full disk is no reason not to start: the next group tries again. */
+		om_warn("store.log", "the commit log cannot be written: %s", sq->st.why.text);
+	}
 	if (err != OM_OK) {
 		err = om_why_set(why, err, "%s", sq->st.why.text);
 		sq_close(&sq->st);
@@ -308,8 +343,9 @@ const struct om_store_ops sq_ops = {
 	.begin = sq_begin,
 	.commit = sq_commit,
 	.rollback = sq_rollback,
-	.maintain = sq_wal_maintain,
-	.wipe = sq_wal_wipe,
+	.maintain = sq_maintain,
+	.fold = sq_fold_op,
+	.wipe = sq_wipe,
 	.check = sq_check,
 	.stat = sq_stat,
 	.job_put = sq_job_put,

@@ -26,7 +26,6 @@ sq_entry_put(struct om_store *st, struct om_str kind, struct om_str key, struct 
 {
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err = sq_writable(sq);
-	sqlite3_stmt *s;
 
 	if (err == OM_OK) {
 		err = entry_check(sq, kind, key, value.len);
@@ -34,14 +33,11 @@ sq_entry_put(struct om_store *st, struct om_str kind, struct om_str key, struct 
 	if (err != OM_OK) {
 		return err;
 	}
-	s = sq_stmt(sq, SQ_ENTRY_PUT, &err);
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_str(s, 1, kind);
-	sq_bind_str(s, 2, key);
-	sq_bind_bin(s, 3, value);
-	return sq_run(sq, s, "write an entry");
+	sq_log_stmt(sq, SQ_ENTRY_PUT);
+	sq_log_str(sq, kind);
+	sq_log_str(sq, key);
+	sq_log_bin(sq, value);
+	return sq_log_run(sq);
 }
 
 enum om_err
@@ -49,7 +45,6 @@ sq_entry_del(struct om_store *st, struct om_str kind, struct om_str key)
 {
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err = sq_writable(sq);
-	sqlite3_stmt *s;
 
 	if (err == OM_OK) {
 		err = entry_check(sq, kind, key, 0);
@@ -57,14 +52,12 @@ sq_entry_del(struct om_store *st, struct om_str kind, struct om_str key)
 	if (err != OM_OK) {
 		return err;
 	}
-	s = sq_stmt(sq, SQ_ENTRY_DEL, &err);
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_str(s, 1, kind);
-	sq_bind_str(s, 2, key);
-	err = sq_run(sq, s, "remove an entry");
+	sq_log_stmt(sq, SQ_ENTRY_DEL);
+	sq_log_str(sq, kind);
+	sq_log_str(sq, key);
+	err = sq_log_run(sq);
 	if (err == OM_OK && sqlite3_changes(sq->db) == 0) {
+		sq_log_drop(sq);
 		err = sq_why(sq, OM_ERR_NOT_FOUND, "%.*s is not in the list \"%.*s\"",
 			     OM_STR_ARG(key), OM_STR_ARG(kind));
 	}
@@ -155,17 +148,13 @@ purge_job(struct om_sqlite *sq, int64_t seq, enum om_job_state state)
 {
 	static const enum sq_stmt parts[] = { SQ_SPEC_DELETE, SQ_AFTER_DELETE, SQ_JOB_DELETE };
 	enum om_err err;
-	sqlite3_stmt *s;
 	size_t i;
 
 	err = sq_output_drop(sq, seq);
 	for (i = 0; err == OM_OK && i < OM_COUNT(parts); i++) {
-		s = sq_stmt(sq, parts[i], &err);
-		if (s == NULL) {
-			return err;
-		}
-		sq_bind_i64(s, 1, seq);
-		err = sq_run(sq, s, "remove a job");
+		sq_log_stmt(sq, parts[i]);
+		sq_log_i64(sq, seq);
+		err = sq_log_run(sq);
 	}
 	if (err == OM_OK) {
 		err = sq_count_move(sq, state, OM_JOB_STATES, (struct om_wall){ 0 });
@@ -308,13 +297,9 @@ purge_tally(struct om_sqlite *sq)
 	enum om_err err = OM_OK;
 
 	for (size_t i = 0; err == OM_OK && i < OM_COUNT(cuts); i++) {
-		sqlite3_stmt *s = sq_stmt(sq, cuts[i], &err);
-
-		if (s == NULL) {
-			return err;
-		}
-		sq_bind_i64(s, 1, om_wall_now().ns / OM_NS_PER_S - TALLY_KEEP_S);
-		err = sq_run(sq, s, "remove old counts");
+		sq_log_stmt(sq, cuts[i]);
+		sq_log_i64(sq, om_wall_now().ns / OM_NS_PER_S - TALLY_KEEP_S);
+		err = sq_log_run(sq);
 	}
 	return err;
 }
@@ -364,7 +349,7 @@ sq_stat(struct om_store *st, struct om_store_stat *out)
 		out->jobs += counts[i];
 	}
 	out->audit_rows = sq->now.head.seq - sq->now.base.seq;
-	out->wal_bytes = (uint64_t)sq->wal_frames * 4120;
+	out->wal_bytes = sq->log.end + (uint64_t)sq->wal_frames * 4120;
 	out->commits = sq->commits;
 	out->rollbacks = sq->rollbacks;
 	out->checkpoints = sq->checkpoints;
@@ -382,6 +367,10 @@ sq_check(struct om_store *st)
 	bool found;
 
 	OM_ASSERT(!sq->in_tx);
+	err = sq->read_only ? OM_OK : sq_fold(sq);
+	if (err != OM_OK) {
+		return err;
+	}
 	if (sqlite3_prepare_v2(sq->db, "PRAGMA integrity_check(1)", -1, &s, NULL) != SQLITE_OK) {
 		return sq_fail(sq, sqlite3_errcode(sq->db), "check");
 	}

@@ -3,8 +3,8 @@
 #include "store/sqlite_impl.h"
 
 /*
- * The audit rows.  The end of the chain is kept in memory and written once a group, in the same
- * transaction as the rows (sqlite_tx.c).  It is never taken from the last row: rows that somebody
+ * The audit rows.  The end of the chain is kept in memory and logged once a group, with the rows
+ * (sqlite_tx.c).  It is never taken from the last row: rows that somebody
  * removed from the end are missed for ever.
  */
 
@@ -27,23 +27,18 @@ audit_text(struct om_str text, size_t max)
 static enum om_err
 audit_insert(struct om_sqlite *sq, const struct om_audit_row *row)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_AUDIT_INSERT, &err);
-
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_u64(s, 1, row->seq);
-	sq_bind_i64(s, 2, row->at.ns);
-	sq_bind_str(s, 3, row->event);
-	sq_bind_str(s, 4, row->actor);
-	sq_bind_str(s, 5, row->job);
-	sq_bind_str(s, 6, row->requester);
-	sq_bind_str(s, 7, row->network);
-	sq_bind_str(s, 8, row->activity);
-	sq_bind_str(s, 9, row->details);
-	sq_bind_bin(s, 10, (struct om_bin){ row->hash, OM_HASH_LEN });
-	return sq_run(sq, s, "add an audit row");
+	sq_log_stmt(sq, SQ_AUDIT_INSERT);
+	sq_log_u64(sq, row->seq);
+	sq_log_i64(sq, row->at.ns);
+	sq_log_str(sq, row->event);
+	sq_log_str(sq, row->actor);
+	sq_log_str(sq, row->job);
+	sq_log_str(sq, row->requester);
+	sq_log_str(sq, row->network);
+	sq_log_str(sq, row->activity);
+	sq_log_str(sq, row->details);
+	sq_log_bin(sq, (struct om_bin){ row->hash, OM_HASH_LEN });
+	return sq_log_later(sq);
 }
 
 enum om_err
@@ -75,7 +70,6 @@ sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_not
 	if (err == OM_OK) {
 		sq->now.head.seq = row.seq;
 		memcpy(sq->now.head.hash, row.hash, OM_HASH_LEN);
-		sq->head_dirty = true;
 	}
 	return err;
 }
@@ -279,23 +273,18 @@ sq_audit_cut(struct om_sqlite *sq, struct om_wall before, size_t limit, uint64_t
 {
 	struct om_audit_mark last = sq->now.base;
 	enum om_err err;
-	sqlite3_stmt *s;
 
 	*removed = 0;
 	err = cut_find(sq, before, limit, &last);
 	if (err != OM_OK || last.seq == sq->now.base.seq) {
 		return err;
 	}
-	s = sq_stmt(sq, SQ_AUDIT_CUT, &err);
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_u64(s, 1, last.seq);
-	err = sq_run(sq, s, "cut the audit");
+	sq_log_stmt(sq, SQ_AUDIT_CUT);
+	sq_log_u64(sq, last.seq);
+	err = sq_log_run(sq);
 	if (err == OM_OK) {
 		*removed = last.seq - sq->now.base.seq;
 		sq->now.base = last;
-		sq->head_dirty = true;
 	}
 	return err;
 }

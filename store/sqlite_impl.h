@@ -6,19 +6,46 @@
 #include <sqlite3.h>
 #include "base/assert.h"
 #include "store/audit_chain.h"
+#include "store/commit_log.h"
 #include "store/sqlite.h"
 #include "store/store.h"
 
 #define SQ_MAGIC UINT32_C(0x53514c54)
 
-/* Every statement of the hot paths, prepared at its first use and kept. */
+/*
+ * Every statement of the hot paths, prepared at its first use and kept.  Those that change the tables
+ * are in the commit log by their numbers: a change of those or of their parameters needs a new schema
+ * version.
+ */
 enum sq_stmt {
-	SQ_BEGIN,
-	SQ_COMMIT,
-	SQ_ROLLBACK,
-	SQ_OTHERS,
 	SQ_JOB_INSERT,
 	SQ_JOB_UPDATE,
+	SQ_JOB_DELETE,
+	SQ_SPEC_INSERT,
+	SQ_SPEC_DELETE,
+	SQ_SPEC_SET,
+	SQ_AFTER_INSERT,
+	SQ_AFTER_DELETE,
+	SQ_STREAM_INSERT,
+	SQ_STREAM_GROW,
+	SQ_STREAM_DELETE,
+	SQ_CHUNK_INSERT,
+	SQ_CHUNK_DELETE,
+	SQ_ENTRY_PUT,
+	SQ_ENTRY_DEL,
+	SQ_AUDIT_INSERT,
+	SQ_AUDIT_CUT,
+	SQ_CHAIN_SET,
+	SQ_COUNT_SET,
+	SQ_TALLY_ADD,
+	SQ_TALLY_CUT,
+	SQ_RAN_ADD,
+	SQ_RAN_CUT,
+	/* not in the log */
+	SQ_BEGIN,
+	SQ_COMMIT,
+	SQ_OTHERS,
+	SQ_GENERATION_NEW,
 	SQ_JOB_BY_ID,
 	SQ_JOB_SEQ,
 	SQ_JOB_PREFIX,
@@ -28,39 +55,18 @@ enum sq_stmt {
 	SQ_JOB_LIST_LIVE_DOWN,
 	SQ_JOB_LIST_ARRAY,
 	SQ_JOB_OLDEST,
-	SQ_JOB_DELETE,
-	SQ_SPEC_INSERT,
 	SQ_SPEC_GET,
-	SQ_SPEC_DELETE,
-	SQ_SPEC_SET,
-	SQ_AFTER_INSERT,
 	SQ_AFTER_LIST,
-	SQ_AFTER_DELETE,
 	SQ_AFTER_WAITS,
 	SQ_STREAM_GET,
-	SQ_STREAM_INSERT,
-	SQ_STREAM_GROW,
 	SQ_STREAM_LIST,
-	SQ_STREAM_DELETE,
-	SQ_CHUNK_INSERT,
 	SQ_CHUNK_READ,
-	SQ_CHUNK_DELETE,
-	SQ_ENTRY_PUT,
-	SQ_ENTRY_DEL,
 	SQ_ENTRY_GET,
 	SQ_ENTRY_EACH,
-	SQ_AUDIT_INSERT,
 	SQ_AUDIT_EACH,
-	SQ_AUDIT_CUT,
 	SQ_CHAIN_GET,
-	SQ_CHAIN_SET,
-	SQ_COUNT_SET,
-	SQ_TALLY_ADD,
 	SQ_TALLY_SUM,
-	SQ_TALLY_CUT,
-	SQ_RAN_ADD,
 	SQ_RAN_SUM,
-	SQ_RAN_CUT,
 	SQ_STMTS
 };
 
@@ -70,6 +76,12 @@ struct sq_cached {
 	struct om_audit_mark base; /* the chain starts after this row: older ones were purged */
 	uint64_t counts[OM_JOB_STATES];
 	uint64_t next_seq;
+};
+
+/* How many came into each state, in one quarter of an hour. */
+struct sq_tally {
+	int64_t slot;
+	uint64_t n[OM_JOB_STATES];
 };
 
 struct om_sqlite {
@@ -84,19 +96,27 @@ struct om_sqlite {
 	int lock_fd;
 	bool read_only;
 
-	bool in_tx;
+	bool in_tx; /* a group is being made */
 	enum om_err doomed; /* in_tx: OM_OK, or what every further write returns */
-	bool suspect; /* an fsync failed: nothing is written before sq_recover worked */
-	struct sq_cached now, saved;
+	bool in_fold; /* SQLite's transaction is open, over the groups since the last fold */
+	bool behind; /* that transaction was lost: replay before the tables are read */
+	bool stuck; /* a group or a fold failed: nothing is appended before a fold has worked */
+	bool unusable; /* the connection cannot even roll back: open it anew (sq_reconnect) */
+
+	struct om_commit_log log;
+	uint64_t log_bytes; /* folded when it is as long */
+	struct om_buf group; /* the records of this group, or of the last until they are settled */
+	size_t record, settled; /* where the open record starts; records before are in the tables */
+	enum sq_stmt record_stmt;
+
+	struct sq_cached now, saved, folded;
 	struct sq_rows *rows; /* NULL when read_only */
 	int64_t others; /* PRAGMA data_version: changes when another connection has written */
-	uint64_t tally[OM_JOB_STATES]; /* of this transaction, not yet written */
-	int64_t tally_slot;
-	bool head_dirty;
+	struct sq_tally tally, tally_fold; /* of this group; of those before it, not in the tables */
 
 	uint32_t wal_frames; /* as of the last commit */
 	uint32_t wal_dirty; /* the most frames that the log has held since it was zeros */
-	uint64_t commits, rollbacks, checkpoints, recoveries;
+	uint64_t commits, rollbacks, checkpoints, recoveries, folds;
 };
 
 static inline struct om_sqlite *
@@ -109,19 +129,26 @@ sq_of(struct om_store *st)
 }
 
 /* sqlite.c */
-/* Opens the connection and what belongs to it; the first time and after a failed fsync. */
+/* Opens the connection and what belongs to it. */
 enum om_err sq_connect(struct om_sqlite *sq) OM_MUST_CHECK;
 void sq_disconnect(struct om_sqlite *sq);
+enum om_err sq_reconnect(struct om_sqlite *sq) OM_MUST_CHECK;
 /* The error for a result code, with the reason in st.why; dooms a running transaction. */
 enum om_err sq_fail(struct om_sqlite *sq, int rc, const char *what) OM_MUST_CHECK;
+enum om_err sq_err_of(int rc);
 enum om_err sq_why(struct om_sqlite *sq, enum om_err err, const char *fmt, ...) OM_PRINTF(3, 4);
 /* OM_OK when a write may go ahead. */
 enum om_err sq_writable(struct om_sqlite *sq) OM_MUST_CHECK;
 extern const struct om_store_ops sq_ops;
 
 /* sqlite_stmt.c */
-/* The statement, reset; NULL when it cannot be prepared (sq_fail has been called: *err). */
+/*
+ * A statement that reads, reset, with the tables as the log says; NULL when that cannot be had or it
+ * cannot be prepared (*err, and st.why).
+ */
 sqlite3_stmt *sq_stmt(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err);
+/* Any statement, and the tables as they are. */
+sqlite3_stmt *sq_stmt_now(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err);
 void sq_finalize_all(struct om_sqlite *sq);
 /* Runs a statement that gives no rows, and resets it. */
 enum om_err sq_run(struct om_sqlite *sq, sqlite3_stmt *s, const char *what) OM_MUST_CHECK;
@@ -151,14 +178,49 @@ extern const uint32_t sq_schema_version;
 /* sqlite_wal.c */
 enum om_err sq_wal_open(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_wal_checkpoint(struct om_sqlite *sq, int mode) OM_MUST_CHECK;
-enum om_err sq_wal_maintain(struct om_store *st) OM_MUST_CHECK;
-enum om_err sq_wal_wipe(struct om_store *st) OM_MUST_CHECK;
+enum om_err sq_wal_maintain(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_wal_wipe(struct om_sqlite *sq) OM_MUST_CHECK;
 /* After a commit: folds the log when nobody called maintain for long. */
 void sq_wal_after_commit(struct om_sqlite *sq);
-/* After a failed fsync: OM_OK when the file is trustworthy again. */
-enum om_err sq_wal_recover(struct om_sqlite *sq) OM_MUST_CHECK;
+
+/*
+ * sqlite_log.c.  A statement that changes the tables: sq_log_stmt, its parameters in order, and one of
+ * the ways to end it.
+ */
+void sq_log_stmt(struct om_sqlite *sq, enum sq_stmt which);
+void sq_log_i64(struct om_sqlite *sq, int64_t v);
+void sq_log_u64(struct om_sqlite *sq, uint64_t v); /* over INT64_MAX: INT64_MAX */
+void sq_log_wall(struct om_sqlite *sq, struct om_wall at); /* 0 is NULL */
+void sq_log_str(struct om_sqlite *sq, struct om_str v); /* absent is NULL */
+void sq_log_text(struct om_sqlite *sq, const char *v);
+void sq_log_bin(struct om_sqlite *sq, struct om_bin v);
+enum om_err sq_log_run(struct om_sqlite *sq) OM_MUST_CHECK; /* now */
+/* Now, before those that wait: it must not depend on them. */
+enum om_err sq_log_ahead(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_log_later(struct om_sqlite *sq) OM_MUST_CHECK; /* before anything reads */
+/* Only into the log: the tables get it otherwise, by the next fold. */
+enum om_err sq_log_only(struct om_sqlite *sq) OM_MUST_CHECK;
+void sq_log_drop(struct om_sqlite *sq); /* not into the log: it changed nothing, or not for ever */
+/* Runs what waits. */
+enum om_err sq_settle(struct om_sqlite *sq) OM_MUST_CHECK;
+void sq_group_reset(struct om_sqlite *sq);
+enum om_err sq_log_append(struct om_sqlite *sq) OM_MUST_CHECK;
+/* SQLite's transaction is given up, and made again from the log before the next use. */
+void sq_lost(struct om_sqlite *sq);
+enum om_err sq_replay(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_fold_begin(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_fold(struct om_sqlite *sq) OM_MUST_CHECK;
+/* At the open: takes in what an earlier life has left in the log. */
+enum om_err sq_log_attach(struct om_sqlite *sq) OM_MUST_CHECK;
+/* Folds, and the log is zeros again: preallocated, with nothing of what was in it. */
+enum om_err sq_log_clean(struct om_sqlite *sq) OM_MUST_CHECK;
 
 /* sqlite_tx.c */
+enum om_err sq_see_others(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_counters_flush(struct om_sqlite *sq) OM_MUST_CHECK; /* into the tables */
+enum om_err sq_maintain(struct om_store *st) OM_MUST_CHECK;
+enum om_err sq_wipe(struct om_store *st) OM_MUST_CHECK;
+enum om_err sq_fold_op(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_begin(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_commit(struct om_store *st) OM_MUST_CHECK;
 void sq_rollback(struct om_store *st);
@@ -185,8 +247,8 @@ enum om_err sq_job_spec_set(struct om_store *st, const struct om_job_id *id,
 enum om_err sq_job_place(struct om_store *st, const struct om_job_id *id,
 			 const struct om_job_place *place, struct om_job_row *row) OM_MUST_CHECK;
 
-/* Writes what may change of a row. */
-enum om_err sq_job_update(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
+/* The record that writes what may change of a row; the caller ends it. */
+void sq_job_update(struct om_sqlite *sq, const struct om_job_row *row);
 
 /* sqlite_rows.c */
 struct sq_rows *sq_rows_new(void);
@@ -195,11 +257,14 @@ void sq_rows_free(struct sq_rows *rows);
 bool sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row *row);
 /* The same, of its seq alone. */
 bool sq_rows_seq(const struct om_sqlite *sq, const struct om_job_id *id, int64_t *seq);
-/* In a transaction: the row is written before its commit. */
+/* In a group: the row is in the log with its commit, in the tables with the next fold. */
 enum om_err sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
+bool sq_rows_are_new(const struct om_sqlite *sq); /* this group has changed some */
+/* What this group changed goes into the log. */
+enum om_err sq_rows_log(struct om_sqlite *sq) OM_MUST_CHECK;
 /* The row is in the file as it is; remembered when there is room. */
 void sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row);
-/* Writes what changed, before a statement that reads jobs. */
+/* What changed goes into the tables, before a statement that reads jobs. */
 enum om_err sq_rows_flush(struct om_sqlite *sq) OM_MUST_CHECK;
 void sq_rows_clear(struct om_sqlite *sq);
 

@@ -108,57 +108,52 @@ static enum om_err
 put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
 {
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_JOB_INSERT, &err);
 
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_u64(s, 1, row->seq);
-	sq_bind_i64(s, 2, row->rank);
-	sq_bind_text(s, 3, row->id.text);
-	sq_bind_text(s, 4, row->requester.text);
-	sq_bind_text(s, 5, row->network.text);
-	sq_bind_text(s, 6, row->lang);
-	sq_bind_text(s, 7, row->activity);
-	sq_bind_i64(s, 8, row->level);
-	sq_bind_text(s, 9, om_job_state_text(row->state));
-	sq_bind_text(s, 10, row->reason);
-	sq_bind_text(s, 11, row->text);
-	sq_bind_i64(s, 12, row->needs.cores);
-	sq_bind_u64(s, 13, row->needs.mem_mib);
-	sq_bind_u64(s, 14, row->needs.disk_mib);
-	sq_bind_u64(s, 15, row->needs.runtime_s);
-	sq_bind_i64(s, 16, row->submitted.ns);
-	sq_bind_wall(s, 17, row->finished);
-	sq_bind_wall(s, 18, row->not_before);
-	sq_bind_wall(s, 19, row->expires);
-	sq_bind_i64(s, 20, row->attempts_max);
-	sq_bind_i64(s, 21, row->after_count);
-	sq_bind_i64(s, 22, row->held);
-	sq_bind_i64(s, 23, row->requeue);
-	sq_bind_bin(s, 24, (struct om_bin){ row->spec_hash, OM_HASH_LEN });
+	sq_log_stmt(sq, SQ_JOB_INSERT);
+	sq_log_u64(sq, row->seq);
+	sq_log_i64(sq, row->rank);
+	sq_log_text(sq, row->id.text);
+	sq_log_text(sq, row->requester.text);
+	sq_log_text(sq, row->network.text);
+	sq_log_text(sq, row->lang);
+	sq_log_text(sq, row->activity);
+	sq_log_i64(sq, row->level);
+	sq_log_text(sq, om_job_state_text(row->state));
+	sq_log_text(sq, row->reason);
+	sq_log_text(sq, row->text);
+	sq_log_i64(sq, row->needs.cores);
+	sq_log_u64(sq, row->needs.mem_mib);
+	sq_log_u64(sq, row->needs.disk_mib);
+	sq_log_u64(sq, row->needs.runtime_s);
+	sq_log_i64(sq, row->submitted.ns);
+	sq_log_wall(sq, row->finished);
+	sq_log_wall(sq, row->not_before);
+	sq_log_wall(sq, row->expires);
+	sq_log_i64(sq, row->attempts_max);
+	sq_log_i64(sq, row->after_count);
+	sq_log_i64(sq, row->held);
+	sq_log_i64(sq, row->requeue);
+	sq_log_bin(sq, (struct om_bin){ row->spec_hash, OM_HASH_LEN });
 	if (row->in_array) {
-		sq_bind_i64(s, 25, row->array_limit);
+		sq_log_i64(sq, row->array_limit);
 	} else {
-		sq_bind_str(s, 25, (struct om_str){ NULL, 0 });
+		sq_log_str(sq, (struct om_str){ NULL, 0 });
 	}
-	err = sq_run(sq, s, "add a job");
+	err = sq_log_ahead(sq); /* what waits is of other tables */
 	*inserted = err == OM_OK && sqlite3_changes(sq->db) == 1;
+	if (err == OM_OK && !*inserted) {
+		sq_log_drop(sq);
+	}
 	return err;
 }
 
 static enum om_err
 put_spec(struct om_sqlite *sq, uint64_t seq, struct om_bin spec)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_SPEC_INSERT, &err);
-
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_u64(s, 1, seq);
-	sq_bind_bin(s, 2, spec);
-	return sq_run(sq, s, "add a job's body");
+	sq_log_stmt(sq, SQ_SPEC_INSERT);
+	sq_log_u64(sq, seq);
+	sq_log_bin(sq, spec);
+	return sq_log_later(sq);
 }
 
 static enum om_err
@@ -166,23 +161,15 @@ put_after(struct om_sqlite *sq, const struct om_job_new *job, uint64_t seq,
 	  const int64_t others[OM_JOB_AFTER_MAX])
 {
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
-	size_t i;
 
-	for (i = 0; i < job->after_count; i++) {
-		s = sq_stmt(sq, SQ_AFTER_INSERT, &err);
-		if (s == NULL) {
-			return err;
-		}
-		sq_bind_u64(s, 1, seq);
-		sq_bind_i64(s, 2, others[i]);
-		sq_bind_text(s, 3, job->after[i].when == OM_AFTER_END ? "end" : "success");
-		err = sq_run(sq, s, "add what a job waits for");
-		if (err != OM_OK) {
-			return err;
-		}
+	for (size_t i = 0; err == OM_OK && i < job->after_count; i++) {
+		sq_log_stmt(sq, SQ_AFTER_INSERT);
+		sq_log_u64(sq, seq);
+		sq_log_i64(sq, others[i]);
+		sq_log_text(sq, job->after[i].when == OM_AFTER_END ? "end" : "success");
+		err = sq_log_later(sq);
 	}
-	return OM_OK;
+	return err;
 }
 
 enum om_err
@@ -233,40 +220,34 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 	return err;
 }
 
-enum om_err
+void
 sq_job_update(struct om_sqlite *sq, const struct om_job_row *row)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_JOB_UPDATE, &err);
-
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_u64(s, 1, row->seq);
-	sq_bind_i64(s, 2, row->rank);
-	sq_bind_i64(s, 3, row->level);
-	sq_bind_text(s, 4, om_job_state_text(row->state));
-	sq_bind_text(s, 5, row->reason);
-	sq_bind_text(s, 6, row->text);
-	sq_bind_wall(s, 7, row->picked);
-	sq_bind_wall(s, 8, row->started);
-	sq_bind_wall(s, 9, row->finished);
-	sq_bind_wall(s, 10, row->not_before);
-	sq_bind_wall(s, 11, row->expires);
-	sq_bind_i64(s, 12, row->attempts);
-	sq_bind_i64(s, 13, row->held);
-	sq_bind_i64(s, 14, row->result.exited);
-	sq_bind_i64(s, 15, row->result.exit_code);
-	sq_bind_i64(s, 16, row->result.signal);
-	sq_bind_u64(s, 17, row->result.cpu_ms);
-	sq_bind_u64(s, 18, row->result.wall_ms);
-	sq_bind_u64(s, 19, row->result.mem_peak_kib);
-	sq_bind_u64(s, 20, row->result.rx_bytes);
-	sq_bind_u64(s, 21, row->result.tx_bytes);
-	sq_bind_u64(s, 22, row->result.dropped_bytes);
-	sq_bind_u64(s, 23, row->result.boot_ms);
-	sq_bind_wall(s, 24, row->result.handshake);
-	return sq_run(sq, s, "change a job");
+	sq_log_stmt(sq, SQ_JOB_UPDATE);
+	sq_log_u64(sq, row->seq);
+	sq_log_i64(sq, row->rank);
+	sq_log_i64(sq, row->level);
+	sq_log_text(sq, om_job_state_text(row->state));
+	sq_log_text(sq, row->reason);
+	sq_log_text(sq, row->text);
+	sq_log_wall(sq, row->picked);
+	sq_log_wall(sq, row->started);
+	sq_log_wall(sq, row->finished);
+	sq_log_wall(sq, row->not_before);
+	sq_log_wall(sq, row->expires);
+	sq_log_i64(sq, row->attempts);
+	sq_log_i64(sq, row->held);
+	sq_log_i64(sq, row->result.exited);
+	sq_log_i64(sq, row->result.exit_code);
+	sq_log_i64(sq, row->result.signal);
+	sq_log_u64(sq, row->result.cpu_ms);
+	sq_log_u64(sq, row->result.wall_ms);
+	sq_log_u64(sq, row->result.mem_peak_kib);
+	sq_log_u64(sq, row->result.rx_bytes);
+	sq_log_u64(sq, row->result.tx_bytes);
+	sq_log_u64(sq, row->result.dropped_bytes);
+	sq_log_u64(sq, row->result.boot_ms);
+	sq_log_wall(sq, row->result.handshake);
 }
 
 enum om_err
@@ -275,7 +256,6 @@ sq_job_spec_set(struct om_store *st, const struct om_job_id *id, struct om_bin s
 	struct om_sqlite *sq = sq_of(st);
 	int64_t seq = 0;
 	enum om_err err;
-	sqlite3_stmt *s;
 
 	err = sq_writable(sq);
 	if (err == OM_OK) {
@@ -284,13 +264,10 @@ sq_job_spec_set(struct om_store *st, const struct om_job_id *id, struct om_bin s
 	if (err != OM_OK) {
 		return err;
 	}
-	s = sq_stmt(sq, SQ_SPEC_SET, &err);
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_i64(s, 1, seq);
-	sq_bind_bin(s, 2, spec);
-	return sq_run(sq, s, "replace a job's body");
+	sq_log_stmt(sq, SQ_SPEC_SET);
+	sq_log_i64(sq, seq);
+	sq_log_bin(sq, spec);
+	return sq_log_run(sq);
 }
 
 /* May this change be?  The row tells the caller what the job is instead. */

@@ -63,15 +63,12 @@ out_find(struct om_sqlite *sq, int64_t job, const char *name, int64_t *id, uint6
 static enum om_err
 out_make(struct om_sqlite *sq, int64_t job, const char *name, int64_t *id)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_STREAM_INSERT, &err);
+	enum om_err err;
 
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_i64(s, 1, job);
-	sq_bind_text(s, 2, name);
-	err = sq_run(sq, s, "add an output");
+	sq_log_stmt(sq, SQ_STREAM_INSERT);
+	sq_log_i64(sq, job);
+	sq_log_text(sq, name);
+	err = sq_log_run(sq);
 	*id = sqlite3_last_insert_rowid(sq->db);
 	return err;
 }
@@ -79,26 +76,20 @@ out_make(struct om_sqlite *sq, int64_t job, const char *name, int64_t *id)
 static enum om_err
 out_add_chunk(struct om_sqlite *sq, int64_t id, uint64_t offset, struct om_bin data)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_CHUNK_INSERT, &err);
+	enum om_err err;
 
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_i64(s, 1, id);
-	sq_bind_u64(s, 2, offset);
-	sq_bind_bin(s, 3, data);
-	err = sq_run(sq, s, "add output");
+	sq_log_stmt(sq, SQ_CHUNK_INSERT);
+	sq_log_i64(sq, id);
+	sq_log_u64(sq, offset);
+	sq_log_bin(sq, data);
+	err = sq_log_run(sq);
 	if (err != OM_OK) {
 		return err;
 	}
-	s = sq_stmt(sq, SQ_STREAM_GROW, &err);
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_i64(s, 1, id);
-	sq_bind_u64(s, 2, offset + data.len);
-	return sq_run(sq, s, "add output");
+	sq_log_stmt(sq, SQ_STREAM_GROW);
+	sq_log_i64(sq, id);
+	sq_log_u64(sq, offset + data.len);
+	return sq_log_run(sq);
 }
 
 enum om_err
@@ -269,16 +260,12 @@ sq_output_drop(struct om_sqlite *sq, int64_t job_seq)
 {
 	static const enum sq_stmt parts[] = { SQ_CHUNK_DELETE, SQ_STREAM_DELETE };
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
 	size_t i;
 
 	for (i = 0; err == OM_OK && i < OM_COUNT(parts); i++) {
-		s = sq_stmt(sq, parts[i], &err);
-		if (s == NULL) {
-			return err;
-		}
-		sq_bind_i64(s, 1, job_seq);
-		err = sq_run(sq, s, "remove output");
+		sq_log_stmt(sq, parts[i]);
+		sq_log_i64(sq, job_seq);
+		err = sq_log_run(sq);
 	}
 	return err;
 }

@@ -6,24 +6,39 @@
 /*
  * The rows of jobs that a group works on.
  *
- * A job that starts and ends within one group changes three times; its row is read once and written
- * once.  The table is direct-mapped by the id: a row that needs the place of another sends it away,
- * written.  Rows are copied byte by byte, so that two that are equal are equal to memcmp.
+ * A job that starts and ends between two folds changes three times; its row is read once and written
+ * to the tables once.  Each group that changes it has it in the log.  The table is direct-mapped by the
+ * id: a row that needs the place of another sends it away, written.  Rows are copied byte by byte, so
+ * that two that are equal are equal to memcmp.
  *
- * 1. A row is dirty only inside the transaction that changed it: commit writes all, a rollback
- *    forgets all.  If broken: a change is lost that was acknowledged, or one appears that was refused.
- * 2. It is used only inside a transaction, and emptied when begin finds that somebody else (a person
- *    with the sqlite3 shell) has changed the file.  If broken: their change is overwritten.
+ * 1. A row is new only inside the group that changed it: its commit logs all that are.  A dirty one is
+ *    in the log and not in the tables: the fold writes all.  When the transaction is lost, all are
+ *    forgotten, and the log has them.  If broken: a change is lost that was acknowledged, or one
+ *    appears that was refused.
+ * 2. It is used only while SQLite's transaction is open, and emptied when that begins and finds that
+ *    somebody else (a person with the sqlite3 shell) has changed the file.  If broken: their change
+ *    is overwritten.
  * 3. Whoever reads what may change of jobs by another statement writes the dirty rows first.
  */
 
 #define ROWS_SLOTS 4096 /* a power of two; the jobs on their way are fewer */
 
-enum rows_state { ROW_NONE, ROW_CLEAN, ROW_DIRTY };
+enum rows_state {
+	ROW_NONE,
+	ROW_CLEAN,
+	ROW_DIRTY, /* not in the tables */
+	ROW_NEW /* not in the log either */
+};
+
+/* Slots that have been dirty (new) since the list was emptied, each once. */
+struct rows_list {
+	size_t count;
+	uint16_t slot[ROWS_SLOTS];
+	bool has[ROWS_SLOTS];
+};
 
 struct sq_rows {
-	size_t dirty_count;
-	uint16_t dirty[ROWS_SLOTS]; /* slots, each once */
+	struct rows_list dirty, changed;
 	uint8_t state[ROWS_SLOTS];
 	struct om_job_row row[ROWS_SLOTS];
 };
@@ -62,7 +77,7 @@ rows_slot(const struct om_job_id *id)
 static bool
 rows_usable(const struct om_sqlite *sq)
 {
-	return sq->rows != NULL && sq->in_tx && sq->doomed == OM_OK;
+	return sq->rows != NULL && sq->in_fold && (!sq->in_tx || sq->doomed == OM_OK);
 }
 
 /* NULL: it is not here. */
@@ -100,6 +115,52 @@ sq_rows_seq(const struct om_sqlite *sq, const struct om_job_id *id, int64_t *seq
 	return here != NULL;
 }
 
+/* Into the log, when it is not there. */
+static enum om_err
+rows_log(struct om_sqlite *sq, size_t slot)
+{
+	if (sq->rows->state[slot] != ROW_NEW) {
+		return OM_OK;
+	}
+	sq->rows->state[slot] = ROW_DIRTY;
+	sq_job_update(sq, &sq->rows->row[slot]);
+	return sq_log_only(sq);
+}
+
+/* Into the tables. */
+static enum om_err
+rows_write(struct om_sqlite *sq, size_t slot)
+{
+	enum om_err err = rows_log(sq, slot);
+
+	if (err != OM_OK || sq->rows->state[slot] != ROW_DIRTY) {
+		return err;
+	}
+	sq->rows->state[slot] = ROW_CLEAN;
+	sq_job_update(sq, &sq->rows->row[slot]);
+	err = sq_log_ahead(sq); /* nothing that waits is of the table of jobs */
+	sq_log_drop(sq);
+	return err;
+}
+
+static void
+list_add(struct rows_list *list, size_t slot)
+{
+	if (!list->has[slot]) {
+		list->has[slot] = true;
+		list->slot[list->count++] = (uint16_t)slot;
+	}
+}
+
+static void
+list_clear(struct rows_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		list->has[list->slot[i]] = false;
+	}
+	list->count = 0;
+}
+
 enum om_err
 sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 {
@@ -107,12 +168,13 @@ sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 	struct sq_rows *rows = sq->rows;
 	enum om_err err = OM_OK;
 
-	if (rows->state[slot] != ROW_DIRTY) {
-		rows->state[slot] = ROW_DIRTY;
-		rows->dirty[rows->dirty_count++] = (uint16_t)slot;
-	} else if (rows->row[slot].seq != row->seq) {
-		err = sq_job_update(sq, &rows->row[slot]); /* its place in the list stays */
+	OM_ASSERT(sq->in_tx);
+	if (rows->state[slot] >= ROW_DIRTY && rows->row[slot].seq != row->seq) {
+		err = rows_write(sq, slot);
 	}
+	list_add(&rows->dirty, slot);
+	list_add(&rows->changed, slot);
+	rows->state[slot] = ROW_NEW;
 	memcpy(&rows->row[slot], row, sizeof(*row));
 	return err;
 }
@@ -122,27 +184,45 @@ sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row)
 {
 	const size_t slot = rows_slot(&row->id);
 
-	if (rows_usable(sq) && sq->rows->state[slot] != ROW_DIRTY) {
+	if (rows_usable(sq) && sq->rows->state[slot] < ROW_DIRTY) {
 		sq->rows->state[slot] = ROW_CLEAN;
 		memcpy(&sq->rows->row[slot], row, sizeof(*row));
 	}
 }
 
+bool
+sq_rows_are_new(const struct om_sqlite *sq)
+{
+	return sq->rows->changed.count > 0;
+}
+
+enum om_err
+sq_rows_log(struct om_sqlite *sq)
+{
+	struct rows_list *list = &sq->rows->changed;
+	enum om_err err = OM_OK;
+
+	for (size_t i = 0; err == OM_OK && i < list->count; i++) {
+		err = rows_log(sq, list->slot[i]);
+	}
+	list_clear(list); /* also after a failure: the group is doomed */
+	return err;
+}
+
 enum om_err
 sq_rows_flush(struct om_sqlite *sq)
 {
-	struct sq_rows *rows = sq->rows;
-	enum om_err err = OM_OK;
-	size_t i;
+	enum om_err err = sq->in_tx ? sq->doomed : OM_OK;
+	struct rows_list *list;
 
-	if (!sq->in_tx || sq->doomed != OM_OK) {
-		return sq->in_tx ? sq->doomed : OM_OK;
+	if (err != OM_OK || !sq->in_fold) {
+		return err;
 	}
-	for (i = 0; err == OM_OK && i < rows->dirty_count; i++) {
-		rows->state[rows->dirty[i]] = ROW_CLEAN;
-		err = sq_job_update(sq, &rows->row[rows->dirty[i]]);
+	list = &sq->rows->dirty;
+	for (size_t i = 0; err == OM_OK && i < list->count; i++) {
+		err = rows_write(sq, list->slot[i]);
 	}
-	rows->dirty_count = 0; /* also after a failure: the transaction is doomed */
+	list_clear(list); /* also after a failure: the transaction is lost */
 	return err;
 }
 
@@ -150,7 +230,8 @@ void
 sq_rows_clear(struct om_sqlite *sq)
 {
 	if (sq->rows != NULL) {
-		sq->rows->dirty_count = 0;
+		list_clear(&sq->rows->dirty);
+		list_clear(&sq->rows->changed);
 		memset(sq->rows->state, ROW_NONE, sizeof(sq->rows->state));
 	}
 }

@@ -83,7 +83,14 @@ static const char schema_v4[] =
 /* The last handshake of a job's tunnel. */
 static const char schema_v5[] = "ALTER TABLE job ADD COLUMN handshake INTEGER;";
 
-static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3, schema_v4, schema_v5 };
+/* The groups in the commit log that the tables have not taken in are of this generation. */
+static const char schema_v6[] =
+    "CREATE TABLE commit_log("
+    " one INTEGER PRIMARY KEY CHECK(one = 1), generation INTEGER NOT NULL);"
+    "INSERT INTO commit_log VALUES(1, random());";
+
+static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3,
+					    schema_v4, schema_v5, schema_v6 };
 const uint32_t sq_schema_version = OM_COUNT(schema_steps);
 
 static enum om_err

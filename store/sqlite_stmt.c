@@ -15,8 +15,8 @@
 static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_BEGIN] = "BEGIN IMMEDIATE",
 	[SQ_COMMIT] = "COMMIT",
-	[SQ_ROLLBACK] = "ROLLBACK",
 	[SQ_OTHERS] = "PRAGMA data_version",
+	[SQ_GENERATION_NEW] = "UPDATE commit_log SET generation=random() RETURNING generation",
 	[SQ_JOB_INSERT] =
 	    "INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state,"
 	    " reason, text,"
@@ -100,11 +100,27 @@ static const char *const sq_sql[SQ_STMTS] = {
 sqlite3_stmt *
 sq_stmt(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err)
 {
+	if (sq->in_tx && sq->doomed != OM_OK && sq->behind) {
+		*err = sq->doomed;
+		return NULL;
+	}
+	if (sq->behind) {
+		*err = sq_replay(sq);
+	}
+	if (*err == OM_OK && sq->settled < sq->group.len) {
+		*err = sq_settle(sq);
+	}
+	return *err == OM_OK ? sq_stmt_now(sq, which, err) : NULL;
+}
+
+sqlite3_stmt *
+sq_stmt_now(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err)
+{
 	sqlite3_stmt **slot = &sq->stmts[which];
 	int rc;
 
 	if (sq->db == NULL) {
-		*err = sq_why(sq, OM_ERR_DISK, "%.100s: closed after a failed fsync", sq->path);
+		*err = sq_why(sq, OM_ERR_DISK, "%.100s: closed after a failure", sq->path);
 		return NULL;
 	}
 	if (*slot == NULL) {

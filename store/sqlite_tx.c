@@ -4,15 +4,16 @@
 #include "store/sqlite_impl.h"
 
 /*
- * Transactions, and the few things that are kept in memory beside the file: the end of the audit
- * chain, the counts by state, the next seq.
+ * Groups, and the few things that are kept in memory beside the file: the end of the audit chain, the
+ * counts by state, the next seq.
  *
- * 1. They change only inside a transaction; begin copies them, a rollback puts the copy back.  If
- *    broken: a failed group leaves the chain's end ahead of its rows.
- * 2. A group writes each of them once, however many jobs it holds.
+ * 1. They change only inside a group; begin copies them, a rollback puts the copy back.  If broken: a
+ *    failed group leaves the chain's end ahead of its rows.
+ * 2. A group logs each of them once, however many jobs it holds; a fold writes each once.
  */
 
-#define TALLY_SLOT_S 900
+#define TALLY_SLOT_S  900
+#define LOG_FOLDS_MAX 4 /* times log_bytes */
 
 enum om_err
 sq_cached_load(struct om_sqlite *sq)
@@ -44,15 +45,15 @@ sq_cached_load(struct om_sqlite *sq)
 		}
 	}
 	(void)sqlite3_finalize(s);
+	sq->folded = sq->now; /* the tables have all of it */
 	return err;
 }
 
-/* Rows that we remember may be old when somebody else has written. */
-static enum om_err
-tx_see_others(struct om_sqlite *sq)
+enum om_err
+sq_see_others(struct om_sqlite *sq)
 {
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_OTHERS, &err);
+	sqlite3_stmt *s = sq_stmt_now(sq, SQ_OTHERS, &err);
 	int64_t version = 0;
 	bool row;
 
@@ -65,7 +66,7 @@ tx_see_others(struct om_sqlite *sq)
 	}
 	(void)sqlite3_reset(s);
 	if (version != sq->others) {
-		sq_rows_clear(sq);
+		sq_rows_clear(sq); /* rows that we remember may be old */
 		sq->others = version;
 	}
 	return err;
@@ -76,131 +77,168 @@ sq_begin(struct om_store *st)
 {
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
 
 	OM_ASSERT(!sq->in_tx && !sq->read_only);
-	if (sq->suspect) {
-		err = sq_wal_recover(sq);
-		if (err != OM_OK) {
-			return err;
-		}
+	/* (A log that nobody maintains does not grow for ever.) */
+	if (sq->stuck || sq->log.end >= LOG_FOLDS_MAX * sq->log_bytes) {
+		err = sq_fold(sq);
 	}
-	s = sq_stmt(sq, SQ_BEGIN, &err);
-	if (s == NULL) {
-		return err;
+	if (err == OM_OK && sq->behind) {
+		err = sq_replay(sq);
 	}
-	err = sq_run(sq, s, "begin");
+	if (err == OM_OK) {
+		err = sq_settle(sq);
+	}
+	if (err == OM_OK && !sq->in_fold) {
+		err = sq_fold_begin(sq);
+	}
 	if (err != OM_OK) {
 		return err;
 	}
+	sq_group_reset(sq);
 	sq->in_tx = true;
 	sq->doomed = OM_OK;
 	sq->saved = sq->now;
-	sq->head_dirty = false;
-	memset(sq->tally, 0, sizeof(sq->tally));
-	err = tx_see_others(sq);
-	if (err != OM_OK) {
-		sq_rollback(st);
+	memset(&sq->tally, 0, sizeof(sq->tally));
+	return OM_OK;
+}
+
+/* --- counters ----------------------------------------------------------------------------------- */
+
+static void
+tally_record(struct om_sqlite *sq, int64_t slot, enum om_job_state state, uint64_t n)
+{
+	sq_log_stmt(sq, SQ_TALLY_ADD);
+	sq_log_i64(sq, slot);
+	sq_log_text(sq, om_job_state_text(state));
+	sq_log_u64(sq, n);
+}
+
+static void
+count_record(struct om_sqlite *sq, enum om_job_state state)
+{
+	sq_log_stmt(sq, SQ_COUNT_SET);
+	sq_log_text(sq, om_job_state_text(state));
+	sq_log_u64(sq, sq->now.counts[state]);
+}
+
+static void
+chain_record(struct om_sqlite *sq)
+{
+	sq_log_stmt(sq, SQ_CHAIN_SET);
+	sq_log_u64(sq, sq->now.head.seq);
+	sq_log_bin(sq, (struct om_bin){ sq->now.head.hash, OM_HASH_LEN });
+	sq_log_u64(sq, sq->now.base.seq);
+	sq_log_bin(sq, (struct om_bin){ sq->now.base.hash, OM_HASH_LEN });
+}
+
+static bool
+chain_differs(const struct sq_cached *a, const struct sq_cached *b)
+{
+	return a->head.seq != b->head.seq || a->base.seq != b->base.seq;
+}
+
+/* What this group changed of them goes into the log. */
+static enum om_err
+counters_log(struct om_sqlite *sq)
+{
+	enum om_err err = OM_OK;
+
+	for (unsigned i = 0; err == OM_OK && i < OM_JOB_STATES; i++) {
+		if (sq->tally.n[i] > 0) {
+			tally_record(sq, sq->tally.slot, (enum om_job_state)i, sq->tally.n[i]);
+			err = sq_log_only(sq);
+		}
+		if (err == OM_OK && sq->now.counts[i] != sq->saved.counts[i]) {
+			count_record(sq, (enum om_job_state)i);
+			err = sq_log_only(sq);
+		}
+	}
+	if (err == OM_OK && chain_differs(&sq->now, &sq->saved)) {
+		chain_record(sq);
+		err = sq_log_only(sq);
 	}
 	return err;
 }
 
+/* Ends a record that is in the log already. */
 static enum om_err
-tx_flush_tally(struct om_sqlite *sq)
+counter_write(struct om_sqlite *sq)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
-	unsigned i;
+	enum om_err err = sq_log_ahead(sq); /* nothing that waits is of their tables */
 
-	for (i = 0; i < OM_JOB_STATES; i++) {
-		if (sq->tally[i] == 0) {
-			continue;
-		}
-		s = sq_stmt(sq, SQ_TALLY_ADD, &err);
-		if (s == NULL) {
-			return err;
-		}
-		sq_bind_i64(s, 1, sq->tally_slot);
-		sq_bind_text(s, 2, om_job_state_text((enum om_job_state)i));
-		sq_bind_u64(s, 3, sq->tally[i]);
-		err = sq_run(sq, s, "count");
-		if (err != OM_OK) {
-			return err;
-		}
-		sq->tally[i] = 0;
-	}
-	return OM_OK;
+	sq_log_drop(sq);
+	return err;
 }
 
 static enum om_err
-tx_flush_counts(struct om_sqlite *sq)
+tally_flush(struct om_sqlite *sq)
 {
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
-	unsigned i;
 
-	for (i = 0; i < OM_JOB_STATES; i++) {
-		if (sq->now.counts[i] == sq->saved.counts[i]) {
-			continue;
-		}
-		s = sq_stmt(sq, SQ_COUNT_SET, &err);
-		if (s == NULL) {
-			return err;
-		}
-		sq_bind_text(s, 1, om_job_state_text((enum om_job_state)i));
-		sq_bind_u64(s, 2, sq->now.counts[i]);
-		err = sq_run(sq, s, "count");
-		if (err != OM_OK) {
-			return err;
+	for (unsigned i = 0; err == OM_OK && i < OM_JOB_STATES; i++) {
+		if (sq->tally_fold.n[i] > 0) {
+			tally_record(sq, sq->tally_fold.slot, (enum om_job_state)i,
+				     sq->tally_fold.n[i]);
+			err = counter_write(sq);
+			sq->tally_fold.n[i] = 0;
 		}
 	}
-	return OM_OK;
+	return err;
 }
 
+enum om_err
+sq_counters_flush(struct om_sqlite *sq)
+{
+	enum om_err err = tally_flush(sq);
+
+	for (unsigned i = 0; err == OM_OK && i < OM_JOB_STATES; i++) {
+		if (sq->now.counts[i] != sq->folded.counts[i]) {
+			count_record(sq, (enum om_job_state)i);
+			err = counter_write(sq);
+		}
+	}
+	if (err == OM_OK && chain_differs(&sq->now, &sq->folded)) {
+		chain_record(sq);
+		err = counter_write(sq);
+	}
+	return err;
+}
+
+/* The group's tally joins those before it. */
 static enum om_err
-tx_flush_chain(struct om_sqlite *sq)
+tally_merge(struct om_sqlite *sq)
 {
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
 
-	if (!sq->head_dirty) {
-		return OM_OK;
+	if (sq->tally.slot != sq->tally_fold.slot) {
+		err = tally_flush(sq);
+		sq->tally_fold.slot = sq->tally.slot;
 	}
-	s = sq_stmt(sq, SQ_CHAIN_SET, &err);
-	if (s == NULL) {
-		return err;
+	for (unsigned i = 0; i < OM_JOB_STATES; i++) {
+		sq->tally_fold.n[i] += sq->tally.n[i];
+		sq->tally.n[i] = 0;
 	}
-	sq_bind_u64(s, 1, sq->now.head.seq);
-	sq_bind_bin(s, 2, (struct om_bin){ sq->now.head.hash, OM_HASH_LEN });
-	sq_bind_u64(s, 3, sq->now.base.seq);
-	sq_bind_bin(s, 4, (struct om_bin){ sq->now.base.hash, OM_HASH_LEN });
-	return sq_run(sq, s, "end of the audit chain");
+	return err;
 }
+
+/* --- the end of a group ------------------------------------------------------------------------- */
 
 enum om_err
 sq_commit(struct om_store *st)
 {
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err = sq_writable(sq);
-	sqlite3_stmt *s;
 
 	if (err == OM_OK) {
-		err = sq_rows_flush(sq);
+		err = sq_rows_log(sq);
 	}
 	if (err == OM_OK) {
-		err = tx_flush_tally(sq);
+		err = counters_log(sq);
 	}
-	if (err == OM_OK) {
-		err = tx_flush_counts(sq);
-	}
-	if (err == OM_OK) {
-		err = tx_flush_chain(sq);
-	}
-	if (err == OM_OK) {
-		s = sq_stmt(sq, SQ_COMMIT, &err);
-		if (s != NULL) {
-			err = sq_run(sq, s, "commit");
-		}
+	/* A group that changed nothing costs nothing. */
+	if (err == OM_OK && sq->group.len > OM_COMMIT_LOG_HEAD) {
+		err = sq_log_append(sq);
 	}
 	if (err != OM_OK) {
 		sq_rollback(st);
@@ -208,7 +246,9 @@ sq_commit(struct om_store *st)
 	}
 	sq->in_tx = false;
 	sq->commits++;
-	sq_wal_after_commit(sq);
+	if (tally_merge(sq) != OM_OK) {
+		sq_lost(sq); /* the group is safe: it is in the log */
+	}
 	return OM_OK;
 }
 
@@ -216,27 +256,71 @@ void
 sq_rollback(struct om_store *st)
 {
 	struct om_sqlite *sq = sq_of(st);
+	struct om_why why = sq->st.why;
 
 	if (!sq->in_tx) {
 		return;
 	}
 	sq->in_tx = false;
 	sq->now = sq->saved;
-	sq_rows_clear(sq);
 	sq->rollbacks++;
-	/* Some errors (disk full among them) have rolled back already. */
-	if (sqlite3_get_autocommit(sq->db) == 0 &&
-	    sqlite3_exec(sq->db, "ROLLBACK", NULL, NULL, NULL) != SQLITE_OK &&
-	    sqlite3_get_autocommit(sq->db) == 0) {
-		sq->suspect = true; /* the connection is of no use: open it anew */
+	if (sq->doomed != OM_OK || sq->group.len > OM_COMMIT_LOG_HEAD || sq_rows_are_new(sq)) {
+		sq_lost(sq);
+		sq_group_reset(sq);
 	}
+	sq->st.why = why;
 }
+
+enum om_err
+sq_maintain(struct om_store *st)
+{
+	struct om_sqlite *sq = sq_of(st);
+	enum om_err err = OM_OK;
+
+	OM_ASSERT(!sq->in_tx);
+	if (sq->read_only) {
+		return OM_OK;
+	}
+	if (!sq->behind) {
+		err = sq_settle(sq);
+	}
+	if (err == OM_OK && sq->log.end >= sq->log_bytes) {
+		err = sq_fold(sq);
+	}
+	return err == OM_OK ? sq_wal_maintain(sq) : err;
+}
+
+enum om_err
+sq_fold_op(struct om_store *st)
+{
+	struct om_sqlite *sq = sq_of(st);
+	enum om_err err;
+
+	OM_ASSERT(!sq->in_tx);
+	if (sq->read_only) {
+		return OM_OK;
+	}
+	err = sq_fold(sq);
+	return err == OM_OK ? sq_wal_maintain(sq) : err;
+}
+
+enum om_err
+sq_wipe(struct om_store *st)
+{
+	struct om_sqlite *sq = sq_of(st);
+	enum om_err err;
+
+	OM_ASSERT(!sq->in_tx && !sq->read_only);
+	err = sq_log_clean(sq);
+	return err == OM_OK ? sq_wal_wipe(sq) : err;
+}
+
+/* --- counting ----------------------------------------------------------------------------------- */
 
 enum om_err
 sq_count_move(struct om_sqlite *sq, enum om_job_state from, enum om_job_state to, struct om_wall at)
 {
 	const int64_t slot = at.ns / OM_NS_PER_S / TALLY_SLOT_S * TALLY_SLOT_S;
-	enum om_err err;
 
 	if (from < OM_JOB_STATES && sq->now.counts[from] > 0) {
 		sq->now.counts[from]--;
@@ -245,30 +329,24 @@ sq_count_move(struct om_sqlite *sq, enum om_job_state from, enum om_job_state to
 		return OM_OK;
 	}
 	sq->now.counts[to]++;
-	if (slot != sq->tally_slot) {
-		err = tx_flush_tally(sq);
-		if (err != OM_OK) {
-			return err;
-		}
-		sq->tally_slot = slot;
+	if (slot != sq->tally.slot && sq->tally.slot != 0) {
+		/* Seldom: one group holds jobs of two quarters of an hour. */
+		tally_record(sq, slot, to, 1);
+		return sq_log_run(sq);
 	}
-	sq->tally[to]++;
+	sq->tally.slot = slot;
+	sq->tally.n[to]++;
 	return OM_OK;
 }
 
 enum om_err
 sq_count_ran(struct om_sqlite *sq, const char *requester, uint64_t ms, struct om_wall at)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt(sq, SQ_RAN_ADD, &err);
-
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_i64(s, 1, at.ns / OM_NS_PER_S / TALLY_SLOT_S * TALLY_SLOT_S);
-	sq_bind_text(s, 2, requester);
-	sq_bind_u64(s, 3, ms);
-	return sq_run(sq, s, "count a run time");
+	sq_log_stmt(sq, SQ_RAN_ADD);
+	sq_log_i64(sq, at.ns / OM_NS_PER_S / TALLY_SLOT_S * TALLY_SLOT_S);
+	sq_log_text(sq, requester);
+	sq_log_u64(sq, ms);
+	return sq_log_later(sq);
 }
 
 enum om_err
@@ -294,6 +372,13 @@ sq_counts_since(struct om_store *st, struct om_wall since, uint64_t counts[OM_JO
 	bool row;
 
 	memset(counts, 0, OM_JOB_STATES * sizeof(counts[0]));
+	if (sq->in_fold) {
+		err = tally_flush(sq);
+		if (err != OM_OK) {
+			sq_lost(sq);
+			return err;
+		}
+	}
 	s = sq_stmt(sq, SQ_TALLY_SUM, &err);
 	if (s == NULL) {
 		return err;

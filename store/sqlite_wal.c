@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: ISC */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include "base/log.h"
 #include "store/sqlite_impl.h"
 
@@ -15,11 +12,10 @@
  *    The zeros also take away what the process before left in it: bodies of jobs, with their keys.
  * 2. A checkpoint runs after the answers of a group are out (maintain), not inside a commit.
  * 3. A failed fsync.  The kernel may have dropped what it could not write and marked it clean, so
- *    a second fsync that says OK proves nothing (https://lwn.net/Articles/752063/).  Groups that
- *    were committed before are safe: their own fsync said so.  Frames of the failed group may
- *    still lie in the log and would come to life if we crashed now, although it was answered with
- *    an error.  So nothing is written before a checkpoint has copied all committed frames into the
- *    main file with a fresh fsync, cut the log to nothing, and the connection was opened anew.
+ *    a second fsync that says OK proves nothing (https://lwn.net/Articles/752063/).  Frames of folds
+ *    before are safe: their own fsync said so.  The failed fold's are written anew, from the commit
+ *    log, at the same place, before anything says that they are there; and if they come to life in a
+ *    crash before, they hold what was acknowledged, and void what the commit log has of it.
  * 4. The log is overwritten (wipe) only when all of it is folded, no reader has a snapshot in it
  *    (a RESTART checkpoint says so), and while we hold the lock of the writer.  If broken: a frame of
  *    somebody's commit is zeroed.
@@ -28,32 +24,11 @@
 #define WAL_HEAD       32
 #define WAL_FRAME_HEAD 24
 #define WAL_PAGE       4096
-#define WAL_FILL_BYTES (64 << 10)
 
 static uint64_t
 wal_bytes_used(const struct om_sqlite *sq)
 {
 	return (uint64_t)sq->wal_frames * (WAL_PAGE + WAL_FRAME_HEAD);
-}
-
-static int
-wal_fill(sqlite3_file *file, sqlite3_int64 from, sqlite3_int64 to)
-{
-	uint8_t *zeros = calloc(1, WAL_FILL_BYTES);
-	int rc = zeros == NULL ? SQLITE_NOMEM : SQLITE_OK;
-
-	while (rc == SQLITE_OK && from < to) {
-		const sqlite3_int64 left = to - from;
-		const int n = left < WAL_FILL_BYTES ? (int)left : WAL_FILL_BYTES;
-
-		rc = file->pMethods->xWrite(file, zeros, n, from);
-		from += n;
-	}
-	if (rc == SQLITE_OK) {
-		rc = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
-	}
-	free(zeros);
-	return rc;
 }
 
 enum om_err
@@ -101,7 +76,7 @@ wal_zero(struct om_sqlite *sq, int64_t version, sqlite3_int64 end)
 								  : (sqlite3_int64)sq->wal_bytes;
 		}
 		if (rc == SQLITE_OK) {
-			rc = wal_fill(file, 0, end);
+			rc = om_file_zero(file, 0, end);
 		}
 	}
 	if (rc != SQLITE_OK) {
@@ -137,16 +112,12 @@ sq_wal_open(struct om_sqlite *sq)
 }
 
 enum om_err
-sq_wal_wipe(struct om_store *st)
+sq_wal_wipe(struct om_sqlite *sq)
 {
-	struct om_sqlite *sq = sq_of(st);
 	int64_t version = 0;
 	enum om_err err;
 
-	OM_ASSERT(!sq->in_tx && !sq->read_only);
-	if (sq->suspect) {
-		return sq_why(sq, OM_ERR_DISK, "%.100s: not after a failed fsync", sq->path);
-	}
+	OM_ASSERT(!sq->in_fold);
 	if (sq->wal_dirty == 0) {
 		return OM_OK;
 	}
@@ -168,12 +139,9 @@ sq_wal_wipe(struct om_store *st)
 }
 
 enum om_err
-sq_wal_maintain(struct om_store *st)
+sq_wal_maintain(struct om_sqlite *sq)
 {
-	struct om_sqlite *sq = sq_of(st);
-
-	OM_ASSERT(!sq->in_tx);
-	if (sq->read_only || sq->suspect || wal_bytes_used(sq) < sq->wal_bytes / 2) {
+	if (sq->in_fold || wal_bytes_used(sq) < sq->wal_bytes / 2) {
 		return OM_OK;
 	}
 	return sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_PASSIVE);
@@ -186,29 +154,4 @@ sq_wal_after_commit(struct om_sqlite *sq)
 		/* The commit itself is safe, whatever becomes of this. */
 		(void)!sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_PASSIVE);
 	}
-}
-
-enum om_err
-sq_wal_recover(struct om_sqlite *sq)
-{
-	enum om_err err;
-
-	OM_ASSERT(!sq->in_tx);
-	/* (A connection that cannot even roll back cannot fold either: it is only closed.) */
-	if (sq->db != NULL && sqlite3_get_autocommit(sq->db) != 0) {
-		err = sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_TRUNCATE);
-		if (err != OM_OK) {
-			return err;
-		}
-	}
-	sq_disconnect(sq);
-	err = sq_connect(sq);
-	if (err != OM_OK) {
-		sq_disconnect(sq);
-		return err;
-	}
-	sq->suspect = false;
-	sq->recoveries++;
-	om_info("store.recovered", "%s: written anew after a failed fsync", sq->path);
-	return OM_OK;
 }

@@ -240,8 +240,8 @@ main(int argc, char **argv)
 		run(st, argv[1], "cycle", groups[g], true, seconds);
 	}
 	om_store_close(st);
-	for (g = 0; g < 4; g++) {
-		static const char *const ends[] = { "", "-wal", "-shm", ".lock" };
+	for (g = 0; g < 5; g++) {
+		static const char *const ends[] = { "", "-wal", "-shm", "-log", ".lock" };
 
 		(void)snprintf(path, sizeof(path), "%s/store_bench.db%s", argv[1], ends[g]);
 		(void)unlink(path);

@@ -359,6 +359,7 @@ test_verify_read_only(void **state)
 	conf.read_only = true;
 	OK(om_sqlite_open(&conf, &second, &why));
 	fill(fx);
+	fx_fold(fx);
 	while (!check.done) {
 		OK(om_store_audit_verify(second, &check, 3));
 	}

@@ -15,6 +15,7 @@
 #include "store/sqlite.h"
 
 #define FX_WAL_BYTES (UINT64_C(1) << 20)
+#define FX_LOG_BYTES (UINT64_C(32) << 10)
 #define FX_T0        (INT64_C(1700000000) * OM_NS_PER_S)
 
 struct fx {
@@ -78,7 +79,8 @@ fx_new(void)
 		return NULL;
 	}
 	(void)snprintf(fx->path, sizeof(fx->path), "%s/ledger.db", fx->dir);
-	fx->conf = (struct om_sqlite_conf){ .path = fx->path, .wal_bytes = FX_WAL_BYTES };
+	fx->conf = (struct om_sqlite_conf){ .path = fx->path, .wal_bytes = FX_WAL_BYTES,
+					   .log_bytes = FX_LOG_BYTES };
 	return fx;
 }
 
@@ -98,7 +100,7 @@ fx_setup(void **state)
 static inline int
 fx_teardown(void **state)
 {
-	static const char *const ends[] = { "", "-wal", "-shm", ".lock", "-journal" };
+	static const char *const ends[] = { "", "-wal", "-shm", "-log", ".lock" };
 	struct fx *fx = *state;
 	char path[128];
 	size_t i;
@@ -113,6 +115,15 @@ fx_teardown(void **state)
 	return 0;
 }
 
+/* The file has all that was committed. */
+static inline void
+fx_fold(struct fx *fx)
+{
+	if (fx->st != NULL) {
+		OK(om_store_fold(fx->st));
+	}
+}
+
 /* A person with the sqlite3 shell. */
 static inline void
 fx_sql(struct fx *fx, const char *sql)
@@ -120,6 +131,7 @@ fx_sql(struct fx *fx, const char *sql)
 	sqlite3 *db = NULL;
 	char *text = NULL;
 
+	fx_fold(fx);
 	assert_int_equal(sqlite3_open(fx->path, &db), SQLITE_OK);
 	if (sqlite3_exec(db, sql, NULL, NULL, &text) != SQLITE_OK) {
 		fail_msg("%s: %s", sql, text);
@@ -135,6 +147,7 @@ fx_ask(struct fx *fx, const char *sql)
 	sqlite3_stmt *s = NULL;
 	char *text = NULL;
 
+	fx_fold(fx);
 	assert_int_equal(sqlite3_open(fx->path, &db), SQLITE_OK);
 	if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK) {
 		fail_msg("%s: %s", sql, sqlite3_errmsg(db));

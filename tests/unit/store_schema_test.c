@@ -2,12 +2,13 @@
 #include <fcntl.h>
 #include "tests/unit/store_fixture.h"
 
-/* What the first version wrote: without after_count, job_after, tally, ran, arrays, handshakes. */
+/* What the first version wrote: without after_count, job_after, tally, ran, commit_log, arrays, handshakes. */
 static void
 make_version_1(struct fx *fx)
 {
 	fx_close(fx);
 	fx_sql(fx, "DROP TABLE job_after; DROP TABLE tally; DROP TABLE ran;"
+		   "DROP TABLE commit_log;"
 		   "ALTER TABLE job DROP COLUMN after_count;"
 		   "ALTER TABLE job DROP COLUMN handshake;"
 		   "ALTER TABLE job DROP COLUMN array_limit; PRAGMA user_version=1;");
@@ -32,9 +33,9 @@ test_older_file_is_brought_up_to_date(void **state)
 	make_version_1(fx);
 	FX_ASK_IS(fx, "PRAGMA user_version", "1");
 	fx_open(fx);
-	FX_ASK_IS(fx, "PRAGMA user_version", "5");
+	FX_ASK_IS(fx, "PRAGMA user_version", "6");
 	OK(om_store_stat(fx->st, &info));
-	assert_int_equal(info.schema, 5);
+	assert_int_equal(info.schema, 6);
 	/* Nothing is lost, and what the new version added works. */
 	OK(om_store_job_get(fx->st, &id, &row));
 	assert_memory_equal(&row, &before, sizeof(row));
@@ -85,10 +86,10 @@ test_newer_file_is_left_alone(void **state)
 	struct om_why why;
 
 	fx_close(fx);
-	fx_sql(fx, "PRAGMA user_version=6");
+	fx_sql(fx, "PRAGMA user_version=7");
 	ERR(OM_ERR_VERSION, om_sqlite_open(&fx->conf, &fx->st, &why));
-	assert_non_null(strstr(why.text, "knows up to 5"));
-	FX_ASK_IS(fx, "PRAGMA user_version", "6");
+	assert_non_null(strstr(why.text, "knows up to 6"));
+	FX_ASK_IS(fx, "PRAGMA user_version", "7");
 }
 
 static void

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: ISC */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/log.h"
+#include "store/sqlite_impl.h"
+
+/*
+ * The commit log in front of the tables.
+ *
+ * Every statement that changes the tables is written down with its parameters.  A commit appends what
+ * the group wrote down to the log, which is one write and one sync; the tables take it in within one
+ * SQLite transaction that goes on over many groups, and is committed (folded) now and then.  What a
+ * group costs does not depend on how many pages it touched, and a row that changes in several groups
+ * is written to the tables once.
+ *
+ * 1. The open transaction, the rows that are remembered (sqlite_rows.c) and the statements that wait
+ *    here are together what the log says.  So what the transaction had can always be made again: read
+ *    the log from its start (replay).  If broken: something acknowledged is lost.
+ * 2. A fold commits the tables together with a new generation, in one transaction; from then on the
+ *    groups in the log are of an old one.  If broken: a group is taken in twice.
+ * 3. After a failed append or a failed fold nothing is appended before a fold has worked (stuck): what
+ *    the disk has of that group is not known, and only a new generation makes it void.
+ * 4. Statements that wait are run before anything is read, and before any other but those that say
+ *    they do not depend on them.
+ * 5. The tables are read through sq_stmt, which replays first when the transaction was lost (SQLite
+ *    rolls back by itself after most I/O errors).  If broken: acknowledged jobs are not seen.
+ * 6. A statement's number and its parameters are part of the file's format: see enum sq_stmt.
+ */
+
+enum { PARAM_NULL, PARAM_I8, PARAM_I64, PARAM_TEXT, PARAM_BLOB };
+
+#define RECORD_HEAD 8 /* u32 bytes behind it, u16 statement, u16: it is in the tables */
+
+struct record {
+	uint32_t len;
+	uint16_t stmt, done;
+};
+
+static struct record
+record_at(const uint8_t *at)
+{
+	struct record r;
+
+	memcpy(&r.len, at, sizeof(r.len));
+	memcpy(&r.stmt, at + 4, sizeof(r.stmt));
+	memcpy(&r.done, at + 6, sizeof(r.done));
+	return r;
+}
+
+static void
+record_put(uint8_t *at, struct record r)
+{
+	memcpy(at, &r.len, sizeof(r.len));
+	memcpy(at + 4, &r.stmt, sizeof(r.stmt));
+	memcpy(at + 6, &r.done, sizeof(r.done));
+}
+
+/* --- writing down ------------------------------------------------------------------------------- */
+
+void
+sq_log_stmt(struct om_sqlite *sq, enum sq_stmt which)
+{
+	const uint8_t head[RECORD_HEAD] = { 0 };
+
+	sq->record = sq->group.len;
+	sq->record_stmt = which;
+	om_buf_add(&sq->group, head, sizeof(head));
+}
+
+static uint8_t *
+log_room(struct om_sqlite *sq, size_t len)
+{
+	uint8_t *at;
+
+	if (!om_buf_fits(&sq->group, len) && om_buf_reserve(&sq->group, len) != OM_OK) {
+		return NULL;
+	}
+	at = sq->group.data + sq->group.len;
+	sq->group.len += len;
+	return at;
+}
+
+void
+sq_log_i64(struct om_sqlite *sq, int64_t v)
+{
+	const bool is_small = v >= INT8_MIN && v <= INT8_MAX;
+	uint8_t *at = log_room(sq, is_small ? 2 : 1 + sizeof(v));
+
+	if (at == NULL) {
+		return;
+	}
+	if (is_small) {
+		at[0] = PARAM_I8;
+		at[1] = (uint8_t)(int8_t)v;
+	} else {
+		at[0] = PARAM_I64;
+		memcpy(at + 1, &v, sizeof(v));
+	}
+}
+
+void
+sq_log_u64(struct om_sqlite *sq, uint64_t v)
+{
+	sq_log_i64(sq, v > INT64_MAX ? INT64_MAX : (int64_t)v);
+}
+
+static void
+log_null(struct om_sqlite *sq)
+{
+	uint8_t *at = log_room(sq, 1);
+
+	if (at != NULL) {
+		at[0] = PARAM_NULL;
+	}
+}
+
+void
+sq_log_wall(struct om_sqlite *sq, struct om_wall at)
+{
+	if (at.ns == 0) {
+		log_null(sq);
+	} else {
+		sq_log_i64(sq, at.ns);
+	}
+}
+
+static void
+log_bytes(struct om_sqlite *sq, uint8_t kind, const void *data, size_t len)
+{
+	const uint32_t n = (uint32_t)len;
+	uint8_t *at;
+
+	OM_ASSERT(len <= INT32_MAX);
+	at = log_room(sq, 1 + sizeof(n) + len);
+	if (at == NULL) {
+		return;
+	}
+	at[0] = kind;
+	memcpy(at + 1, &n, sizeof(n));
+	if (len > 0) {
+		memcpy(at + 1 + sizeof(n), data, len);
+	}
+}
+
+void
+sq_log_str(struct om_sqlite *sq, struct om_str v)
+{
+	if (v.ptr == NULL) {
+		log_null(sq);
+	} else {
+		log_bytes(sq, PARAM_TEXT, v.ptr, v.len);
+	}
+}
+
+void
+sq_log_text(struct om_sqlite *sq, const char *v)
+{
+	log_bytes(sq, PARAM_TEXT, v, strlen(v));
+}
+
+void
+sq_log_bin(struct om_sqlite *sq, struct om_bin v)
+{
+	log_bytes(sq, PARAM_BLOB, v.ptr, v.len);
+}
+
+/* --- taking in ---------------------------------------------------------------------------------- */
+
+/* One parameter; *at moves behind it.  A damaged one cannot be: the group's hash was right. */
+static void
+param_bind(sqlite3_stmt *s, int index, const uint8_t **at)
+{
+	const uint8_t kind = *(*at)++;
+	uint32_t n;
+	int64_t v;
+
+	switch (kind) {
+	case PARAM_NULL:
+		sq_bind_str(s, index, (struct om_str){ NULL, 0 });
+		break;
+	case PARAM_I8:
+		sq_bind_i64(s, index, (int8_t) * (*at)++);
+		break;
+	case PARAM_I64:
+		memcpy(&v, *at, sizeof(v));
+		*at += sizeof(v);
+		sq_bind_i64(s, index, v);
+		break;
+	default:
+		OM_ASSERT(kind == PARAM_TEXT || kind == PARAM_BLOB);
+		memcpy(&n, *at, sizeof(n));
+		*at += sizeof(n);
+		if (kind == PARAM_TEXT) {
+			sq_bind_str(s, index, (struct om_str){ (const char *)*at, n });
+		} else {
+			sq_bind_bin(s, index, (struct om_bin){ *at, n });
+		}
+		*at += n;
+	}
+}
+
+static enum om_err
+record_run(struct om_sqlite *sq, const uint8_t *at)
+{
+	const struct record r = record_at(at);
+	const uint8_t *param = at + RECORD_HEAD, *end = param + r.len;
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s = sq_stmt_now(sq, (enum sq_stmt)r.stmt, &err);
+
+	if (s == NULL) {
+		return err;
+	}
+	for (int i = 1; param < end; i++) {
+		param_bind(s, i, &param);
+	}
+	return sq_run(sq, s, "write to the tables");
+}
+
+/* Closes the record; NOMEM dooms the group, which would be logged without it. */
+static enum om_err
+log_close(struct om_sqlite *sq, bool done)
+{
+	struct record r = { .stmt = (uint16_t)sq->record_stmt, .done = done };
+
+	if (sq->group.failed) {
+		sq->doomed = sq_why(sq, OM_ERR_NOMEM, "no memory for the commit log");
+		return sq->doomed;
+	}
+	r.len = (uint32_t)(sq->group.len - sq->record - RECORD_HEAD);
+	record_put(sq->group.data + sq->record, r);
+	return OM_OK;
+}
+
+void
+sq_log_drop(struct om_sqlite *sq)
+{
+	sq->group.len = sq->record;
+}
+
+enum om_err
+sq_log_later(struct om_sqlite *sq)
+{
+	return log_close(sq, false);
+}
+
+enum om_err
+sq_log_only(struct om_sqlite *sq)
+{
+	return log_close(sq, true);
+}
+
+enum om_err
+sq_log_ahead(struct om_sqlite *sq)
+{
+	enum om_err err = log_close(sq, true);
+
+	return err == OM_OK ? record_run(sq, sq->group.data + sq->record) : err;
+}
+
+enum om_err
+sq_log_run(struct om_sqlite *sq)
+{
+	enum om_err err = log_close(sq, true);
+
+	if (err == OM_OK) {
+		err = sq_settle(sq);
+	}
+	return err == OM_OK ? record_run(sq, sq->group.data + sq->record) : err;
+}
+
+enum om_err
+sq_settle(struct om_sqlite *sq)
+{
+	enum om_err err = OM_OK;
+
+	while (err == OM_OK && sq->settled < sq->group.len) {
+		uint8_t *at = sq->group.data + sq->settled;
+		struct record r = record_at(at);
+
+		sq->settled += RECORD_HEAD + r.len;
+		if (!r.done) {
+			r.done = true;
+			record_put(at, r);
+			err = record_run(sq, at);
+		}
+	}
+	if (err != OM_OK && !sq->in_tx) {
+		sq_lost(sq);
+	}
+	return err;
+}
+
+void
+sq_group_reset(struct om_sqlite *sq)
+{
+	om_buf_reset(&sq->group);
+	(void)log_room(sq, OM_COMMIT_LOG_HEAD); /* without it the first record fails, and says so */
+	sq->settled = OM_COMMIT_LOG_HEAD;
+}
+
+/* --- commit ------------------------------------------------------------------------------------- */
+
+static enum om_err
+log_fail(struct om_sqlite *sq, int rc, const char *what)
+{
+	return sq_why(sq, sq_err_of(rc), "%.100s: %s: %s", sq->log.path, what, sqlite3_errstr(rc));
+}
+
+enum om_err
+sq_log_append(struct om_sqlite *sq)
+{
+	const int rc = om_commit_log_append(&sq->log, &sq->group);
+
+	if (rc != SQLITE_OK) {
+		sq->stuck = true;
+		return log_fail(sq, rc, "append a group");
+	}
+	return OM_OK;
+}
+
+/* --- replay ------------------------------------------------------------------------------------- */
+
+void
+sq_lost(struct om_sqlite *sq)
+{
+	if (sqlite3_get_autocommit(sq->db) == 0 &&
+	    sqlite3_exec(sq->db, "ROLLBACK", NULL, NULL, NULL) != SQLITE_OK &&
+	    sqlite3_get_autocommit(sq->db) == 0) {
+		sq->unusable = true;
+	}
+	sq_rows_clear(sq);
+	memset(&sq->tally_fold, 0, sizeof(sq->tally_fold));
+	sq->in_fold = false;
+	sq->behind = true;
+}
+
+struct replay {
+	struct om_sqlite *sq;
+	enum om_err err;
+};
+
+static bool
+replay_group(void *arg, struct om_bin body)
+{
+	struct replay *r = arg;
+	size_t at = 0;
+
+	while (r->err == OM_OK && at < body.len) {
+		r->err = record_run(r->sq, body.ptr + at);
+		at += RECORD_HEAD + record_at(body.ptr + at).len;
+	}
+	return r->err == OM_OK;
+}
+
+static enum om_err
+replay_run(struct om_sqlite *sq, uint64_t generation, uint64_t limit)
+{
+	struct replay r = { .sq = sq };
+	const uint64_t count = sq->log.count, end = sq->log.end;
+	int rc = om_commit_log_read(&sq->log, generation, limit, replay_group, &r);
+
+	if (rc != SQLITE_OK && r.err == OM_OK) {
+		r.err = log_fail(sq, rc, "read");
+	}
+	if (limit != UINT64_MAX) { /* our own groups: all must be there */
+		if (r.err == OM_OK && sq->log.count != count) {
+			r.err = sq_why(sq, OM_ERR_CORRUPT, "%.100s: group %" PRIu64 " is gone",
+				       sq->log.path, sq->log.count);
+		}
+		sq->log.count = count;
+		sq->log.end = end;
+	}
+	return r.err;
+}
+
+enum om_err
+sq_fold_begin(struct om_sqlite *sq)
+{
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s = sq_stmt_now(sq, SQ_BEGIN, &err);
+
+	if (s != NULL) {
+		err = sq_run(sq, s, "begin");
+	}
+	if (err == OM_OK) {
+		sq->in_fold = true;
+		err = sq_see_others(sq);
+	}
+	return err;
+}
+
+enum om_err
+sq_replay(struct om_sqlite *sq)
+{
+	enum om_err err = OM_OK;
+
+	OM_ASSERT(sq->behind && !sq->in_fold && !sq->in_tx);
+	if (sq->unusable) {
+		return sq_reconnect(sq); /* which replays */
+	}
+	sq_group_reset(sq);
+	sq->behind = false;
+	if (sq->log.count > 0) {
+		err = sq_fold_begin(sq);
+		if (err == OM_OK) {
+			err = replay_run(sq, sq->log.generation, sq->log.count);
+		}
+		if (err != OM_OK) {
+			sq_lost(sq);
+		}
+	}
+	return err;
+}
+
+/* --- fold --------------------------------------------------------------------------------------- */
+
+static enum om_err
+generation_new(struct om_sqlite *sq, int64_t *generation)
+{
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s = sq_stmt_now(sq, SQ_GENERATION_NEW, &err);
+	bool row = false;
+
+	if (s == NULL) {
+		return err;
+	}
+	err = sq_step(sq, s, &row, "begin a generation of the commit log");
+	if (err == OM_OK) {
+		*generation = sqlite3_column_int64(s, 0);
+	}
+	(void)sqlite3_reset(s);
+	return err;
+}
+
+static enum om_err
+fold_commit(struct om_sqlite *sq, int64_t *generation)
+{
+	enum om_err err = sq_settle(sq);
+	sqlite3_stmt *s;
+
+	if (err == OM_OK) {
+		err = sq_rows_flush(sq);
+	}
+	if (err == OM_OK) {
+		err = sq_counters_flush(sq);
+	}
+	if (err == OM_OK) {
+		err = generation_new(sq, generation);
+	}
+	if (err == OM_OK) {
+		s = sq_stmt_now(sq, SQ_COMMIT, &err);
+		if (s != NULL) {
+			err = sq_run(sq, s, "commit");
+		}
+	}
+	return err;
+}
+
+enum om_err
+sq_fold(struct om_sqlite *sq)
+{
+	const bool was_stuck = sq->stuck;
+	int64_t generation = 0;
+	enum om_err err = OM_OK;
+
+	OM_ASSERT(!sq->in_tx && !sq->read_only);
+	if (sq->behind) {
+		err = sq_replay(sq);
+	}
+	if (err != OM_OK || (!sq->in_fold && !sq->stuck)) {
+		return err;
+	}
+	if (!sq->in_fold) {
+		err = sq_fold_begin(sq);
+	}
+	if (err == OM_OK) {
+		err = fold_commit(sq, &generation);
+	}
+	if (err != OM_OK) {
+		struct om_why why = sq->st.why;
+
+		sq->stuck = true;
+		sq_lost(sq);
+		sq->st.why = why;
+		return err;
+	}
+	sq->in_fold = false;
+	sq->stuck = false;
+	sq->folded = sq->now;
+	sq_group_reset(sq);
+	om_commit_log_restart(&sq->log, (uint64_t)generation);
+	sq->folds++;
+	if (was_stuck) {
+		sq->recoveries++;
+		om_info("store.recovered", "%s: a new commit log after a failed write", sq->path);
+	}
+	sq_wal_after_commit(sq);
+	return OM_OK;
+}
+
+/* --- open --------------------------------------------------------------------------------------- */
+
+/* What the last process has not folded. */
+static enum om_err
+attach_leftover(struct om_sqlite *sq, int64_t generation)
+{
+	enum om_err err = sq_fold_begin(sq);
+
+	if (err == OM_OK) {
+		err = replay_run(sq, (uint64_t)generation, UINT64_MAX);
+	}
+	if (err == OM_OK && sq->log.other_format) {
+		err = sq_why(sq, OM_ERR_VERSION,
+			     "%.100s is of another version, and not folded: start that one once, "
+			     "and stop it",
+			     sq->log.path);
+	}
+	if (err != OM_OK) {
+		struct om_why why = sq->st.why;
+
+		sq_lost(sq);
+		om_commit_log_close(&sq->log); /* nobody folds what was read of it */
+		sq->st.why = why;
+		return err;
+	}
+	if (sq->log.count > 0) {
+		om_info("store.replayed", "%s: %" PRIu64 " groups from the commit log", sq->path,
+			sq->log.count);
+	}
+	return OM_OK;
+}
+
+enum om_err
+sq_log_attach(struct om_sqlite *sq)
+{
+	int64_t generation = 0;
+	char path[4096];
+	enum om_err err;
+	int rc, n;
+
+	if (sq->log.file != NULL) { /* opened anew: the log goes on */
+		sq->behind = true;
+		return sq_replay(sq);
+	}
+	n = snprintf(path, sizeof(path), "%s-log", sq->path);
+	if (n < 0 || (size_t)n >= sizeof(path)) {
+		return sq_why(sq, OM_ERR_INVALID, "%.60s...: the path is too long", sq->path);
+	}
+	rc = om_commit_log_open(&sq->log, sq->vfs, path, sq_schema_version);
+	if (rc != SQLITE_OK) {
+		return log_fail(sq, rc, "open");
+	}
+	sq_group_reset(sq);
+	err = sq_pragma_i64(sq, "SELECT generation FROM commit_log", &generation);
+	return err == OM_OK ? attach_leftover(sq, generation) : err;
+}
+
+enum om_err
+sq_log_clean(struct om_sqlite *sq)
+{
+	enum om_err err = sq_fold(sq);
+	int rc;
+
+	if (err != OM_OK) {
+		return err;
+	}
+	rc = om_commit_log_wipe(&sq->log, sq->log_bytes);
+	return rc == SQLITE_OK ? OM_OK : log_fail(sq, rc, "overwrite");
+}
