@@ -244,7 +244,6 @@ group_commit(struct om_service *sv, struct ledger *l)
 		if (l->degraded) {
 			om_info("ledger.recovered", "writing works again");
 		}
-		l->unfolded = true;
 		ledger_count_moves(l);
 		if (!l->purge_soon && ledger_has_retention(l->conf)) {
 			purge_arm(sv, l, true);
@@ -266,7 +265,7 @@ tick_when_needed(struct om_service *sv, struct ledger *l)
 	    om_timer_start(om_service_cx(sv), LEDGER_WIPE_MS, 0, 0, &l->wipe_timer) != OM_OK) {
 		l->wipe_timer = 0;
 	}
-	if (l->unfolded && l->fold_timer == 0 &&
+	if (l->store->unfolded && l->fold_timer == 0 &&
 	    om_timer_start(om_service_cx(sv), l->fold_failed ? LEDGER_TICK_MS : LEDGER_FOLD_MS, 0,
 			   0, &l->fold_timer) != OM_OK) {
 		l->fold_timer = 0;
@@ -457,8 +456,7 @@ ledger_fold(struct ledger *l)
 	if (err != OM_OK && !l->fold_failed) {
 		om_warn("ledger.fold", "%s", om_store_why(l->store));
 	}
-	l->unfolded = err != OM_OK; /* then the timer comes round */
-	l->fold_failed = err != OM_OK;
+	l->fold_failed = err != OM_OK; /* then the timer comes round */
 }
 
 static enum om_err
@@ -520,6 +518,7 @@ ledger_start(struct om_service *sv, void *state, const void *arg)
 	const struct om_ledger_conf *conf = arg;
 	struct om_sqlite_conf store_conf = { .path = conf->path,
 					     .wal_bytes = conf->wal_bytes,
+					     .log_bytes = conf->log_bytes,
 					     .cache_kib = conf->cache_kib,
 					     .vfs = conf->vfs };
 	struct ledger *l = state;

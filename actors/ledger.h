@@ -26,7 +26,7 @@
 /* Start arg; borrowed for the life of the system. */
 struct om_ledger_conf {
 	const char *path; /* of the database; its folder must exist */
-	uint64_t wal_bytes; /* 0: default (store/sqlite.h) */
+	uint64_t wal_bytes, log_bytes; /* 0: default (store/sqlite.h) */
 	uint32_t cache_kib; /* 0: default */
 	uint64_t keep_ms; /* finished jobs older than this are removed; 0: kept */
 	uint64_t keep_bytes; /* the oldest finished jobs are removed above this; 0: no limit */

@@ -104,7 +104,7 @@ struct ledger {
 	bool purging, purge_soon; /* soon: purge_timer runs because of a write */
 	uint8_t seal_key[OM_LEDGER_SEAL_LEN];
 	bool keys_left; /* of a job that ended: in the store's log */
-	bool unfolded, fold_failed; /* groups were committed since the store was folded; it was tried */
+	bool fold_failed;
 };
 
 static inline struct ledger *

@@ -178,6 +178,9 @@ info_output(struct ledger *l, const struct om_job_row *row, struct om_job_info *
 	struct om_str *files = NULL;
 	size_t count = 0, n = 0, i;
 
+	if (!row->has_output) {
+		return true;
+	}
 	if (om_store_output_list(l->store, &row->id, outs, OM_COUNT(l->outs), &count) != OM_OK) {
 		return false;
 	}

@@ -309,7 +309,7 @@ move_details(const struct om_ledger_move *m, enum om_job_state to, char out[TEXT
 
 /* The evidence as lines of text, beside the job's output. */
 static enum om_err
-move_evidence(struct ledger *l, const struct om_job_id *id, const struct om_ledger_move *m)
+move_evidence(struct ledger *l, struct om_job_row *row, const struct om_ledger_move *m)
 {
 	const struct om_out_ref ref = { .kind = OM_OUT_EVIDENCE };
 	struct om_buf buf = { .max = LEDGER_EVIDENCE_MAX };
@@ -325,14 +325,15 @@ move_evidence(struct ledger *l, const struct om_job_id *id, const struct om_ledg
 			      OM_STR_ARG(m->result->evidence.v[i].value));
 	}
 	/* Lines over the limit are left out; a packet's bytes in hex are far below it. */
-	err = om_store_output_append(l->store, id, ref, OM_OUT_AT_END,
+	row->has_output = true;
+	err = om_store_output_append(l->store, &row->id, ref, OM_OUT_AT_END,
 				     (struct om_bin){ buf.data, buf.len }, &size);
 	om_buf_fini(&buf);
 	return err;
 }
 
 static enum om_err
-move_truncated(struct ledger *l, const struct om_job_id *id, const struct om_ledger_move *m)
+move_truncated(struct ledger *l, struct om_job_row *row, const struct om_ledger_move *m)
 {
 	const struct om_out_ref ref = { .kind = OM_OUT_TRUNCATED };
 	uint64_t size;
@@ -340,13 +341,14 @@ move_truncated(struct ledger *l, const struct om_job_id *id, const struct om_led
 	if (m->result == NULL || !m->result->output_truncated) {
 		return OM_OK;
 	}
-	return om_store_output_append(l->store, id, ref, OM_OUT_AT_END,
+	row->has_output = true;
+	return om_store_output_append(l->store, &row->id, ref, OM_OUT_AT_END,
 				      (struct om_bin){ (const uint8_t *)"1", 1 }, &size);
 }
 
 /* Files that the job left where they could not be taken, beside those that were. */
 static enum om_err
-move_missing(struct ledger *l, const struct om_job_id *id, const struct om_ledger_move *m)
+move_missing(struct ledger *l, struct om_job_row *row, const struct om_ledger_move *m)
 {
 	const struct om_out_ref ref = { .kind = OM_OUT_MISSING };
 	struct om_buf buf = { .max = OM_OUT_CHUNK_MAX };
@@ -365,7 +367,8 @@ move_missing(struct ledger *l, const struct om_job_id *id, const struct om_ledge
 		om_buf_add(&buf, "", 1);
 	}
 	if (!buf.failed) {
-		err = om_store_output_append(l->store, id, ref, OM_OUT_AT_END,
+		row->has_output = true;
+		err = om_store_output_append(l->store, &row->id, ref, OM_OUT_AT_END,
 					     (struct om_bin){ buf.data, buf.len }, &size);
 	}
 	om_buf_fini(&buf);
@@ -384,13 +387,13 @@ ledger_move_apply(struct ledger *l, const struct om_job_id *id, const struct om_
 		ledger_live_drop(l, id);
 	}
 	if (err == OM_OK && m != NULL) {
-		err = move_evidence(l, id, m);
+		err = move_evidence(l, row, m);
 	}
 	if (err == OM_OK && m != NULL) {
-		err = move_missing(l, id, m);
+		err = move_missing(l, row, m);
 	}
 	if (err == OM_OK && m != NULL) {
-		err = move_truncated(l, id, m);
+		err = move_truncated(l, row, m);
 	}
 	if (err == OM_OK) {
 		next = ledger_again_plan(row, from);
@@ -404,7 +407,8 @@ ledger_move_apply(struct ledger *l, const struct om_job_id *id, const struct om_
 		}
 	}
 	/* A disk that fails here fails the group as a whole; nothing else refuses a job's end. */
-	if (err == OM_OK && om_job_is_final(row->state) && ledger_scrub(l, id) != OM_OK) {
+	if (err == OM_OK && om_job_is_final(row->state) && row->sealed &&
+	    ledger_scrub(l, id) != OM_OK) {
 		om_warn("ledger.keys", "job %s keeps its keys: %s", id->text,
 			om_store_why(l->store));
 	}

@@ -258,6 +258,8 @@ sq_close(struct om_store *st)
 	}
 	om_commit_log_close(&sq->log);
 	om_buf_fini(&sq->group);
+	om_buf_fini(&sq->pack);
+	om_buf_fini(&sq->json);
 	om_hasher_free(sq->hasher);
 	sq_rows_free(sq->rows);
 	if (sq->lock_fd >= 0) {

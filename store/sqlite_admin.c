@@ -300,6 +300,9 @@ purge_tally(struct om_sqlite *sq)
 		sq_log_stmt(sq, cuts[i]);
 		sq_log_i64(sq, om_wall_now().ns / OM_NS_PER_S - TALLY_KEEP_S);
 		err = sq_log_run(sq);
+		if (err == OM_OK && sqlite3_changes(sq->db) == 0) {
+			sq_log_drop(sq);
+		}
 	}
 	return err;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <string.h>
+#include "base/parse.h"
+#include "store/audit_pack.h"
 #include "store/sqlite_impl.h"
 
 /*
@@ -24,20 +26,70 @@ audit_text(struct om_str text, size_t max)
 	return text;
 }
 
-static enum om_err
-audit_insert(struct om_sqlite *sq, const struct om_audit_row *row)
+/*
+ * A row that waits for its pack, as JSON.  Packs are for the tables' sake: a row alone costs as much as
+ * one of sixty-four.
+ */
+enum om_err
+sq_audit_add(struct om_sqlite *sq, uint64_t seq, struct om_str row)
 {
-	sq_log_stmt(sq, SQ_AUDIT_INSERT);
+	enum om_err err = OM_OK;
+
+	if (sq->pack_rows == OM_AUDIT_PACK_ROWS || seq != sq->pack_first + sq->pack_rows) {
+		err = sq_audit_flush(sq);
+		sq->pack_first = seq;
+	}
+	if (err != OM_OK) {
+		return err;
+	}
+	om_buf_add(&sq->pack, sq->pack_rows == 0 ? "[" : ",", 1);
+	om_buf_add(&sq->pack, row.ptr, row.len);
+	sq->pack_rows++;
+	return sq->pack.failed ? sq_why(sq, OM_ERR_NOMEM, "no memory for the audit") : OM_OK;
+}
+
+void
+sq_audit_forget(struct om_sqlite *sq)
+{
+	om_buf_reset(&sq->pack);
+	sq->pack_rows = 0;
+}
+
+enum om_err
+sq_audit_flush(struct om_sqlite *sq)
+{
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s;
+
+	if (sq->pack_rows == 0) {
+		return OM_OK;
+	}
+	om_buf_add(&sq->pack, "]", 1);
+	s = sq->pack.failed ? NULL : sq_stmt_now(sq, SQ_AUDIT_PACK, &err);
+	if (s == NULL) {
+		return sq->pack.failed ? sq_why(sq, OM_ERR_NOMEM, "no memory for the audit") : err;
+	}
+	sq_bind_u64(s, 1, sq->pack_first);
+	sq_bind_str(s, 2, (struct om_str){ (const char *)sq->pack.data, sq->pack.len });
+	err = sq_run(sq, s, "add to the audit");
+	sq_audit_forget(sq);
+	return err;
+}
+
+static enum om_err
+audit_log(struct om_sqlite *sq, const struct om_audit_row *row)
+{
+	om_buf_reset(&sq->json);
+	om_buf_add(&sq->json, "[", 1);
+	om_audit_pack_put(&sq->json, row);
+	om_buf_add(&sq->json, "]", 1);
+	sq->json_seq = row->seq;
+	if (sq->json.failed) {
+		return sq_why(sq, OM_ERR_NOMEM, "no memory for the audit");
+	}
+	sq_log_stmt(sq, SQ_AUDIT_ADD);
 	sq_log_u64(sq, row->seq);
-	sq_log_i64(sq, row->at.ns);
-	sq_log_str(sq, row->event);
-	sq_log_str(sq, row->actor);
-	sq_log_str(sq, row->job);
-	sq_log_str(sq, row->requester);
-	sq_log_str(sq, row->network);
-	sq_log_str(sq, row->activity);
-	sq_log_str(sq, row->details);
-	sq_log_bin(sq, (struct om_bin){ row->hash, OM_HASH_LEN });
+	sq_log_str(sq, (struct om_str){ (const char *)sq->json.data + 1, sq->json.len - 2 });
 	return sq_log_later(sq);
 }
 
@@ -62,16 +114,17 @@ sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_not
 		row.activity = om_str_of(job->activity);
 	}
 	if (!om_audit_hash(sq->hasher, sq->now.head.hash, &row, row.hash)) {
-		/* The job's own row may be written already: the group cannot go on. */
-		sq->doomed = sq_why(sq, OM_ERR_NOMEM, "no memory for a hash");
-		return sq->doomed;
+		err = sq_why(sq, OM_ERR_NOMEM, "no memory for a hash");
+	} else {
+		err = audit_log(sq, &row);
 	}
-	err = audit_insert(sq, &row);
-	if (err == OM_OK) {
-		sq->now.head.seq = row.seq;
-		memcpy(sq->now.head.hash, row.hash, OM_HASH_LEN);
+	if (err != OM_OK) {
+		sq->doomed = err; /* the job's own row may be written already: the group cannot go on */
+		return err;
 	}
-	return err;
+	sq->now.head.seq = row.seq;
+	memcpy(sq->now.head.hash, row.hash, OM_HASH_LEN);
+	return OM_OK;
 }
 
 enum om_err
@@ -83,21 +136,118 @@ sq_audit_append(struct om_store *st, struct om_wall at, const struct om_audit_no
 	return err != OM_OK ? err : sq_audit_note(sq, at, note, NULL);
 }
 
-/* Views into the statement, until its next step. */
-static bool
-audit_row(sqlite3_stmt *s, struct om_audit_row *row)
+/* The rows of the audit from one on, across packs. */
+struct audit_cursor {
+	struct om_sqlite *sq;
+	sqlite3_stmt *s;
+	struct om_audit_pack pack;
+	uint64_t after; /* rows up to here are left out */
+	size_t next; /* in the pack */
+};
+
+static enum om_err
+cursor_open(struct om_sqlite *sq, uint64_t after, struct audit_cursor *c)
 {
-	memset(row, 0, sizeof(*row));
-	row->seq = sq_col_u64(s, 0);
-	row->at.ns = sqlite3_column_int64(s, 1);
-	row->event = sq_col_str(s, 2);
-	row->actor = sq_col_str(s, 3);
-	row->job = sq_col_str(s, 4);
-	row->requester = sq_col_str(s, 5);
-	row->network = sq_col_str(s, 6);
-	row->activity = sq_col_str(s, 7);
-	row->details = sq_col_str(s, 8);
-	return sq_col_hash(s, 9, row->hash);
+	enum om_err err = OM_OK;
+
+	*c = (struct audit_cursor){ .sq = sq, .after = after };
+	c->s = sq_stmt(sq, SQ_AUDIT_EACH, &err);
+	if (c->s != NULL) {
+		err = sq_audit_flush(sq);
+	}
+	if (c->s != NULL && err == OM_OK) {
+		sq_bind_u64(c->s, 1, after);
+		sq_bind_u64(c->s, 2, OM_AUDIT_PACK_ROWS);
+	} else if (c->s != NULL && !sq->in_tx) {
+		sq_lost(sq);
+	}
+	return err;
+}
+
+static void
+cursor_close(struct audit_cursor *c)
+{
+	om_audit_pack_fini(&c->pack);
+	if (c->s != NULL) {
+		(void)sqlite3_reset(c->s);
+	}
+}
+
+/* The next pack with a row for us.  *bad: it is none of ours, and this is where it says it starts. */
+static enum om_err
+cursor_pack(struct audit_cursor *c, bool *found, uint64_t *bad)
+{
+	enum om_err err = OM_OK;
+	uint64_t first;
+
+	*bad = 0;
+	do {
+		om_audit_pack_fini(&c->pack);
+		err = sq_step(c->sq, c->s, found, "read the audit");
+		if (err != OM_OK || !*found) {
+			return err;
+		}
+		first = sq_col_u64(c->s, 0);
+		if (!om_audit_pack_open(&c->pack, sq_col_str(c->s, 1))) {
+			*bad = first;
+			return OM_OK;
+		}
+		/* By their places: what they say they are is not known to be true. */
+		c->next = first > c->after ? 0 : (size_t)(c->after + 1 - first);
+	} while (c->next >= c->pack.count);
+	return OM_OK;
+}
+
+/* The next row, until the one after it.  What is no row of ours has a wrong hash. */
+static enum om_err
+cursor_next(struct audit_cursor *c, bool *found, struct om_audit_row *row)
+{
+	enum om_err err = OM_OK;
+	uint64_t bad = 0;
+
+	*found = true;
+	if (c->next >= c->pack.count) {
+		err = cursor_pack(c, found, &bad);
+	}
+	if (err != OM_OK || !*found) {
+		return err;
+	}
+	if (bad != 0) {
+		*row = (struct om_audit_row){ .seq = bad };
+		return OM_OK;
+	}
+	om_audit_pack_row(&c->pack, c->next++, row);
+	return OM_OK;
+}
+
+static bool
+audit_wants(const struct om_audit_filter *filter, const struct om_audit_row *row)
+{
+	return row->at.ns >= filter->since.ns &&
+	       (filter->job.ptr == NULL || om_str_eq(row->job, filter->job));
+}
+
+/* Who tells of a group tells of its last row: it is here, and its pack stays open.  false: read it. */
+static bool
+audit_last(struct om_sqlite *sq, struct om_audit_filter *filter, size_t limit, om_audit_fn fn,
+	   void *arg)
+{
+	struct om_audit_pack pack;
+	struct om_audit_row row;
+
+	if (sq->pack_rows == 0 || sq->behind || sq->in_tx || sq->json_seq != sq->now.head.seq ||
+	    limit == 0 ||
+	    !om_audit_pack_open(&pack,
+				(struct om_str){ (const char *)sq->json.data, sq->json.len })) {
+		return false;
+	}
+	om_audit_pack_row(&pack, 0, &row);
+	if (audit_wants(filter, &row)) {
+		(void)fn(arg, &row);
+	}
+	filter->after_seq = row.seq;
+	om_audit_pack_fini(&pack);
+	return true;
 }
 
 enum om_err
@@ -105,34 +255,32 @@ sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
 	      void *arg, bool *more)
 {
 	struct om_sqlite *sq = sq_of(st);
+	struct audit_cursor c;
 	struct om_audit_row row;
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
 	size_t given = 0;
 	bool found = false, go_on = true;
 	uint32_t looks = filter->looks == 0 ? OM_STORE_SCAN_MAX : filter->looks;
+	enum om_err err;
 
 	*more = false;
-	s = sq_stmt(sq, SQ_AUDIT_EACH, &err);
-	if (s == NULL) {
-		return err;
+	if (filter->after_seq + 1 == sq->now.head.seq && audit_last(sq, filter, limit, fn, arg)) {
+		return OM_OK;
 	}
-	sq_bind_u64(s, 1, filter->after_seq);
-	for (; go_on && given < limit && looks > 0; looks--) {
-		err = sq_step(sq, s, &found, "read the audit");
+	err = cursor_open(sq, filter->after_seq, &c);
+	for (; err == OM_OK && go_on && given < limit && looks > 0; looks--) {
+		err = cursor_next(&c, &found, &row);
 		if (err != OM_OK || !found) {
 			break;
 		}
-		(void)audit_row(s, &row);
-		filter->after_seq = row.seq;
-		if (row.at.ns < filter->since.ns ||
-		    (filter->job.ptr != NULL && !om_str_eq(row.job, filter->job))) {
-			continue;
+		/* A row that was tampered with does not send us back to where we were. */
+		filter->after_seq =
+		    row.seq > filter->after_seq ? row.seq : filter->after_seq + 1;
+		if (audit_wants(filter, &row)) {
+			given++;
+			go_on = fn(arg, &row);
 		}
-		given++;
-		go_on = fn(arg, &row);
 	}
-	(void)sqlite3_reset(s);
+	cursor_close(&c);
 	*more = err == OM_OK && found;
 	return err;
 }
@@ -179,26 +327,20 @@ sq_audit_head(struct om_store *st, struct om_audit_mark *out)
 static enum om_err
 verify_rows(struct om_sqlite *sq, struct om_audit_check *check, size_t limit, bool *end)
 {
+	struct audit_cursor c;
 	struct om_audit_row row;
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
 	bool found = true;
-	size_t i;
+	enum om_err err;
 
-	s = sq_stmt(sq, SQ_AUDIT_EACH, &err);
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_u64(s, 1, check->at.seq);
-	for (i = 0; i < limit && !check->done; i++) {
-		err = sq_step(sq, s, &found, "read the audit");
+	err = cursor_open(sq, check->at.seq, &c);
+	for (size_t i = 0; err == OM_OK && i < limit && !check->done; i++) {
+		err = cursor_next(&c, &found, &row);
 		if (err != OM_OK || !found) {
 			break;
 		}
-		(void)audit_row(s, &row); /* a hash of the wrong size reads as zeros: no match */
 		(void)om_audit_check_row(sq->hasher, check, &row);
 	}
-	(void)sqlite3_reset(s);
+	cursor_close(&c);
 	*end = !found;
 	return err;
 }
@@ -241,36 +383,29 @@ out:
 static enum om_err
 cut_find(struct om_sqlite *sq, struct om_wall before, size_t limit, struct om_audit_mark *last)
 {
+	struct audit_cursor c;
 	struct om_audit_row row;
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
 	bool found;
-	size_t i;
+	enum om_err err;
 
-	s = sq_stmt(sq, SQ_AUDIT_EACH, &err);
-	if (s == NULL) {
-		return err;
-	}
-	sq_bind_u64(s, 1, sq->now.base.seq);
-	for (i = 0; i < limit; i++) {
-		err = sq_step(sq, s, &found, "read the audit");
-		if (err != OM_OK || !found) {
-			break;
-		}
+	err = cursor_open(sq, sq->now.base.seq, &c);
+	for (size_t i = 0; err == OM_OK && i < limit; i++) {
+		err = cursor_next(&c, &found, &row);
 		/* A front with a gap stays: what is wrong with it must remain to be seen. */
-		if (!audit_row(s, &row) || row.at.ns >= before.ns || row.seq != last->seq + 1) {
+		if (err != OM_OK || !found || row.at.ns >= before.ns || row.seq != last->seq + 1) {
 			break;
 		}
 		last->seq = row.seq;
 		memcpy(last->hash, row.hash, OM_HASH_LEN);
 	}
-	(void)sqlite3_reset(s);
+	cursor_close(&c);
 	return err;
 }
 
 enum om_err
 sq_audit_cut(struct om_sqlite *sq, struct om_wall before, size_t limit, uint64_t *removed)
 {
+	static const enum sq_stmt parts[] = { SQ_AUDIT_CUT, SQ_AUDIT_TRIM };
 	struct om_audit_mark last = sq->now.base;
 	enum om_err err;
 
@@ -279,9 +414,11 @@ sq_audit_cut(struct om_sqlite *sq, struct om_wall before, size_t limit, uint64_t
 	if (err != OM_OK || last.seq == sq->now.base.seq) {
 		return err;
 	}
-	sq_log_stmt(sq, SQ_AUDIT_CUT);
-	sq_log_u64(sq, last.seq);
-	err = sq_log_run(sq);
+	for (size_t i = 0; err == OM_OK && i < OM_COUNT(parts); i++) {
+		sq_log_stmt(sq, parts[i]);
+		sq_log_u64(sq, last.seq);
+		err = sq_log_run(sq);
+	}
 	if (err == OM_OK) {
 		*removed = last.seq - sq->now.base.seq;
 		sq->now.base = last;

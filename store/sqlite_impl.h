@@ -33,8 +33,9 @@ enum sq_stmt {
 	SQ_CHUNK_DELETE,
 	SQ_ENTRY_PUT,
 	SQ_ENTRY_DEL,
-	SQ_AUDIT_INSERT,
+	SQ_AUDIT_ADD, /* no statement: sq_audit_add */
 	SQ_AUDIT_CUT,
+	SQ_AUDIT_TRIM,
 	SQ_CHAIN_SET,
 	SQ_COUNT_SET,
 	SQ_TALLY_ADD,
@@ -64,6 +65,7 @@ enum sq_stmt {
 	SQ_ENTRY_GET,
 	SQ_ENTRY_EACH,
 	SQ_AUDIT_EACH,
+	SQ_AUDIT_PACK,
 	SQ_CHAIN_GET,
 	SQ_TALLY_SUM,
 	SQ_RAN_SUM,
@@ -108,6 +110,9 @@ struct om_sqlite {
 	struct om_buf group; /* the records of this group, or of the last until they are settled */
 	size_t record, settled; /* where the open record starts; records before are in the tables */
 	enum sq_stmt record_stmt;
+
+	struct om_buf pack, json; /* the audit's rows that are not in the tables; the last row alone */
+	uint64_t pack_first, pack_rows, json_seq;
 
 	struct sq_cached now, saved, folded;
 	struct sq_rows *rows; /* NULL when read_only */
@@ -273,7 +278,8 @@ void sq_rows_clear(struct om_sqlite *sq);
 	"seq, rank, id, requester, network, lang, activity, level, state, reason, text, cores, " \
 	"mem_mib, "                                                                              \
 	"disk_mib, runtime_s, submitted, picked, started, finished, not_before, expires, "       \
-	"attempts, attempts_max, after_count, held, requeue, array_limit, exited, exit_code, "   \
+	"attempts, attempts_max, after_count, held, requeue, array_limit, sealed, has_output, "   \
+	"exited, exit_code, "                                                                     \
 	"signal, cpu_ms, "                                                                       \
 	"wall_ms, boot_ms, "                                                                     \
 	"mem_peak_kib, rx_bytes, tx_bytes, handshake, dropped_bytes, spec_hash"
@@ -325,6 +331,11 @@ enum om_err sq_audit_each(struct om_store *st, struct om_audit_filter *filter, s
 enum om_err sq_audit_head(struct om_store *st, struct om_audit_mark *out) OM_MUST_CHECK;
 enum om_err sq_audit_verify(struct om_store *st, struct om_audit_check *check,
 			    size_t limit) OM_MUST_CHECK;
+/* A record of the log: the row waits for its pack. */
+enum om_err sq_audit_add(struct om_sqlite *sq, uint64_t seq, struct om_str row) OM_MUST_CHECK;
+void sq_audit_forget(struct om_sqlite *sq);
+/* What waits goes into the tables. */
+enum om_err sq_audit_flush(struct om_sqlite *sq) OM_MUST_CHECK;
 /* Removes at most limit rows older than `before` from the front. */
 enum om_err sq_audit_cut(struct om_sqlite *sq, struct om_wall before, size_t limit,
 			 uint64_t *removed) OM_MUST_CHECK;

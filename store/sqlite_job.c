@@ -76,6 +76,7 @@ put_row(struct om_sqlite *sq, const struct om_job_new *job, struct om_job_row *r
 	row->requeue = job->requeue;
 	row->in_array = job->in_array;
 	row->array_limit = job->array_limit;
+	row->sealed = job->stored.len > 0;
 	if (!om_hash(sq->hasher, job->spec, row->spec_hash)) {
 		return sq_why(sq, OM_ERR_NOMEM, "no memory for a hash");
 	}
@@ -139,6 +140,7 @@ put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
 	} else {
 		sq_log_str(sq, (struct om_str){ NULL, 0 });
 	}
+	sq_log_i64(sq, row->sealed);
 	err = sq_log_ahead(sq); /* what waits is of other tables */
 	*inserted = err == OM_OK && sqlite3_changes(sq->db) == 1;
 	if (err == OM_OK && !*inserted) {
@@ -248,6 +250,7 @@ sq_job_update(struct om_sqlite *sq, const struct om_job_row *row)
 	sq_log_u64(sq, row->result.dropped_bytes);
 	sq_log_u64(sq, row->result.boot_ms);
 	sq_log_wall(sq, row->result.handshake);
+	sq_log_i64(sq, row->has_output);
 }
 
 enum om_err

@@ -14,8 +14,8 @@
  * group costs does not depend on how many pages it touched, and a row that changes in several groups
  * is written to the tables once.
  *
- * 1. The open transaction, the rows that are remembered (sqlite_rows.c) and the statements that wait
- *    here are together what the log says.  So what the transaction had can always be made again: read
+ * 1. The open transaction, the rows that are remembered (sqlite_rows.c), the audit's that wait for
+ *    their pack (sqlite_audit.c) and the statements that wait here are together what the log says.  So what the transaction had can always be made again: read
  *    the log from its start (replay).  If broken: something acknowledged is lost.
  * 2. A fold commits the tables together with a new generation, in one transaction; from then on the
  *    groups in the log are of an old one.  If broken: a group is taken in twice.
@@ -167,37 +167,65 @@ sq_log_bin(struct om_sqlite *sq, struct om_bin v)
 
 /* --- taking in ---------------------------------------------------------------------------------- */
 
-/* One parameter; *at moves behind it.  A damaged one cannot be: the group's hash was right. */
-static void
-param_bind(sqlite3_stmt *s, int index, const uint8_t **at)
-{
-	const uint8_t kind = *(*at)++;
-	uint32_t n;
-	int64_t v;
+struct param {
+	uint8_t kind;
+	int64_t i64;
+	const void *data;
+	uint32_t len;
+};
 
-	switch (kind) {
+/* Gives what is behind it.  A damaged one cannot be: the group's hash was right. */
+static const uint8_t *
+param_read(const uint8_t *at, struct param *out)
+{
+	*out = (struct param){ .kind = *at++ };
+	switch (out->kind) {
+	case PARAM_NULL:
+		return at;
+	case PARAM_I8:
+		out->i64 = (int8_t)*at;
+		return at + 1;
+	case PARAM_I64:
+		memcpy(&out->i64, at, sizeof(out->i64));
+		return at + sizeof(out->i64);
+	default:
+		OM_ASSERT(out->kind == PARAM_TEXT || out->kind == PARAM_BLOB);
+		memcpy(&out->len, at, sizeof(out->len));
+		out->data = at + sizeof(out->len);
+		return at + sizeof(out->len) + out->len;
+	}
+}
+
+static const uint8_t *
+param_bind(sqlite3_stmt *s, int index, const uint8_t *at)
+{
+	struct param p;
+
+	at = param_read(at, &p);
+	switch (p.kind) {
 	case PARAM_NULL:
 		sq_bind_str(s, index, (struct om_str){ NULL, 0 });
 		break;
-	case PARAM_I8:
-		sq_bind_i64(s, index, (int8_t) * (*at)++);
+	case PARAM_TEXT:
+		sq_bind_str(s, index, (struct om_str){ p.data, p.len });
 		break;
-	case PARAM_I64:
-		memcpy(&v, *at, sizeof(v));
-		*at += sizeof(v);
-		sq_bind_i64(s, index, v);
+	case PARAM_BLOB:
+		sq_bind_bin(s, index, (struct om_bin){ p.data, p.len });
 		break;
 	default:
-		OM_ASSERT(kind == PARAM_TEXT || kind == PARAM_BLOB);
-		memcpy(&n, *at, sizeof(n));
-		*at += sizeof(n);
-		if (kind == PARAM_TEXT) {
-			sq_bind_str(s, index, (struct om_str){ (const char *)*at, n });
-		} else {
-			sq_bind_bin(s, index, (struct om_bin){ *at, n });
-		}
-		*at += n;
+		sq_bind_i64(s, index, p.i64);
 	}
+	return at;
+}
+
+static enum om_err
+record_audit(struct om_sqlite *sq, const uint8_t *at)
+{
+	struct param seq, row;
+
+	at = param_read(at, &seq);
+	(void)param_read(at, &row);
+	return sq_audit_add(sq, (uint64_t)seq.i64, (struct om_str){ row.data, row.len });
 }
 
 static enum om_err
@@ -206,13 +234,17 @@ record_run(struct om_sqlite *sq, const uint8_t *at)
 	const struct record r = record_at(at);
 	const uint8_t *param = at + RECORD_HEAD, *end = param + r.len;
 	enum om_err err = OM_OK;
-	sqlite3_stmt *s = sq_stmt_now(sq, (enum sq_stmt)r.stmt, &err);
+	sqlite3_stmt *s;
 
+	if (r.stmt == SQ_AUDIT_ADD) {
+		return record_audit(sq, param);
+	}
+	s = sq_stmt_now(sq, (enum sq_stmt)r.stmt, &err);
 	if (s == NULL) {
 		return err;
 	}
 	for (int i = 1; param < end; i++) {
-		param_bind(s, i, &param);
+		param = param_bind(s, i, param);
 	}
 	return sq_run(sq, s, "write to the tables");
 }
@@ -236,6 +268,9 @@ void
 sq_log_drop(struct om_sqlite *sq)
 {
 	sq->group.len = sq->record;
+	if (sq->settled > sq->record) {
+		sq->settled = sq->record;
+	}
 }
 
 enum om_err
@@ -330,6 +365,7 @@ sq_lost(struct om_sqlite *sq)
 		sq->unusable = true;
 	}
 	sq_rows_clear(sq);
+	sq_audit_forget(sq);
 	memset(&sq->tally_fold, 0, sizeof(sq->tally_fold));
 	sq->in_fold = false;
 	sq->behind = true;
@@ -443,6 +479,9 @@ fold_commit(struct om_sqlite *sq, int64_t *generation)
 		err = sq_rows_flush(sq);
 	}
 	if (err == OM_OK) {
+		err = sq_audit_flush(sq);
+	}
+	if (err == OM_OK) {
 		err = sq_counters_flush(sq);
 	}
 	if (err == OM_OK) {
@@ -488,6 +527,7 @@ sq_fold(struct om_sqlite *sq)
 	sq->in_fold = false;
 	sq->stuck = false;
 	sq->folded = sq->now;
+	sq->st.unfolded = false;
 	sq_group_reset(sq);
 	om_commit_log_restart(&sq->log, (uint64_t)generation);
 	sq->folds++;
@@ -524,6 +564,7 @@ attach_leftover(struct om_sqlite *sq, int64_t generation)
 		sq->st.why = why;
 		return err;
 	}
+	sq->st.unfolded = sq->log.count > 0;
 	if (sq->log.count > 0) {
 		om_info("store.replayed", "%s: %" PRIu64 " groups from the commit log", sq->path,
 			sq->log.count);

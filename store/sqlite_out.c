@@ -61,15 +61,25 @@ out_find(struct om_sqlite *sq, int64_t job, const char *name, int64_t *id, uint6
 }
 
 static enum om_err
-out_make(struct om_sqlite *sq, int64_t job, const char *name, int64_t *id)
+out_make(struct om_sqlite *sq, const struct om_job_id *id, int64_t job, const char *name,
+	 int64_t *stream)
 {
+	struct om_job_row row;
 	enum om_err err;
 
+	err = sq_job_get(&sq->st, id, &row);
+	if (err == OM_OK && !row.has_output) {
+		row.has_output = true;
+		err = sq_rows_changed(sq, &row);
+	}
+	if (err != OM_OK) {
+		return err;
+	}
 	sq_log_stmt(sq, SQ_STREAM_INSERT);
 	sq_log_i64(sq, job);
 	sq_log_text(sq, name);
 	err = sq_log_run(sq);
-	*id = sqlite3_last_insert_rowid(sq->db);
+	*stream = sqlite3_last_insert_rowid(sq->db);
 	return err;
 }
 
@@ -124,7 +134,7 @@ sq_output_append(struct om_store *st, const struct om_job_id *id, struct om_out_
 			     name, id->text, *size, offset);
 	}
 	if (err == OM_OK && stream == 0) {
-		err = out_make(sq, job, name, &stream);
+		err = out_make(sq, id, job, name, &stream);
 	}
 	/* An empty file is a stream without chunks. */
 	if (err == OM_OK && data.len > 0) {

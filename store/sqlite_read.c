@@ -47,6 +47,8 @@ sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row)
 	row->requeue = sqlite3_column_int(s, c++) != 0;
 	row->in_array = sqlite3_column_type(s, c) != SQLITE_NULL;
 	row->array_limit = (uint32_t)sq_col_u64(s, c++);
+	row->sealed = sqlite3_column_int(s, c++) != 0;
+	row->has_output = sqlite3_column_int(s, c++) != 0;
 	row->result.exited = sqlite3_column_int(s, c++) != 0;
 	row->result.exit_code = sqlite3_column_int(s, c++);
 	row->result.signal = sqlite3_column_int(s, c++);

@@ -21,7 +21,8 @@
  * 3. Whoever reads what may change of jobs by another statement writes the dirty rows first.
  */
 
-#define ROWS_SLOTS 4096 /* a power of two; the jobs on their way are fewer */
+/* A power of two; the jobs on their way, and those that ended since the fold, are far fewer. */
+#define ROWS_SLOTS 16384
 
 enum rows_state {
 	ROW_NONE,

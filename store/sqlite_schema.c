@@ -83,11 +83,30 @@ static const char schema_v4[] =
 /* The last handshake of a job's tunnel. */
 static const char schema_v5[] = "ALTER TABLE job ADD COLUMN handshake INTEGER;";
 
-/* The groups in the commit log that the tables have not taken in are of this generation. */
+/*
+ * What a job does not have need not be looked for (of older ones it is not known).
+ * The groups in the commit log that the tables have not taken in are of this generation.  The audit's
+ * rows lie in packs (store/audit_pack.h); `first` is the number of the first in it.
+ */
+/* clang-format off */
 static const char schema_v6[] =
+    "ALTER TABLE job ADD COLUMN sealed INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE job ADD COLUMN has_output INTEGER NOT NULL DEFAULT 1;"
     "CREATE TABLE commit_log("
     " one INTEGER PRIMARY KEY CHECK(one = 1), generation INTEGER NOT NULL);"
-    "INSERT INTO commit_log VALUES(1, random());";
+    "INSERT INTO commit_log VALUES(1, random());"
+    "DROP VIEW audit_log;"
+    "ALTER TABLE audit RENAME TO audit_row;"
+    "CREATE TABLE audit(first INTEGER PRIMARY KEY, rows TEXT NOT NULL);"
+    "INSERT INTO audit SELECT min(seq), json_group_array(json_array(seq, at, event, actor, job,"
+    " requester, network, activity, details, lower(hex(hash)))) FROM"
+    " (SELECT * FROM audit_row ORDER BY seq) GROUP BY (seq - 1) / 64;"
+    "DROP TABLE audit_row;"
+    "CREATE VIEW audit_log AS SELECT r.value ->> 0 AS seq, " ISO("(r.value ->> 1)") " AS time,"
+    " r.value ->> 2 AS event, r.value ->> 3 AS actor, r.value ->> 4 AS job,"
+    " r.value ->> 5 AS requester, r.value ->> 6 AS network, r.value ->> 7 AS activity,"
+    " r.value ->> 8 AS details, r.value ->> 9 AS hash FROM audit, json_each(audit.rows) r;";
+/* clang-format on */
 
 static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3,
 					    schema_v4, schema_v5, schema_v6 };

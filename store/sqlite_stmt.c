@@ -21,17 +21,19 @@ static const char *const sq_sql[SQ_STMTS] = {
 	    "INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state,"
 	    " reason, text,"
 	    " cores, mem_mib, disk_mib, runtime_s, submitted, finished, not_before, expires,"
-	    " attempts, attempts_max, after_count, held, requeue, spec_hash, array_limit) "
+	    " attempts, attempts_max, after_count, held, requeue, spec_hash, array_limit, sealed,"
+	    " has_output) "
 	    "VALUES(?1, ?2, ?3, "
 	    "?4, ?5, ?6,"
 	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 0, ?20, ?21, ?22, ?23,"
-	    " ?24, ?25)"
+	    " ?24, ?25, ?26, 0)"
 	    " ON CONFLICT(id) DO NOTHING",
 	[SQ_JOB_UPDATE] =
 	    "UPDATE job SET rank=?2, level=?3, state=?4, reason=?5, text=?6, picked=?7, started=?8,"
 	    " finished=?9, not_before=?10, expires=?11, attempts=?12, held=?13, exited=?14,"
 	    " exit_code=?15, signal=?16, cpu_ms=?17, wall_ms=?18, mem_peak_kib=?19, rx_bytes=?20,"
-	    " tx_bytes=?21, dropped_bytes=?22, boot_ms=?23, handshake=?24 WHERE seq=?1",
+	    " tx_bytes=?21, dropped_bytes=?22, boot_ms=?23, handshake=?24,"
+	    " has_output=?25 WHERE seq=?1",
 	[SQ_JOB_BY_ID] = "SELECT " SQ_JOB_COLS " FROM job WHERE id=?1",
 	[SQ_JOB_SEQ] = "SELECT seq FROM job WHERE id=?1",
 	[SQ_JOB_PREFIX] = "SELECT id, requester FROM job WHERE id>=?1 ORDER BY id",
@@ -75,13 +77,13 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_ENTRY_DEL] = "DELETE FROM entry WHERE kind=?1 AND key=?2",
 	[SQ_ENTRY_GET] = "SELECT value FROM entry WHERE kind=?1 AND key=?2",
 	[SQ_ENTRY_EACH] = "SELECT key, value FROM entry WHERE kind=?1 AND key>?2 ORDER BY key",
-	[SQ_AUDIT_INSERT] = "INSERT INTO audit(seq, at, event, actor, job, requester, network, "
-			    "activity, details, hash)"
-			    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-	[SQ_AUDIT_EACH] =
-	    "SELECT seq, at, event, actor, job, requester, network, activity, details,"
-	    " hash FROM audit WHERE seq>?1 ORDER BY seq",
-	[SQ_AUDIT_CUT] = "DELETE FROM audit WHERE seq<=?1",
+	[SQ_AUDIT_PACK] = "INSERT INTO audit(first, rows) VALUES(?1, ?2)",
+	[SQ_AUDIT_EACH] = "SELECT first, rows FROM audit WHERE first>?1-?2 ORDER BY first",
+	[SQ_AUDIT_CUT] =
+	    "DELETE FROM audit WHERE first<=?1 AND first+json_array_length(rows)-1<=?1",
+	[SQ_AUDIT_TRIM] =
+	    "UPDATE audit SET first=?1+1, rows=(SELECT json_group_array(json(r.value))"
+	    " FROM json_each(audit.rows) r WHERE r.key>?1-audit.first) WHERE first<=?1",
 	[SQ_CHAIN_GET] = "SELECT seq, hash, base_seq, base_hash FROM chain WHERE one=1",
 	[SQ_CHAIN_SET] = "UPDATE chain SET seq=?1, hash=?2, base_seq=?3, base_hash=?4 WHERE one=1",
 	[SQ_COUNT_SET] = "INSERT INTO state_count(state, n) VALUES(?1, ?2)"

@@ -224,6 +224,16 @@ tally_merge(struct om_sqlite *sq)
 
 /* --- the end of a group ------------------------------------------------------------------------- */
 
+/* A transaction that holds nothing is not kept open: others may write. */
+static void
+tx_let_go(struct om_sqlite *sq)
+{
+	if (sq->in_fold && sq->log.count == 0) {
+		sq_lost(sq);
+		sq->behind = false;
+	}
+}
+
 enum om_err
 sq_commit(struct om_store *st)
 {
@@ -249,6 +259,8 @@ sq_commit(struct om_store *st)
 	if (tally_merge(sq) != OM_OK) {
 		sq_lost(sq); /* the group is safe: it is in the log */
 	}
+	st->unfolded = sq->log.count > 0;
+	tx_let_go(sq);
 	return OM_OK;
 }
 
@@ -268,6 +280,7 @@ sq_rollback(struct om_store *st)
 		sq_lost(sq);
 		sq_group_reset(sq);
 	}
+	tx_let_go(sq);
 	sq->st.why = why;
 }
 

@@ -131,6 +131,8 @@ struct om_job_row {
 	bool held;
 	bool requeue; /* lost in a crash of the provider: queue it again */
 	bool in_array; /* its id is ARRAY_INDEX */
+	bool sealed; /* false: its body has no sealed keys */
+	bool has_output; /* false: nothing was stored for it */
 	uint32_t array_limit; /* of its array: so many run at one time; 0: no limit */
 	struct om_job_result result; /* valid when finished is set */
 	uint8_t spec_hash[OM_HASH_LEN];
@@ -307,6 +309,7 @@ struct om_store_ops {
 struct om_store {
 	const struct om_store_ops *ops;
 	struct om_why why;
+	bool unfolded; /* something was committed that fold would write */
 };
 
 /* All below: owner thread. */

@@ -25,6 +25,7 @@
 #define CYCLES    100
 #define GROUP_MAX 24
 #define WAL_BYTES (UINT64_C(512) << 10) /* small: a checkpoint every few groups */
+#define LOG_BYTES (UINT64_C(64) << 10) /* the same, of folds */
 #define KILL_US   120000
 #define JOBS_MAX  200000 /* of one cycle */
 #define PIECE     "0123456789abcdef"
@@ -42,7 +43,7 @@ struct ack {
 };
 
 static char dir[64], path[96];
-static const char *ends[] = { "", "-wal", "-shm", ".lock" };
+static const char *ends[] = { "", "-wal", "-shm", "-log", ".lock" };
 
 static uint32_t
 draw(uint64_t *seed, uint32_t below)
@@ -122,6 +123,7 @@ child_run(int cycle, uint64_t seed, int report)
 {
 	const struct om_sqlite_conf conf = { .path = path,
 					     .wal_bytes = WAL_BYTES,
+					     .log_bytes = LOG_BYTES,
 					     .skip_check = true };
 	static uint8_t steps[JOBS_MAX];
 	struct ack acks[GROUP_MAX];
@@ -293,7 +295,9 @@ verify_acked(struct om_store *st, int cycle, const uint8_t *acked, uint32_t top)
 static void
 verify_store(int cycle, const uint8_t *acked, uint32_t top, uint32_t *purged)
 {
-	const struct om_sqlite_conf conf = { .path = path, .wal_bytes = WAL_BYTES };
+	const struct om_sqlite_conf conf = { .path = path,
+					     .wal_bytes = WAL_BYTES,
+					     .log_bytes = LOG_BYTES };
 	struct om_audit_check check = { 0 };
 	struct om_store *st = NULL;
 	struct om_why why = { "" };

@@ -52,8 +52,8 @@ test_attempts_follow_each_other(void **state)
 	info = job_now("j");
 	STR_IS(info->state, "dead");
 	STR_IS(info->reason, "attempts_used");
-	FX_ASK_IS(&W.fx,
-		  "SELECT group_concat(event, ' ') FROM (SELECT event FROM audit ORDER BY seq)",
+	FILE_IS(
+		  "SELECT group_concat(event, ' ') FROM (SELECT event FROM audit_log ORDER BY seq)",
 		  "received accepted provisioning started failed requeued provisioning started "
 		  "timed_out requeued provisioning started failed dead");
 	/* One more by hand, and then it is dead again. */
@@ -142,7 +142,7 @@ test_the_end_and_what_follows_are_one_commit(void **state)
 	ask_move("j", "provisioning", NULL);
 	ask_move("j", "failed", NULL);
 	assert_int_equal(go_and_count_commits(), 1);
-	FX_ASK_IS(&W.fx, "SELECT state FROM job WHERE id='j'", "queued");
+	FILE_IS("SELECT state FROM job WHERE id='j'", "queued");
 }
 
 static void
@@ -201,9 +201,9 @@ test_keys_live_as_long_as_attempts(void **state)
 	ask_submit("j", &spec, true);
 	go();
 	attempt("j", "failed");
-	FX_ASK_IS(&W.fx, "SELECT hex(substr(body, 1, 1)) FROM job_spec", "C1"); /* sealed */
+	FILE_IS("SELECT hex(substr(body, 1, 1)) FROM job_spec", "C1"); /* sealed */
 	attempt("j", "failed");
-	FX_ASK_IS(&W.fx, "SELECT hex(substr(body, 1, 1)) = 'C1' FROM job_spec", "0");
+	FILE_IS("SELECT hex(substr(body, 1, 1)) = 'C1' FROM job_spec", "0");
 	ask_move("j", "queued", NULL); /* it could not reach its tunnel */
 	go();
 	assert_int_equal(W.answers[0].err, OM_ERR_STATE);
@@ -239,8 +239,8 @@ test_places_are_durable(void **state)
 	ask_place("a", NULL, NULL, 1);
 	ask_place("b", "front", "owner", -1);
 	go();
-	FX_ASK_IS(&W.fx,
-		  "SELECT group_concat(event, ' ') FROM (SELECT event FROM audit ORDER BY seq)",
+	FILE_IS(
+		  "SELECT group_concat(event, ' ') FROM (SELECT event FROM audit_log ORDER BY seq)",
 		  "received accepted received accepted held moved");
 	world_stop();
 	world_start();
@@ -289,7 +289,7 @@ test_what_a_job_waits_for(void **state)
 	assert_int_equal(W.answers[0].err, OM_ERR_NOT_FOUND);
 	assert_int_equal(W.answers[1].err, OM_ERR_NOT_FOUND);
 	/* Another's is as good as unknown. */
-	FX_ASK_IS(&W.fx, "SELECT count(*) FROM job_after", "2");
+	FILE_IS("SELECT count(*) FROM job_after", "2");
 }
 
 static void
@@ -336,7 +336,7 @@ test_purge(void **state)
 	assert_int_equal(W.answers[3].err, OM_ERR_STATE);
 	assert_int_equal(W.answers[4].err, OM_ERR_INVALID);
 	assert_int_equal(((const struct om_count *)body_of(5, OM_MSG_COUNTED))->count, 1);
-	FX_ASK_IS(&W.fx, "SELECT group_concat(id, ' ') FROM (SELECT id FROM job ORDER BY seq)",
+	FILE_IS("SELECT group_concat(id, ' ') FROM (SELECT id FROM job ORDER BY seq)",
 		  "a live waits");
 	ask_move("waits", "cancelled", NULL);
 	ask_purge("alice", OM_ROLE_REQUESTER, "a", NULL);
@@ -344,9 +344,9 @@ test_purge(void **state)
 	go();
 	assert_int_equal(((const struct om_count *)body_of(1, OM_MSG_COUNTED))->count, 1);
 	assert_int_equal(((const struct om_count *)body_of(2, OM_MSG_COUNTED))->count, 1);
-	FX_ASK_IS(&W.fx, "SELECT group_concat(id, ' ') FROM job", "live");
-	FX_ASK_IS(&W.fx, "SELECT count(*) FROM job_spec", "1");
-	FX_ASK_IS(&W.fx, "SELECT count(*) FROM audit WHERE event='purged'", "3");
+	FILE_IS("SELECT group_concat(id, ' ') FROM job", "live");
+	FILE_IS("SELECT count(*) FROM job_spec", "1");
+	FILE_IS("SELECT count(*) FROM audit_log WHERE event='purged'", "3");
 }
 
 /* One that may not go does not keep the rest, and is named. */
@@ -372,7 +372,7 @@ test_purge_names_those_that_stay(void **state)
 	assert_true(om_str_is(count->failed.v[0].code, "wrong_state"));
 	assert_true(om_str_is(count->failed.v[1].job, "nobody"));
 	assert_true(om_str_is(count->failed.v[1].code, "not_found"));
-	FX_ASK_IS(&W.fx, "SELECT group_concat(id, ' ') FROM job", "live");
+	FILE_IS("SELECT group_concat(id, ' ') FROM job", "live");
 }
 
 static void

@@ -8,7 +8,7 @@
 static bool
 files_hold(const void *bytes, size_t bytes_len)
 {
-	static const char *const ends[] = { "", "-wal" };
+	static const char *const ends[] = { "", "-wal", "-log" };
 	bool found = false;
 
 	for (size_t i = 0; i < OM_COUNT(ends); i++) {
@@ -115,6 +115,7 @@ test_a_key_is_never_in_the_files(void **state)
 	(void)state;
 	warm_up();
 	ask_keyed("keyed");
+	let_fold();
 	take_box();
 	assert_true(files_hold_box()); /* the job is durable */
 	assert_false(files_hold_key());
@@ -138,6 +139,7 @@ test_a_key_leaves_the_files_after_the_end(void **state)
 	(void)state;
 	warm_up();
 	ask_keyed("keyed");
+	let_fold();
 	take_box();
 	assert_true(files_hold_box()); /* a queued job survives a crash */
 	ask_move("keyed", "cancelled", NULL);
@@ -149,8 +151,8 @@ test_a_key_leaves_the_files_after_the_end(void **state)
 	go();
 	world_stop();
 	world_start();
-	FX_ASK_IS(&W.fx, "SELECT count(*) FROM job", "3");
-	FX_ASK_IS(&W.fx, "PRAGMA integrity_check", "ok");
+	FILE_IS("SELECT count(*) FROM job", "3");
+	FILE_IS("PRAGMA integrity_check", "ok");
 }
 
 static void
@@ -159,6 +161,7 @@ test_a_key_leaves_the_files_at_a_stop(void **state)
 	(void)state;
 	warm_up();
 	ask_keyed("keyed");
+	let_fold();
 	take_box();
 	ask_move("keyed", "cancelled", NULL);
 	go();
@@ -177,6 +180,7 @@ test_a_reader_delays_the_wipe(void **state)
 	(void)state;
 	warm_up();
 	ask_keyed("keyed");
+	let_fold();
 	take_box();
 	assert_int_equal(sqlite3_open(W.fx.path, &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT * FROM job", NULL, NULL, NULL), SQLITE_OK);
@@ -219,7 +223,7 @@ test_output_sent_again_is_stored_once(void **state)
 	ERR(OM_OK, W.answers[0].err);
 	ERR(OM_OK, W.answers[1].err);
 	ERR(OM_ERR_STATE, W.answers[2].err);
-	FX_ASK_IS(&W.fx, "SELECT group_concat(data, '') FROM outputs", "Hello from VM");
+	FILE_IS("SELECT group_concat(data, '') FROM outputs", "Hello from VM");
 }
 
 static void

@@ -38,7 +38,7 @@ test_lists(void **state)
 	STR_IS(items->items.v[0].key, "home");
 	assert_string_equal(W.audit, "config_changed ");
 	assert_int_equal(W.audit_seq, 3);
-	FX_ASK_IS(&W.fx, "SELECT actor || ' ' || details FROM audit WHERE seq = 3",
+	FILE_IS("SELECT actor || ' ' || details FROM audit_log WHERE seq = 3",
 		  "uid:0 trusted: removed lab");
 }
 
@@ -109,7 +109,8 @@ test_audit_is_read_and_verified(void **state)
 	report = body_of(3, OM_MSG_AUDIT_REPORT);
 	assert_true(report->intact);
 	assert_int_equal(report->entries, 3);
-	fx_sql(&W.fx, "UPDATE audit SET actor = 'nobody' WHERE seq = 2");
+	let_fold();
+	fx_tamper(&W.fx, "UPDATE trail SET actor = 'nobody' WHERE seq = 2");
 	ask(OM_MSG_LEDGER_AUDIT_VERIFY, &(struct om_empty){ 0 });
 	go();
 	om_sim_advance(W.sys, 100);
@@ -166,10 +167,10 @@ test_retention(void **state)
 	ask_job("", OM_ROLE_OPERATOR, "old");
 	go();
 	ERR(OM_ERR_NOT_FOUND, W.answers[0].err);
-	FX_ASK_IS(&W.fx, "SELECT count(*) FROM audit", "5");
+	FILE_IS("SELECT count(*) FROM audit_log", "5");
 	W.now = fx_at(7300);
 	om_sim_advance(W.sys, 151000);
-	FX_ASK_IS(&W.fx, "SELECT group_concat(event) FROM audit", "audit.cut");
+	FILE_IS("SELECT group_concat(event) FROM audit_log", "audit.cut");
 }
 
 static void

@@ -173,6 +173,7 @@ world_start(void)
 	OK(om_bus_new(W.sys, &W.bus, NULL));
 	W.conf.path = W.fx.path;
 	W.conf.wal_bytes = FX_WAL_BYTES;
+	W.conf.log_bytes = FX_LOG_BYTES;
 	W.conf.vfs = "fault";
 	W.conf.wall = test_wall;
 	W.conf.seal_key = test_seal_key;
@@ -287,6 +288,21 @@ go(void)
 	(void)om_sim_run(W.sys);
 	W.ask_count = 0;
 }
+
+/* The file as somebody else reads it: the ledger folds a moment after a commit. */
+static inline void
+let_fold(void)
+{
+	if (W.sys != NULL) {
+		om_sim_advance(W.sys, 250);
+	}
+}
+
+#define FILE_IS(sql, want)                      \
+	do {                                    \
+		let_fold();                     \
+		FX_ASK_IS(&W.fx, (sql), (want)); \
+	} while (0)
 
 /* The body of answer i, which must be of this type. */
 static inline const void *

@@ -87,7 +87,7 @@ test_the_way_of_a_job(void **state)
 	assert_non_null(strstr(W.order, "a1:received>queued a1:queued>provisioning "
 					"a1:provisioning>running a1:running>completed! "));
 	assert_string_equal(W.audit, "completed ");
-	FX_ASK_IS(&W.fx, "SELECT details FROM audit WHERE event='completed'",
+	FILE_IS("SELECT details FROM audit_log WHERE event='completed'",
 		  "exit_code: 0, time: 1234ms; because");
 	ask_job("alice", OM_ROLE_REQUESTER, "a");
 	go();
@@ -515,8 +515,8 @@ test_a_rejected_job_leaves_no_private_key(void **state)
 	ask_submit_as("rejected", "a1", &spec, true);
 	ask_submit_as("rejected", "a1", &spec, true); /* still the same job */
 	go();
-	FX_ASK_IS(&W.fx, "SELECT instr(body, 'cHJpdmF0ZSBr') > 0 FROM job_spec", "0");
-	FX_ASK_IS(&W.fx, "SELECT length(body) FROM job_spec", "1");
+	FILE_IS("SELECT instr(body, 'cHJpdmF0ZSBr') > 0 FROM job_spec", "0");
+	FILE_IS("SELECT length(body) FROM job_spec", "1");
 	assert_true(((const struct om_ledger_stored *)body_of(1, OM_MSG_LEDGER_STORED))->duplicate);
 }
 
@@ -534,13 +534,13 @@ test_private_keys_are_taken_out_at_the_end(void **state)
 	ask_submit("a1", &spec, true);
 	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
 	go();
-	FX_ASK_IS(&W.fx, "SELECT hex(substr(body, 1, 1)) FROM job_spec", "C1"); /* sealed */
+	FILE_IS("SELECT hex(substr(body, 1, 1)) FROM job_spec", "C1"); /* sealed */
 	ask_run("a1");
 	ask_move("a1", "completed", &result);
 	ask_submit("a1", &spec, true); /* still the same job */
 	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
 	go();
-	FX_ASK_IS(&W.fx, "SELECT hex(substr(body, 1, 1)) = 'C1' FROM job_spec", "0");
+	FILE_IS("SELECT hex(substr(body, 1, 1)) = 'C1' FROM job_spec", "0");
 	assert_true(((const struct om_ledger_stored *)body_of(3, OM_MSG_LEDGER_STORED))->duplicate);
 	(void)body_of(4, OM_MSG_LEDGER_SPEC);
 }
@@ -563,7 +563,7 @@ test_evidence_of_a_rogue_job(void **state)
 	assert_int_equal(info->evidence.n, 2);
 	STR_IS(info->evidence.v[1].key, "to");
 	STR_IS(info->evidence.v[1].value, "192.168.1.1:22");
-	FX_ASK_IS(&W.fx, "SELECT data FROM outputs WHERE name='evidence'",
+	FILE_IS("SELECT data FROM outputs WHERE name='evidence'",
 		  "protocol: tcp\nto: 192.168.1.1:22\n");
 }
 

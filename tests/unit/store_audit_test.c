@@ -92,28 +92,28 @@ struct tamper {
 };
 
 static const struct tamper tampers[] = {
-	{ "UPDATE audit SET details = 'queue.max_jobs = 5' WHERE seq = 8", 8, "changed" },
-	{ "UPDATE audit SET at = at + 1 WHERE seq = 5", 5, "changed" },
-	{ "UPDATE audit SET job = NULL WHERE seq = 4", 4, "changed" },
-	{ "UPDATE audit SET requester = 'bob' WHERE seq = 1", 1, "changed" },
+	{ "UPDATE trail SET details = 'queue.max_jobs = 5' WHERE seq = 8", 8, "changed" },
+	{ "UPDATE trail SET at = at + 1 WHERE seq = 5", 5, "changed" },
+	{ "UPDATE trail SET job = NULL WHERE seq = 4", 4, "changed" },
+	{ "UPDATE trail SET requester = 'bob' WHERE seq = 1", 1, "changed" },
 	/* The same bytes, moved over the border of two fields. */
-	{ "UPDATE audit SET event = 'confi', actor = 'guid:0' WHERE seq = 9", 9, "changed" },
-	{ "UPDATE audit SET hash = zeroblob(32) WHERE seq = 10", 10, "changed" },
-	{ "UPDATE audit SET hash = x'00' WHERE seq = 3", 3, "changed" },
-	{ "DELETE FROM audit WHERE seq = 6", 6, "removed" },
-	{ "DELETE FROM audit WHERE seq = 1", 1, "removed" },
-	{ "DELETE FROM audit WHERE seq = 10", 10, "cut off" },
-	{ "DELETE FROM audit WHERE seq > 4", 5, "cut off" },
-	{ "DELETE FROM audit", 1, "cut off" },
+	{ "UPDATE trail SET event = 'confi', actor = 'guid:0' WHERE seq = 9", 9, "changed" },
+	{ "UPDATE trail SET hash = printf('%064d', 0) WHERE seq = 10", 10, "changed" },
+	{ "UPDATE trail SET hash = '00' WHERE seq = 3", 3, "changed" },
+	{ "DELETE FROM trail WHERE seq = 6", 6, "removed" },
+	{ "DELETE FROM trail WHERE seq = 1", 1, "removed" },
+	{ "DELETE FROM trail WHERE seq = 10", 10, "cut off" },
+	{ "DELETE FROM trail WHERE seq > 4", 5, "cut off" },
+	{ "DELETE FROM trail", 1, "cut off" },
 	/* Two rows change places. */
-	{ "UPDATE audit SET seq = -1 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 5;"
-	  "UPDATE audit SET seq = 5 WHERE seq = -1",
+	{ "UPDATE trail SET seq = -1 WHERE seq = 4; UPDATE trail SET seq = 4 WHERE seq = 5;"
+	  "UPDATE trail SET seq = 5 WHERE seq = -1",
 	  4, "changed" },
 	/* A row goes and the others move up. */
-	{ "DELETE FROM audit WHERE seq = 7; UPDATE audit SET seq = seq - 1 WHERE seq > 7", 7,
+	{ "DELETE FROM trail WHERE seq = 7; UPDATE trail SET seq = seq - 1 WHERE seq > 7", 7,
 	  "changed" },
-	{ "INSERT INTO audit SELECT 11, at, event, actor, job, requester, network, activity,"
-	  " details, hash FROM audit WHERE seq = 10",
+	{ "INSERT INTO trail SELECT 11, at, event, actor, job, requester, network, activity,"
+	  " details, hash FROM trail WHERE seq = 10",
 	  11, "changed" },
 };
 
@@ -132,7 +132,7 @@ test_tampering_is_found_and_named(void **state)
 		fx = one;
 		fill(fx);
 		assert_false(fx_verify(fx, NULL).broken);
-		fx_sql(fx, tampers[i].sql);
+		fx_tamper(fx, tampers[i].sql);
 		check = fx_verify(fx, NULL);
 		if (!check.broken || check.bad_seq != tampers[i].bad_seq ||
 		    strstr(check.text, tampers[i].text) == NULL) {
@@ -184,10 +184,10 @@ test_row_replaced_with_its_hash(void **state)
 		assert_true(om_audit_hash(hasher, prev, &row, row.hash));
 		om_hex(row.hash, OM_HASH_LEN, hex);
 		(void)snprintf(sql, sizeof(sql),
-			       "UPDATE audit SET at = %lld, details = 'nothing happened',"
-			       " hash = x'%s' WHERE seq = %d",
+			       "UPDATE trail SET at = %lld, details = 'nothing happened',"
+			       " hash = '%s' WHERE seq = %d",
 			       (long long)row.at.ns, hex, (int)seq);
-		fx_sql(fx, sql);
+		fx_tamper(fx, sql);
 		check = fx_verify(fx, NULL);
 		/* The next row does not follow it; after the last row the end does not. */
 		assert_true(check.broken);
@@ -205,6 +205,7 @@ test_mark_kept_elsewhere(void **state)
 	struct fx *fx = *state;
 	struct om_audit_mark kept, later;
 	struct om_audit_check check;
+	char sql[256], *hash;
 
 	fill(fx);
 	OK(om_store_audit_head(fx->st, &kept));
@@ -225,8 +226,11 @@ test_mark_kept_elsewhere(void **state)
 	assert_true(check.broken);
 	assert_int_equal(check.bad_seq, 11);
 	/* A shorter one. */
-	fx_sql(fx, "DELETE FROM audit WHERE seq > 9; UPDATE chain SET seq = 9,"
-		   " hash = (SELECT hash FROM audit WHERE seq = 9)");
+	hash = fx_ask(fx, "SELECT hash FROM audit_log WHERE seq = 9");
+	(void)snprintf(sql, sizeof(sql),
+		       "DELETE FROM trail WHERE seq > 9; UPDATE chain SET seq = 9, hash = x'%s'", hash);
+	free(hash);
+	fx_tamper(fx, sql);
 	fx_close(fx);
 	fx_open(fx);
 	assert_false(fx_verify(fx, NULL).broken);
@@ -311,7 +315,7 @@ test_cut_by_retention(void **state)
 	assert_false(check.broken);
 	assert_int_equal(check.rows, 5);
 	/* The chain still begins where it was cut. */
-	fx_sql(fx, "DELETE FROM audit WHERE seq = 7");
+	fx_tamper(fx, "DELETE FROM trail WHERE seq = 7");
 	check = fx_verify(fx, NULL);
 	assert_true(check.broken);
 	assert_int_equal(check.bad_seq, 7);
@@ -383,7 +387,7 @@ test_long_texts_are_cut(void **state)
 	OK(om_store_audit_append(fx->st, fx_at(0), &note));
 	OK(om_store_commit(fx->st));
 	assert_false(fx_verify(fx, NULL).broken);
-	FX_ASK_IS(fx, "SELECT length(details) || ' ' || length(actor) FROM audit", "2047 64");
+	FX_ASK_IS(fx, "SELECT length(details) || ' ' || length(actor) FROM audit_log", "2047 64");
 }
 
 int

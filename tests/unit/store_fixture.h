@@ -139,6 +139,25 @@ fx_sql(struct fx *fx, const char *sql)
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
+/* The same, on the audit, which lies there as `trail`: seq, at, event, ..., details, hash (hex). */
+static inline void
+fx_tamper(struct fx *fx, const char *sql)
+{
+	char all[2048];
+
+	(void)snprintf(
+	    all, sizeof(all),
+	    "CREATE TABLE trail AS SELECT r.value ->> 0 AS seq, r.value ->> 1 AS at,"
+	    " r.value ->> 2 AS event, r.value ->> 3 AS actor, r.value ->> 4 AS job,"
+	    " r.value ->> 5 AS requester, r.value ->> 6 AS network, r.value ->> 7 AS activity,"
+	    " r.value ->> 8 AS details, r.value ->> 9 AS hash FROM audit, json_each(audit.rows) r;"
+	    "%s; DELETE FROM audit; INSERT INTO audit SELECT min(seq), json_group_array(json_array("
+	    "seq, at, event, actor, job, requester, network, activity, details, hash))"
+	    " FROM (SELECT * FROM trail ORDER BY seq) HAVING count(*) > 0; DROP TABLE trail",
+	    sql);
+	fx_sql(fx, all);
+}
+
 /* The first column of the first row as text; freed by the caller. */
 static inline char *
 fx_ask(struct fx *fx, const char *sql)
