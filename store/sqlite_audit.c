@@ -70,7 +70,8 @@ sq_audit_flush(struct om_sqlite *sq)
 		return sq->pack.failed ? sq_why(sq, OM_ERR_NOMEM, "no memory for the audit") : err;
 	}
 	sq_bind_u64(s, 1, sq->pack_first);
-	sq_bind_str(s, 2, (struct om_str){ (const char *)sq->pack.data, sq->pack.len });
+	sq_bind_u64(s, 2, sq->pack_first + sq->pack_rows - 1);
+	sq_bind_str(s, 3, (struct om_str){ (const char *)sq->pack.data, sq->pack.len });
 	err = sq_run(sq, s, "add to the audit");
 	sq_audit_forget(sq);
 	return err;
@@ -142,6 +143,7 @@ struct audit_cursor {
 	sqlite3_stmt *s;
 	struct om_audit_pack pack;
 	uint64_t after; /* rows up to here are left out */
+	struct om_str has; /* packs without this text are left out too; absent: none are */
 	size_t next; /* in the pack */
 };
 
@@ -173,51 +175,60 @@ cursor_close(struct audit_cursor *c)
 	}
 }
 
-/* The next pack with a row for us.  *bad: it is none of ours, and this is where it says it starts. */
-static enum om_err
-cursor_pack(struct audit_cursor *c, bool *found, uint64_t *bad)
-{
-	enum om_err err = OM_OK;
-	uint64_t first;
+/* What a step of the cursor found. */
+enum audit_found {
+	AUDIT_END,
+	AUDIT_ROW,
+	AUDIT_BAD, /* a pack that is none of ours: row->seq is where it says it starts */
+	AUDIT_LEFT_OUT /* a pack without `has`: row->seq is its last row's */
+};
 
-	*bad = 0;
-	do {
-		om_audit_pack_fini(&c->pack);
-		err = sq_step(c->sq, c->s, found, "read the audit");
-		if (err != OM_OK || !*found) {
-			return err;
-		}
-		first = sq_col_u64(c->s, 0);
-		if (!om_audit_pack_open(&c->pack, sq_col_str(c->s, 1))) {
-			*bad = first;
-			return OM_OK;
-		}
-		/* By their places: what they say they are is not known to be true. */
+static enum om_err
+cursor_pack(struct audit_cursor *c, enum audit_found *found, struct om_audit_row *row)
+{
+	struct om_str text;
+	uint64_t first;
+	enum om_err err;
+	bool more;
+
+	om_audit_pack_fini(&c->pack);
+	c->next = 0;
+	*found = AUDIT_END;
+	err = sq_step(c->sq, c->s, &more, "read the audit");
+	if (err != OM_OK || !more) {
+		return err;
+	}
+	first = sq_col_u64(c->s, 0);
+	text = sq_col_str(c->s, 2);
+	if (c->has.len > 0 && memmem(text.ptr, text.len, c->has.ptr, c->has.len) == NULL) {
+		*found = AUDIT_LEFT_OUT;
+		row->seq = sq_col_u64(c->s, 1);
+	} else if (!om_audit_pack_open(&c->pack, text)) {
+		*found = AUDIT_BAD;
+		row->seq = first;
+	} else {
+		*found = AUDIT_ROW;
+		/* By its place: what a row says of itself is not known to be true. */
 		c->next = first > c->after ? 0 : (size_t)(c->after + 1 - first);
-	} while (c->next >= c->pack.count);
+	}
 	return OM_OK;
 }
 
-/* The next row, until the one after it.  What is no row of ours has a wrong hash. */
+/* The next row, whose texts are valid until the one after it.  What is no row has no right hash. */
 static enum om_err
-cursor_next(struct audit_cursor *c, bool *found, struct om_audit_row *row)
+cursor_next(struct audit_cursor *c, enum audit_found *found, struct om_audit_row *row)
 {
 	enum om_err err = OM_OK;
-	uint64_t bad = 0;
 
-	*found = true;
-	if (c->next >= c->pack.count) {
-		err = cursor_pack(c, found, &bad);
+	*row = (struct om_audit_row){ 0 };
+	*found = AUDIT_ROW;
+	while (err == OM_OK && *found == AUDIT_ROW && c->next >= c->pack.count) {
+		err = cursor_pack(c, found, row);
 	}
-	if (err != OM_OK || !*found) {
-		return err;
+	if (err == OM_OK && *found == AUDIT_ROW) {
+		om_audit_pack_row(&c->pack, c->next++, row);
 	}
-	if (bad != 0) {
-		*row = (struct om_audit_row){ .seq = bad };
-		return OM_OK;
-	}
-	om_audit_pack_row(&c->pack, c->next++, row);
-	return OM_OK;
+	return err;
 }
 
 static bool
@@ -258,7 +269,8 @@ sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
 	struct audit_cursor c;
 	struct om_audit_row row;
 	size_t given = 0;
-	bool found = false, go_on = true;
+	bool go_on = true;
+	enum audit_found found = AUDIT_END;
 	uint32_t looks = filter->looks == 0 ? OM_STORE_SCAN_MAX : filter->looks;
 	enum om_err err;
 
@@ -267,21 +279,22 @@ sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
 		return OM_OK;
 	}
 	err = cursor_open(sq, filter->after_seq, &c);
+	c.has = filter->job; /* as it is in the JSON: there is nothing to escape in the name of a job */
 	for (; err == OM_OK && go_on && given < limit && looks > 0; looks--) {
 		err = cursor_next(&c, &found, &row);
-		if (err != OM_OK || !found) {
+		if (err != OM_OK || found == AUDIT_END) {
 			break;
 		}
 		/* A row that was tampered with does not send us back to where we were. */
 		filter->after_seq =
 		    row.seq > filter->after_seq ? row.seq : filter->after_seq + 1;
-		if (audit_wants(filter, &row)) {
+		if (found == AUDIT_ROW && audit_wants(filter, &row)) {
 			given++;
 			go_on = fn(arg, &row);
 		}
 	}
 	cursor_close(&c);
-	*more = err == OM_OK && found;
+	*more = err == OM_OK && found != AUDIT_END;
 	return err;
 }
 
@@ -329,19 +342,19 @@ verify_rows(struct om_sqlite *sq, struct om_audit_check *check, size_t limit, bo
 {
 	struct audit_cursor c;
 	struct om_audit_row row;
-	bool found = true;
+	enum audit_found found = AUDIT_ROW;
 	enum om_err err;
 
 	err = cursor_open(sq, check->at.seq, &c);
 	for (size_t i = 0; err == OM_OK && i < limit && !check->done; i++) {
 		err = cursor_next(&c, &found, &row);
-		if (err != OM_OK || !found) {
+		if (err != OM_OK || found == AUDIT_END) {
 			break;
 		}
 		(void)om_audit_check_row(sq->hasher, check, &row);
 	}
 	cursor_close(&c);
-	*end = !found;
+	*end = found == AUDIT_END;
 	return err;
 }
 
@@ -385,14 +398,15 @@ cut_find(struct om_sqlite *sq, struct om_wall before, size_t limit, struct om_au
 {
 	struct audit_cursor c;
 	struct om_audit_row row;
-	bool found;
+	enum audit_found found;
 	enum om_err err;
 
 	err = cursor_open(sq, sq->now.base.seq, &c);
 	for (size_t i = 0; err == OM_OK && i < limit; i++) {
 		err = cursor_next(&c, &found, &row);
 		/* A front with a gap stays: what is wrong with it must remain to be seen. */
-		if (err != OM_OK || !found || row.at.ns >= before.ns || row.seq != last->seq + 1) {
+		if (err != OM_OK || found != AUDIT_ROW || row.at.ns >= before.ns ||
+		    row.seq != last->seq + 1) {
 			break;
 		}
 		last->seq = row.seq;

@@ -86,7 +86,7 @@ static const char schema_v5[] = "ALTER TABLE job ADD COLUMN handshake INTEGER;";
 /*
  * What a job does not have need not be looked for (of older ones it is not known).
  * The groups in the commit log that the tables have not taken in are of this generation.  The audit's
- * rows lie in packs (store/audit_pack.h); `first` is the number of the first in it.
+ * rows lie in packs (store/audit_pack.h), with the numbers of the first and the last in it.
  */
 /* clang-format off */
 static const char schema_v6[] =
@@ -97,8 +97,9 @@ static const char schema_v6[] =
     "INSERT INTO commit_log VALUES(1, random());"
     "DROP VIEW audit_log;"
     "ALTER TABLE audit RENAME TO audit_row;"
-    "CREATE TABLE audit(first INTEGER PRIMARY KEY, rows TEXT NOT NULL);"
-    "INSERT INTO audit SELECT min(seq), json_group_array(json_array(seq, at, event, actor, job,"
+    "CREATE TABLE audit("
+    " first INTEGER PRIMARY KEY, last INTEGER NOT NULL, rows TEXT NOT NULL);"
+    "INSERT INTO audit SELECT min(seq), max(seq), json_group_array(json_array(seq, at, event, actor, job,"
     " requester, network, activity, details, lower(hex(hash)))) FROM"
     " (SELECT * FROM audit_row ORDER BY seq) GROUP BY (seq - 1) / 64;"
     "DROP TABLE audit_row;"

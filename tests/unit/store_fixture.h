@@ -151,7 +151,7 @@ fx_tamper(struct fx *fx, const char *sql)
 	    " r.value ->> 2 AS event, r.value ->> 3 AS actor, r.value ->> 4 AS job,"
 	    " r.value ->> 5 AS requester, r.value ->> 6 AS network, r.value ->> 7 AS activity,"
 	    " r.value ->> 8 AS details, r.value ->> 9 AS hash FROM audit, json_each(audit.rows) r;"
-	    "%s; DELETE FROM audit; INSERT INTO audit SELECT min(seq), json_group_array(json_array("
+	    "%s; DELETE FROM audit; INSERT INTO audit SELECT min(seq), max(seq), json_group_array(json_array("
 	    "seq, at, event, actor, job, requester, network, activity, details, hash))"
 	    " FROM (SELECT * FROM trail ORDER BY seq) HAVING count(*) > 0; DROP TABLE trail",
 	    sql);
