@@ -246,8 +246,7 @@ audit_last(struct om_sqlite *sq, struct om_audit_filter *filter, size_t limit, o
 	struct om_audit_pack pack;
 	struct om_audit_row row;
 
-	if (sq->pack_rows == 0 || sq->behind || sq->in_tx || sq->json_seq != sq->now.head.seq ||
-	    limit == 0 ||
+	if (sq->in_tx || sq->json_seq != sq->now.head.seq || limit == 0 ||
 	    !om_audit_pack_open(&pack,
 				(struct om_str){ (const char *)sq->json.data, sq->json.len })) {
 		return false;

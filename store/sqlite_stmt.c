@@ -78,7 +78,8 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_ENTRY_GET] = "SELECT value FROM entry WHERE kind=?1 AND key=?2",
 	[SQ_ENTRY_EACH] = "SELECT key, value FROM entry WHERE kind=?1 AND key>?2 ORDER BY key",
 	[SQ_AUDIT_PACK] = "INSERT INTO audit(first, last, rows) VALUES(?1, ?2, ?3)",
-	[SQ_AUDIT_EACH] = "SELECT first, last, rows FROM audit WHERE first>?1-?2 ORDER BY first",
+	[SQ_AUDIT_EACH] = "SELECT first, last, rows FROM audit WHERE first>?1-?2 AND last>?1"
+			  " ORDER BY first",
 	[SQ_AUDIT_CUT] = "DELETE FROM audit WHERE first<=?1 AND last<=?1",
 	[SQ_AUDIT_TRIM] =
 	    "UPDATE audit SET first=?1+1, rows=(SELECT json_group_array(json(r.value))"
