@@ -3,7 +3,7 @@
 #define OM_ACTORS_LEDGER_IMPL_H
 
 /* Shared by ledger.c (groups, life), ledger_write.c, ledger_read.c, ledger_audit.c, ledger_info.c (rows as
- * messages), ledger_live.c (tunnels of running jobs).  Nobody else includes it. */
+ * messages), ledger_live.c (tunnels of running jobs), ledger_tell.c.  Nobody else includes it. */
 #include <sys/queue.h>
 #include "actors/job_level.h"
 #include "actors/ledger.h"
@@ -138,6 +138,11 @@ ledger_wall(uint64_t ms)
 /* ledger.c */
 /* Undoes the open group, in which nobody waits for an answer yet. */
 void ledger_group_undo(struct ledger *l);
+
+/* ledger_tell.c */
+void ledger_tell_group(struct om_service *sv, struct ledger *l); /* the group's events */
+void ledger_tell_unsent(struct om_service *sv, struct ledger *l); /* those that found no room */
+void ledger_tell_audit(struct om_service *sv, struct ledger *l);
 /* Opens the group's transaction if none is open. */
 enum om_err ledger_begin(struct ledger *l) OM_MUST_CHECK;
 /* Commits the group, answers, tells.  Fine without a group. */

@@ -10,7 +10,7 @@
  * the order event actor job requester network activity details.  The row before the first has a hash
  * of 32 zero bytes.  Lengths in front of every field: no two rows have the same encoding.
  */
-#include "store/store.h"
+#include "store/audit.h"
 
 struct om_hasher; /* SHA-256 of libcrypto (it uses the CPU's own instructions) */
 

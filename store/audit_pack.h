@@ -10,7 +10,7 @@
  *
  * at: nanoseconds since 1970; an absent text is null; hash: lower-case hex.
  */
-#include "store/store.h"
+#include "store/audit.h"
 
 #define OM_AUDIT_PACK_ROWS 64 /* at most in one */
 

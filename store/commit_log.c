@@ -178,8 +178,7 @@ group_read(struct om_commit_log *log, bool *there)
 	if (om_buf_reserve(&log->body, (size_t)len) != OM_OK) {
 		return SQLITE_NOMEM;
 	}
-	rc = in_pieces(log->file, read_piece, log->body.data, (size_t)len,
-		       log->end + sizeof(head));
+	rc = in_pieces(log->file, read_piece, log->body.data, (size_t)len, log->end + sizeof(head));
 	if (rc != SQLITE_OK) {
 		return rc;
 	}

@@ -7,11 +7,13 @@
 struct om_sqlite_conf {
 	const char *path; /* of the file; made (0600) if it is not there, its folder is not */
 	uint64_t wal_bytes; /* size SQLite's log is preallocated to and cut back to; 0: 16 MiB */
-	uint64_t log_bytes; /* of the commit log, folded into the tables when it is full; 0: 4 MiB */
+	uint64_t
+	    log_bytes; /* of the commit log, folded into the tables when it is full; 0: 4 MiB */
 	uint32_t cache_kib; /* page cache; 0: 64 MiB */
 	uint32_t busy_ms; /* wait for another process's lock; 0: 2,000 */
 	const char *vfs; /* NULL: the system's own; tests pass one that fails */
-	bool read_only; /* to look or to verify, as of the last fold: a running daemon has a later one */
+	bool
+	    read_only; /* to look or to verify, as of the last fold: a running daemon has a later one */
 	bool skip_check; /* no integrity check at the open */
 };
 

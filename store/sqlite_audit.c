@@ -120,7 +120,8 @@ sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_not
 		err = audit_log(sq, &row);
 	}
 	if (err != OM_OK) {
-		sq->doomed = err; /* the job's own row may be written already: the group cannot go on */
+		sq->doomed =
+		    err; /* the job's own row may be written already: the group cannot go on */
 		return err;
 	}
 	sq->now.head.seq = row.seq;
@@ -278,15 +279,15 @@ sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
 		return OM_OK;
 	}
 	err = cursor_open(sq, filter->after_seq, &c);
-	c.has = filter->job; /* as it is in the JSON: there is nothing to escape in the name of a job */
+	c.has =
+	    filter->job; /* as it is in the JSON: there is nothing to escape in the name of a job */
 	for (; err == OM_OK && go_on && given < limit && looks > 0; looks--) {
 		err = cursor_next(&c, &found, &row);
 		if (err != OM_OK || found == AUDIT_END) {
 			break;
 		}
 		/* A row that was tampered with does not send us back to where we were. */
-		filter->after_seq =
-		    row.seq > filter->after_seq ? row.seq : filter->after_seq + 1;
+		filter->after_seq = row.seq > filter->after_seq ? row.seq : filter->after_seq + 1;
 		if (found == AUDIT_ROW && audit_wants(filter, &row)) {
 			given++;
 			go_on = fn(arg, &row);

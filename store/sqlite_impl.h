@@ -111,13 +111,15 @@ struct om_sqlite {
 	size_t record, settled; /* where the open record starts; records before are in the tables */
 	enum sq_stmt record_stmt;
 
-	struct om_buf pack, json; /* the audit's rows that are not in the tables; the last row alone */
+	struct om_buf pack,
+	    json; /* the audit's rows that are not in the tables; the last row alone */
 	uint64_t pack_first, pack_rows, json_seq;
 
 	struct sq_cached now, saved, folded;
 	struct sq_rows *rows; /* NULL when read_only */
 	int64_t others; /* PRAGMA data_version: changes when another connection has written */
-	struct sq_tally tally, tally_fold; /* of this group; of those before it, not in the tables */
+	struct sq_tally tally,
+	    tally_fold; /* of this group; of those before it, not in the tables */
 
 	uint32_t wal_frames; /* as of the last commit */
 	uint32_t wal_dirty; /* the most frames that the log has held since it was zeros */
@@ -208,7 +210,11 @@ enum om_err sq_log_only(struct om_sqlite *sq) OM_MUST_CHECK;
 void sq_log_drop(struct om_sqlite *sq); /* not into the log: it changed nothing, or not for ever */
 /* Runs what waits. */
 enum om_err sq_settle(struct om_sqlite *sq) OM_MUST_CHECK;
+/* Runs all of a group that was read from the log. */
+enum om_err sq_log_take(struct om_sqlite *sq, struct om_bin group) OM_MUST_CHECK;
 void sq_group_reset(struct om_sqlite *sq);
+
+/* sqlite_fold.c */
 enum om_err sq_log_append(struct om_sqlite *sq) OM_MUST_CHECK;
 /* SQLite's transaction is given up, and made again from the log before the next use. */
 void sq_lost(struct om_sqlite *sq);
@@ -278,8 +284,8 @@ void sq_rows_clear(struct om_sqlite *sq);
 	"seq, rank, id, requester, network, lang, activity, level, state, reason, text, cores, " \
 	"mem_mib, "                                                                              \
 	"disk_mib, runtime_s, submitted, picked, started, finished, not_before, expires, "       \
-	"attempts, attempts_max, after_count, held, requeue, array_limit, sealed, has_output, "   \
-	"exited, exit_code, "                                                                     \
+	"attempts, attempts_max, after_count, held, requeue, array_limit, sealed, has_output, "  \
+	"exited, exit_code, "                                                                    \
 	"signal, cpu_ms, "                                                                       \
 	"wall_ms, boot_ms, "                                                                     \
 	"mem_peak_kib, rx_bytes, tx_bytes, handshake, dropped_bytes, spec_hash"

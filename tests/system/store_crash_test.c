@@ -121,10 +121,9 @@ child_must(enum om_err err, struct om_store *st)
 static void
 child_run(int cycle, uint64_t seed, int report)
 {
-	const struct om_sqlite_conf conf = { .path = path,
-					     .wal_bytes = WAL_BYTES,
-					     .log_bytes = LOG_BYTES,
-					     .skip_check = true };
+	const struct om_sqlite_conf conf = {
+		.path = path, .wal_bytes = WAL_BYTES, .log_bytes = LOG_BYTES, .skip_check = true
+	};
 	static uint8_t steps[JOBS_MAX];
 	struct ack acks[GROUP_MAX];
 	struct om_store *st = NULL;

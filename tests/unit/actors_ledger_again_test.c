@@ -52,10 +52,9 @@ test_attempts_follow_each_other(void **state)
 	info = job_now("j");
 	STR_IS(info->state, "dead");
 	STR_IS(info->reason, "attempts_used");
-	FILE_IS(
-		  "SELECT group_concat(event, ' ') FROM (SELECT event FROM audit_log ORDER BY seq)",
-		  "received accepted provisioning started failed requeued provisioning started "
-		  "timed_out requeued provisioning started failed dead");
+	FILE_IS("SELECT group_concat(event, ' ') FROM (SELECT event FROM audit_log ORDER BY seq)",
+		"received accepted provisioning started failed requeued provisioning started "
+		"timed_out requeued provisioning started failed dead");
 	/* One more by hand, and then it is dead again. */
 	ask_move("j", "queued", NULL);
 	go();
@@ -239,9 +238,8 @@ test_places_are_durable(void **state)
 	ask_place("a", NULL, NULL, 1);
 	ask_place("b", "front", "owner", -1);
 	go();
-	FILE_IS(
-		  "SELECT group_concat(event, ' ') FROM (SELECT event FROM audit_log ORDER BY seq)",
-		  "received accepted received accepted held moved");
+	FILE_IS("SELECT group_concat(event, ' ') FROM (SELECT event FROM audit_log ORDER BY seq)",
+		"received accepted received accepted held moved");
 	world_stop();
 	world_start();
 	assert_true(job_now("a")->held);
@@ -337,7 +335,7 @@ test_purge(void **state)
 	assert_int_equal(W.answers[4].err, OM_ERR_INVALID);
 	assert_int_equal(((const struct om_count *)body_of(5, OM_MSG_COUNTED))->count, 1);
 	FILE_IS("SELECT group_concat(id, ' ') FROM (SELECT id FROM job ORDER BY seq)",
-		  "a live waits");
+		"a live waits");
 	ask_move("waits", "cancelled", NULL);
 	ask_purge("alice", OM_ROLE_REQUESTER, "a", NULL);
 	ask_purge("root", OM_ROLE_OPERATOR, NULL, NULL);

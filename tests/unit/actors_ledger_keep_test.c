@@ -39,7 +39,7 @@ test_lists(void **state)
 	assert_string_equal(W.audit, "config_changed ");
 	assert_int_equal(W.audit_seq, 3);
 	FILE_IS("SELECT actor || ' ' || details FROM audit_log WHERE seq = 3",
-		  "uid:0 trusted: removed lab");
+		"uid:0 trusted: removed lab");
 }
 
 /* Entries about no job. */

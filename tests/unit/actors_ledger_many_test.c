@@ -109,9 +109,8 @@ test_each_has_its_own_result_and_all_one_commit(void **state)
 	assert_non_null(strstr(got, "a0 a1 "));
 	assert_non_null(strstr(W.order, "a:received>queued b:received>rejected! c:received>queued "
 					"e:received>queued "));
-	FX_ASK_IS(&W.fx,
-		  "SELECT group_concat(id, ' ') FROM job WHERE id IN ('a','b','c','d','e','r')",
-		  "a b c e");
+	FILE_IS("SELECT group_concat(id, ' ') FROM job WHERE id IN ('a','b','c','d','e','r')",
+		"a b c e");
 }
 
 /* What the ledger needs of a body that is not plain is read. */

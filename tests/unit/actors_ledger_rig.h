@@ -298,9 +298,9 @@ let_fold(void)
 	}
 }
 
-#define FILE_IS(sql, want)                      \
-	do {                                    \
-		let_fold();                     \
+#define FILE_IS(sql, want)                       \
+	do {                                     \
+		let_fold();                      \
 		FX_ASK_IS(&W.fx, (sql), (want)); \
 	} while (0)
 

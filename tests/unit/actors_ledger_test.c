@@ -88,7 +88,7 @@ test_the_way_of_a_job(void **state)
 					"a1:provisioning>running a1:running>completed! "));
 	assert_string_equal(W.audit, "completed ");
 	FILE_IS("SELECT details FROM audit_log WHERE event='completed'",
-		  "exit_code: 0, time: 1234ms; because");
+		"exit_code: 0, time: 1234ms; because");
 	ask_job("alice", OM_ROLE_REQUESTER, "a");
 	go();
 	info = body_of(0, OM_MSG_JOB_INFO);
@@ -564,7 +564,7 @@ test_evidence_of_a_rogue_job(void **state)
 	STR_IS(info->evidence.v[1].key, "to");
 	STR_IS(info->evidence.v[1].value, "192.168.1.1:22");
 	FILE_IS("SELECT data FROM outputs WHERE name='evidence'",
-		  "protocol: tcp\nto: 192.168.1.1:22\n");
+		"protocol: tcp\nto: 192.168.1.1:22\n");
 }
 
 /* They were in the daemon's log alone, and the job was a success. */

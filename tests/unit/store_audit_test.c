@@ -228,7 +228,8 @@ test_mark_kept_elsewhere(void **state)
 	/* A shorter one. */
 	hash = fx_ask(fx, "SELECT hash FROM audit_log WHERE seq = 9");
 	(void)snprintf(sql, sizeof(sql),
-		       "DELETE FROM trail WHERE seq > 9; UPDATE chain SET seq = 9, hash = x'%s'", hash);
+		       "DELETE FROM trail WHERE seq > 9; UPDATE chain SET seq = 9, hash = x'%s'",
+		       hash);
 	free(hash);
 	fx_tamper(fx, sql);
 	fx_close(fx);

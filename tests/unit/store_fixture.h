@@ -79,8 +79,9 @@ fx_new(void)
 		return NULL;
 	}
 	(void)snprintf(fx->path, sizeof(fx->path), "%s/ledger.db", fx->dir);
-	fx->conf = (struct om_sqlite_conf){ .path = fx->path, .wal_bytes = FX_WAL_BYTES,
-					   .log_bytes = FX_LOG_BYTES };
+	fx->conf = (struct om_sqlite_conf){ .path = fx->path,
+					    .wal_bytes = FX_WAL_BYTES,
+					    .log_bytes = FX_LOG_BYTES };
 	return fx;
 }
 
@@ -151,7 +152,8 @@ fx_tamper(struct fx *fx, const char *sql)
 	    " r.value ->> 2 AS event, r.value ->> 3 AS actor, r.value ->> 4 AS job,"
 	    " r.value ->> 5 AS requester, r.value ->> 6 AS network, r.value ->> 7 AS activity,"
 	    " r.value ->> 8 AS details, r.value ->> 9 AS hash FROM audit, json_each(audit.rows) r;"
-	    "%s; DELETE FROM audit; INSERT INTO audit SELECT min(seq), max(seq), json_group_array(json_array("
+	    "%s; DELETE FROM audit; INSERT INTO audit SELECT min(seq), max(seq), "
+	    "json_group_array(json_array("
 	    "seq, at, event, actor, job, requester, network, activity, details, hash))"
 	    " FROM (SELECT * FROM trail ORDER BY seq) HAVING count(*) > 0; DROP TABLE trail",
 	    sql);

@@ -9,8 +9,9 @@ make_version_1(struct fx *fx)
 	char *hashes;
 
 	fx_close(fx);
-	hashes = fx_ask(fx, "SELECT group_concat('UPDATE audit SET hash=x''' || hash || ''' WHERE seq='"
-			    " || seq, ';') FROM audit_log");
+	hashes =
+	    fx_ask(fx, "SELECT group_concat('UPDATE audit SET hash=x''' || hash || ''' WHERE seq='"
+		       " || seq, ';') FROM audit_log");
 	fx_sql(fx, "DROP TABLE job_after; DROP TABLE tally; DROP TABLE ran;"
 		   "DROP TABLE commit_log; DROP VIEW audit_log;"
 		   "ALTER TABLE audit RENAME TO pack; CREATE TABLE audit("
