@@ -215,8 +215,13 @@ class Cycles(unittest.TestCase):
         self.load = Load(self.rnd)
 
     def ask(self, query):
-        with contextlib.closing(sqlite3.connect(f"file:{self.daemon.ledger}?mode=ro", uri=True)) as db:
-            return db.execute(query).fetchall()
+        """Of the file, when the daemon has nothing that is committed and not yet in it."""
+        with contextlib.closing(sqlite3.connect(self.daemon.ledger, timeout=30,
+                                                isolation_level=None)) as db:
+            db.execute("begin immediate")
+            rows = db.execute(query).fetchall()
+            db.execute("rollback")
+            return rows
 
     def live_and_die(self):
         self.daemon.launch()
@@ -263,8 +268,8 @@ class Cycles(unittest.TestCase):
 
     def check(self):
         rows = {r[0]: r[1:] for r in self.ask("select id, state, held, reason from job")}
-        self.runs = dict(self.ask("select job, count(*) from audit where event = 'started' group by job"))
-        ends = dict(self.ask("select job, count(*) from audit where event = 'completed' group by job"))
+        self.runs = dict(self.ask("select job, count(*) from audit_log where event = 'started' group by job"))
+        ends = dict(self.ask("select job, count(*) from audit_log where event = 'completed' group by job"))
         fates = {}
         for job, fate in self.load.acknowledged.items():
             for one in [f"{job}_{n}" for n in range(ARRAY)] if fate == "array" else [job]:
@@ -302,8 +307,8 @@ class Cycles(unittest.TestCase):
 
     def check_order(self):
         """Nothing has begun before what it waited for had ended."""
-        began = dict(self.ask("select job, min(seq) from audit where event = 'started' group by job"))
-        ended = dict(self.ask("select job, max(seq) from audit where event in ('completed', 'lost') "
+        began = dict(self.ask("select job, min(seq) from audit_log where event = 'started' group by job"))
+        ended = dict(self.ask("select job, max(seq) from audit_log where event in ('completed', 'lost') "
                               "group by job"))
         self.assertGreater(len(self.load.after), 0)
         for job, other in self.load.after.items():

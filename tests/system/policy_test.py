@@ -381,7 +381,7 @@ class Attempts(Base):
         started, finished = self.daemon.sqlite(
             f"select started / 1000000, finished / 1000000 from job where id = '{bob.id}'")[0]
         self.assertLess(result.wall_ms, int(finished) - int(started) - 2000)  # without its pause
-        events = names(self.daemon.sqlite(f"select event from audit where job = '{bob.id}' order by seq"))
+        events = names(self.daemon.sqlite(f"select event from audit_log where job = '{bob.id}' order by seq"))
         self.assertEqual(events[-3:], ["paused", "resumed", "completed"])
 
     def wait_reason(self, job, reason):
@@ -426,7 +426,7 @@ class Attempts(Base):
         self.assertEqual(waits.wait(timeout=10).state, "failed")
         self.assertEqual([r.job for r in self.p.list(states=["dead"])], [job.id])
         events = names(self.daemon.sqlite(
-            f"select event from audit where job='{job.id}' order by seq"))
+            f"select event from audit_log where job='{job.id}' order by seq"))
         self.assertEqual(events.count("failed"), 2)
         self.assertEqual(events[-1], "dead")
         self.assertEqual(self.p.retry(job.id), 1)

@@ -153,8 +153,10 @@ class Daemon:
         return things
 
     def sqlite(self, query):
-        out = subprocess.run(["sqlite3", "-readonly", self.ledger, query], capture_output=True,
-                             text=True, check=True)
+        """Asks the file, when the daemon has nothing that is committed and not yet in it."""
+        out = subprocess.run(["sqlite3", "-cmd", ".timeout 10000", self.ledger,
+                              f"begin immediate; {query}; rollback"],
+                             capture_output=True, text=True, check=True)
         return [tuple(line.split("|")) for line in out.stdout.splitlines()]
 
     def close(self):
