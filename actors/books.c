@@ -177,21 +177,17 @@ om_books_jobs(const struct om_books *books, struct om_str peer)
 	return a == NULL ? 0 : a->jobs;
 }
 
-uint64_t
-om_books_asked_s(const struct om_books *books, struct om_str peer)
-{
-	const struct om_account *a =
-	    (const struct om_account *)om_name_table_find(&books->peers, peer);
-
-	return a == NULL ? 0 : a->asked_s;
-}
-
-uint64_t
-om_books_ran_ms(struct om_books *books, struct om_str peer, struct om_wall now)
+struct om_page
+om_books_page(struct om_books *books, struct om_str peer, struct om_wall now)
 {
 	const struct om_account *a;
 
 	turn_page(books, now);
 	a = (const struct om_account *)om_name_table_find(&books->peers, peer);
-	return a == NULL || a->ran_day_s != books->day_s ? 0 : a->ran_ms;
+	if (a == NULL) {
+		return (struct om_page){ 0 };
+	}
+	return (struct om_page){ .jobs = a->jobs,
+				 .asked_s = a->asked_s,
+				 .ran_ms = a->ran_day_s == books->day_s ? a->ran_ms : 0 };
 }

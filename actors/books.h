@@ -28,7 +28,7 @@ void om_books_fini(struct om_books *books);
  * NULL: no memory.
  */
 struct om_account *om_books_open(struct om_books *books, struct om_str peer, uint64_t asked_s);
-/* One job less, opened with that, after it ran for ran_ms (0: it did not). */
+/* One job less, opened with that, after it ran for ran_ms (0: it did not, and now does not matter). */
 void om_books_close(struct om_books *books, struct om_account *account, uint64_t asked_s,
 		    uint64_t ran_ms, struct om_wall now);
 /* Time that an earlier process of ours measured today.  NOMEM. */
@@ -40,9 +40,13 @@ void om_books_forget_ran(struct om_books *books);
 
 /* Unfinished jobs; 0 for an unknown requester. */
 uint64_t om_books_jobs(const struct om_books *books, struct om_str peer);
-/* Seconds that its unfinished jobs may run, all together. */
-uint64_t om_books_asked_s(const struct om_books *books, struct om_str peer);
-/* Milliseconds run since the last local midnight. */
-uint64_t om_books_ran_ms(struct om_books *books, struct om_str peer, struct om_wall now);
+
+/* All zero for an unknown requester. */
+struct om_page {
+	uint64_t jobs; /* unfinished */
+	uint64_t asked_s; /* seconds that these may run, all together */
+	uint64_t ran_ms; /* milliseconds run since the last local midnight */
+};
+struct om_page om_books_page(struct om_books *books, struct om_str peer, struct om_wall now);
 
 #endif /* OM_ACTORS_BOOKS_H */

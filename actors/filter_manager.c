@@ -219,6 +219,7 @@ fm_on_decide_many(struct om_service *sv, void *state, const struct om_in *in)
 {
 	struct filter_manager *fm = fm_of(state);
 	const struct om_filter_requests *m = in->body;
+	const struct om_wall now = fm->wall();
 	struct om_filter_decisions out = { 0 };
 	enum om_err err = OM_OK;
 
@@ -237,7 +238,7 @@ fm_on_decide_many(struct om_service *sv, void *state, const struct om_in *in)
 		struct om_filter_decision *one = &out.decisions.v[out.decisions.n];
 		struct om_filter_result result;
 
-		om_filter_decide(fm->filter, &m->requests.v[out.decisions.n], fm->wall(), &result);
+		om_filter_decide(fm->filter, &m->requests.v[out.decisions.n], now, &result);
 		tell_result(&result, one);
 		err = keep_result(&fm->arena, one);
 	}

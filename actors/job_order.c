@@ -147,6 +147,15 @@ job_make(struct om_job_order *o, const struct om_order_job *from)
 	return job;
 }
 
+uint32_t
+om_job_order_expect(const struct om_job_order *o, struct om_str id)
+{
+	const uint32_t hash = om_name_hash(id);
+
+	om_name_table_expect(&o->by_id, hash);
+	return hash;
+}
+
 enum om_err
 om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct om_wall now,
 		 uint64_t *ahead, struct om_why *why)
@@ -163,8 +172,7 @@ om_job_order_add(struct om_job_order *o, const struct om_order_job *add, struct 
 	if (err != OM_OK) {
 		return err;
 	}
-	hash = om_name_hash(add->id);
-	om_name_table_expect(&o->by_id, hash);
+	hash = add->hash != 0 ? add->hash : om_job_order_expect(o, add->id);
 	job = job_make(o, add);
 	if (job == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "out of memory");

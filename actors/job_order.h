@@ -45,6 +45,7 @@ struct om_order_limits {
 
 struct om_order_job {
 	struct om_str id; /* at most OM_JOB_ID_MAX bytes */
+	uint32_t hash; /* what om_job_order_expect gave; 0: it was not asked */
 	enum om_job_level level;
 	uint32_t cores;
 	uint32_t mem_mib;
@@ -74,6 +75,9 @@ enum om_order_end {
 enum om_err om_job_order_new(const struct om_order_limits *limits,
 			     struct om_job_order **out) OM_MUST_CHECK;
 void om_job_order_free(struct om_job_order *o);
+
+/* This id will be added soon: what that needs of the memory is fetched meanwhile. */
+uint32_t om_job_order_expect(const struct om_job_order *o, struct om_str id);
 
 /*
  * Adds a job; *ahead is how many start before it as things are.  EXISTS: known already; LIMIT: it

@@ -177,13 +177,12 @@ jobq_arm_due(struct om_service *sv, struct job_queue *q)
 	}
 }
 
-/* Starts what may start.  After every change. */
-void
-jobq_run(struct om_service *sv, struct job_queue *q)
+static void
+jobq_run_at(struct om_service *sv, struct job_queue *q, struct om_wall now)
 {
 	struct om_order_job job;
 
-	while (jobq_is_open(q) && om_job_order_pick(q->order, q->wall(), &job)) {
+	while (jobq_is_open(q) && om_job_order_pick(q->order, now, &job)) {
 		struct om_job_id id; /* a copy: a refused job may be freed */
 		enum om_err err = om_str_copy(job.id, id.text, sizeof(id.text));
 
@@ -194,6 +193,13 @@ jobq_run(struct om_service *sv, struct job_queue *q)
 		}
 	}
 	jobq_arm_due(sv, q);
+}
+
+/* Starts what may start.  After every change. */
+void
+jobq_run(struct om_service *sv, struct job_queue *q)
+{
+	jobq_run_at(sv, q, q->wall());
 }
 
 /* --- jobs in and out -------------------------------------------------------------------------- */
@@ -258,10 +264,12 @@ again_add(struct om_service *sv, struct job_queue *q, struct om_str id)
 }
 
 static enum om_err
-jobq_add(struct job_queue *q, const struct om_queue_add *m, uint64_t *ahead, struct om_why *why)
+jobq_add(struct job_queue *q, const struct om_queue_add *m, uint32_t hash, struct om_wall now,
+	 uint64_t *ahead, struct om_why *why)
 {
 	struct om_order_job job = {
 		.id = m->job,
+		.hash = hash,
 		.cores = (uint32_t)m->cores,
 		.mem_mib = (uint32_t)m->mem_mib,
 		.not_before = { (int64_t)m->not_before * OM_NS_PER_S },
@@ -275,7 +283,7 @@ jobq_add(struct job_queue *q, const struct om_queue_add *m, uint64_t *ahead, str
 	    m->not_before > INT64_MAX / OM_NS_PER_S) {
 		return om_why_set(why, OM_ERR_INVALID, "the level or time is not valid");
 	}
-	err = om_job_order_add(q->order, &job, q->wall(), ahead, why);
+	err = om_job_order_add(q->order, &job, now, ahead, why);
 	if (err == OM_ERR_EXISTS && m->again) {
 		err = again_keep(q, &job);
 	}
@@ -288,7 +296,7 @@ jobq_on_add(struct om_service *sv, void *state, const struct om_in *in)
 	struct job_queue *q = jobq_of(state);
 	struct om_queue_added added = { 0 };
 	struct om_why why = { "" };
-	enum om_err err = jobq_add(q, in->body, &added.ahead, &why);
+	enum om_err err = jobq_add(q, in->body, 0, q->wall(), &added.ahead, &why);
 
 	if (err != OM_OK) {
 		return om_service_reply_err(sv, in, err, "%s", why.text);
@@ -317,23 +325,30 @@ jobq_on_add_many(struct om_service *sv, void *state, const struct om_in *in)
 	struct job_queue *q = jobq_of(state);
 	const struct om_queue_adds *m = in->body;
 	struct om_queue_results out = { 0 };
+	const struct om_wall now = q->wall();
 	struct om_error *errors;
+	uint32_t *hashes;
 
 	om_arena_reset(&q->arena);
 	out.results.v = om_arena_alloc(&q->arena, m->jobs.n * sizeof(*out.results.v));
 	errors = om_arena_alloc(&q->arena, m->jobs.n * sizeof(*errors));
-	if (out.results.v == NULL || errors == NULL) {
+	hashes = om_arena_alloc(&q->arena, m->jobs.n * sizeof(*hashes));
+	if (out.results.v == NULL || errors == NULL || hashes == NULL) {
 		return OM_ERR_NOMEM; /* of none it is said that it was not added when it was */
+	}
+	for (size_t i = 0; i < m->jobs.n; i++) {
+		hashes[i] = om_job_order_expect(q->order, m->jobs.v[i].job);
 	}
 	for (; out.results.n < m->jobs.n; out.results.n++) {
 		struct om_queue_result *result = &out.results.v[out.results.n];
 		struct om_why why = { "" };
 		uint64_t ahead = 0;
-		enum om_err err = jobq_add(q, &m->jobs.v[out.results.n], &ahead, &why);
+		enum om_err err = jobq_add(q, &m->jobs.v[out.results.n], hashes[out.results.n], now,
+					   &ahead, &why);
 
 		if (err == OM_OK) {
 			OM_SET(result, queue_result, ahead, ahead);
-			jobq_run(sv, q);
+			jobq_run_at(sv, q, now);
 		} else {
 			many_refused(q, err, why.text, &errors[out.results.n], result);
 		}

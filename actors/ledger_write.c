@@ -13,7 +13,8 @@
  * changed nothing, and the group goes on.
  */
 
-#define TEXT_MAX 2048
+#define TEXT_MAX    2048
+#define DETAILS_MAX (OM_JOB_TEXT_MAX + 64) /* of an accepted job */
 
 const struct om_job_submit *
 ledger_spec_decode(struct ledger *l, struct om_bin spec)
@@ -135,29 +136,46 @@ submit_job(const struct ledger *l, const struct om_ledger_submit *m,
 	return OM_OK;
 }
 
+static size_t
+text_add(char text[DETAILS_MAX], size_t len, struct om_str more)
+{
+	const size_t n = more.len < DETAILS_MAX - len ? more.len : DETAILS_MAX - len;
+
+	if (n > 0) {
+		memcpy(text + len, more.ptr, n);
+	}
+	return len + n;
+}
+
+/* What the audit says of an accepted job. */
+static struct om_str
+submit_details(struct om_str level, struct om_str more, char text[DETAILS_MAX])
+{
+	size_t len = text_add(text, 0, OM_STR("priority: "));
+
+	len = text_add(text, len, level);
+	if (more.len > 0) {
+		len = text_add(text, len, OM_STR("; "));
+		len = text_add(text, len, more);
+	}
+	return (struct om_str){ text, len };
+}
+
 static enum om_err
 submit_put(struct ledger *l, const struct om_job_new *given, const struct om_ledger_submit *m,
 	   bool *existed, struct om_job_row *row)
 {
 	struct om_job_new job = *given;
-	char text[OM_JOB_TEXT_MAX + 64];
+	char text[DETAILS_MAX];
 	struct om_audit_note notes[2] = {
 		{ .event = OM_STR("received"), .actor = job.requester },
 		{ .event = ledger_event_name(OM_JOB_RECEIVED, job.state),
 		  .actor = OM_STR("filter") },
 	};
 	enum om_err err;
-	int n;
 
-	if (job.state == OM_JOB_QUEUED) {
-		n = snprintf(text, sizeof(text), "priority: %.*s%s%.*s", OM_STR_ARG(m->info->level),
-			     job.text.len > 0 ? "; " : "", OM_STR_ARG(job.text));
-		notes[1].details =
-		    (struct om_str){ text,
-				     (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1 };
-	} else {
-		notes[1].details = job.text;
-	}
+	notes[1].details =
+	    job.state == OM_JOB_QUEUED ? submit_details(m->info->level, job.text, text) : job.text;
 	job.notes = notes;
 	job.note_count = OM_COUNT(notes);
 	err = om_store_job_put(l->store, &job, existed, row);

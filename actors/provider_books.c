@@ -26,10 +26,11 @@ void
 provider_books_tell(struct provider *p, struct om_str peer, uint64_t jobs, uint64_t runtime_s,
 		    struct om_filter_request *out)
 {
-	OM_SET(out, filter_request, peer_jobs, om_books_jobs(&p->books, peer) - jobs);
+	const struct om_page page = om_books_page(&p->books, peer, p->wall());
+
+	OM_SET(out, filter_request, peer_jobs, page.jobs - jobs);
 	OM_SET(out, filter_request, peer_runtime_s,
-	       om_books_ran_ms(&p->books, peer, p->wall()) / 1000 +
-		   om_books_asked_s(&p->books, peer) - jobs * runtime_s);
+	       page.ran_ms / 1000 + page.asked_s - jobs * runtime_s);
 }
 
 uint64_t

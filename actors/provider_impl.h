@@ -239,6 +239,9 @@ struct live *provider_live_find(const struct provider *p, struct om_str id);
 /* Opens the requester's account too.  NULL: no memory, or it is there (recovery). */
 struct live *provider_live_add(struct provider *p, struct om_str id, struct om_str peer,
 			       uint64_t runtime_s);
+/* The same with the id's hash, and with an account that was opened for it: it is the job's now. */
+struct live *provider_live_put(struct provider *p, struct om_str id, uint32_t hash,
+			       struct om_account *account, uint64_t runtime_s);
 /* It expires at that time (ns since 1970). */
 enum om_err provider_live_expires(struct om_service *sv, struct provider *p, struct live *live,
 				  int64_t at_ns);

@@ -86,12 +86,12 @@ provider_live_find(const struct provider *p, struct om_str id)
 }
 
 struct live *
-provider_live_add(struct provider *p, struct om_str id, struct om_str peer, uint64_t runtime_s)
+provider_live_put(struct provider *p, struct om_str id, uint32_t hash, struct om_account *account,
+		  uint64_t runtime_s)
 {
-	const uint32_t hash = om_name_hash(id);
 	struct live *live;
 
-	if (id.len > OM_JOB_ID_MAX || peer.len > OM_PEER_MAX || runtime_s > UINT32_MAX) {
+	if (id.len > OM_JOB_ID_MAX || runtime_s > UINT32_MAX) {
 		return NULL;
 	}
 	om_name_table_expect(&p->live, hash);
@@ -103,15 +103,30 @@ provider_live_add(struct provider *p, struct om_str id, struct om_str peer, uint
 	live->len = (uint8_t)id.len;
 	live->runtime_s = (uint32_t)runtime_s;
 	live->node.hash = hash;
+	live->account = account;
 	if (om_name_table_add_hashed(&p->live, &live->node) != OM_OK) {
 		free(live);
 		return NULL;
 	}
-	live->account = om_books_open(&p->books, peer, runtime_s);
-	if (live->account == NULL) {
-		om_name_table_remove(&p->live, &live->node);
-		free(live);
+	return live;
+}
+
+struct live *
+provider_live_add(struct provider *p, struct om_str id, struct om_str peer, uint64_t runtime_s)
+{
+	struct om_account *account;
+	struct live *live;
+
+	if (peer.len > OM_PEER_MAX) {
 		return NULL;
+	}
+	account = om_books_open(&p->books, peer, runtime_s);
+	if (account == NULL) {
+		return NULL;
+	}
+	live = provider_live_put(p, id, om_name_hash(id), account, runtime_s);
+	if (live == NULL) {
+		om_books_close(&p->books, account, runtime_s, 0, (struct om_wall){ 0 });
 	}
 	return live;
 }

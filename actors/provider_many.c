@@ -89,6 +89,11 @@ on_stored(struct om_service *sv, void *state, const struct om_bus_answer *answer
 	enum om_err err = many_check(q, answer, answer->err == OM_OK ? m->results.n : 0), one;
 	struct om_why text;
 
+	/* All are looked up in turn: in a large table each is a cache miss, which they share so. */
+	for (size_t i = 0; i < q->n; i++) {
+		q->submits[i]->hash = om_name_hash(om_str_of(q->submits[i]->id.text));
+		om_name_table_expect(&p->live, q->submits[i]->hash);
+	}
 	for (size_t i = 0; i < q->n; i++) {
 		if (err == OM_OK) {
 			one = result_error(m->results.v[i].error, &text);

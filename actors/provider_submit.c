@@ -34,12 +34,12 @@ submit_uncount(struct provider *p, struct submit *s)
 	p->submitting -= s->counted;
 	s->counted = 0;
 	for (; s->opened > 0; s->opened--) { /* each opening gave the same account */
-		om_books_close(&p->books, s->account, s->runtime_s, 0, p->wall());
+		om_books_close(&p->books, s->account, s->runtime_s, 0, (struct om_wall){ 0 });
 	}
 	s->account = NULL;
 }
 
-/* Used again, zeroed: there are as many as requests on their way, and each is larger than what malloc
+/* Used again, cleared: there are as many as requests on their way, and each is larger than what malloc
  * keeps at hand. */
 struct submit *
 provider_submit_new(struct provider *p)
@@ -53,7 +53,8 @@ provider_submit_new(struct provider *p)
 		p->spare_count--;
 	}
 	if (s != NULL) {
-		memset(s, 0, sizeof(*s));
+		memset(s, 0, offsetof(struct submit, reason));
+		s->reason[0] = s->rule[0] = s->text[0] = '\0';
 		LIST_INSERT_HEAD(&p->submits, s, link);
 		p->submitting++;
 		s->counted = 1;
@@ -258,13 +259,17 @@ submit_queue(struct om_service *sv, struct provider *p, struct submit *s)
 
 /* --- the ledger ------------------------------------------------------------------------------- */
 
+/* What was opened for it before is its own now: it counts all the time, and once. */
 static struct live *
-submit_live(struct provider *p, const struct submit *s, const struct om_job_id *id)
+submit_live(struct provider *p, struct submit *s, const struct om_job_id *id, uint32_t hash)
 {
-	struct live *live =
-	    provider_live_add(p, om_str_of(id->text), om_str_of(s->peer), s->runtime_s);
+	struct live *live;
 
-	if (live == NULL) {
+	OM_ASSERT(s->opened > 0);
+	live = provider_live_put(p, om_str_of(id->text), hash, s->account, s->runtime_s);
+	if (live != NULL) {
+		s->opened--;
+	} else {
 		om_error("provider.live", "job %s: out of memory, its end will not be noticed",
 			 id->text);
 	}
@@ -291,7 +296,7 @@ array_stored(struct om_service *sv, struct provider *p, struct submit *s)
 
 		/* Checked: it fits. */
 		(void)!om_job_array_member(om_str_of(s->id.text), s->array->index[i], &plan.id);
-		live = submit_live(p, s, &plan.id);
+		live = submit_live(p, s, &plan.id, om_name_hash(om_str_of(plan.id.text)));
 		if (s->state == OM_JOB_QUEUED) {
 			provider_schedule(sv, p, &plan);
 		} else {
@@ -318,7 +323,7 @@ submit_stored(struct om_service *sv, struct provider *p, struct submit *s)
 		array_stored(sv, p, s);
 		return;
 	}
-	live = submit_live(p, s, &s->id);
+	live = submit_live(p, s, &s->id, s->hash);
 	submit_uncount(p, s);
 	if (s->state == OM_JOB_QUEUED) {
 		submit_queue(sv, p, s);

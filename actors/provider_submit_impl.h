@@ -18,6 +18,7 @@ struct submit {
 	size_t place; /* in the batch */
 	struct om_caller caller;
 	struct om_job_id id;
+	uint32_t hash; /* of the id, when it is stored */
 	bool chosen; /* the id, by the client */
 	unsigned tries;
 	uint8_t
@@ -40,9 +41,9 @@ struct submit {
 	/* the decision */
 	enum om_job_state state;
 	enum om_job_level level;
-	char reason[33], text[513], rule[65];
 	int64_t stored_ns; /* when it was decided, as the row has it */
 	int64_t expires_ns;
+	char reason[33], rule[65], text[513]; /* last: only their first bytes are cleared */
 };
 
 /* --- provider_check.c ------------------------------------------------------------------------- */

@@ -404,6 +404,22 @@ cut_number(struct om_str *s, uint64_t *out)
 	return true;
 }
 
+/* "uid:" and the number; by hand, as it is needed with each request. */
+static void
+uid_name(uint64_t uid, char out[OM_PEER_MAX + 1])
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + uid % 10);
+		uid /= 10;
+	} while (uid > 0);
+	memcpy(out, "uid:", 4);
+	memcpy(out + 4, digits + at, sizeof(digits) - at);
+	out[4 + sizeof(digits) - at] = '\0';
+}
+
 enum om_err
 om_auth_local(const struct om_auth *auth, const char *peer_address, struct om_caller *out)
 {
@@ -420,8 +436,8 @@ om_auth_local(const struct om_auth *auth, const char *peer_address, struct om_ca
 	}
 	memset(out, 0, sizeof(*out));
 	out->role = is_operator ? OM_ROLE_OPERATOR : OM_ROLE_REQUESTER;
-	snprintf(out->peer, sizeof(out->peer), "uid:%llu", (unsigned long long)uid);
-	snprintf(out->network, sizeof(out->network), "%s", OM_AUTH_LOCAL_NETWORK);
+	uid_name(uid, out->peer);
+	memcpy(out->network, OM_AUTH_LOCAL_NETWORK, sizeof(OM_AUTH_LOCAL_NETWORK));
 	return OM_OK;
 }
 

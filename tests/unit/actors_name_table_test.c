@@ -212,19 +212,19 @@ books_of_a_requester(void **state)
 	a = om_books_open(&books, OM_STR("bob"), 60);
 	b = om_books_open(&books, OM_STR("bob"), 60);
 	assert_ptr_equal(a, b);
-	assert_int_equal(om_books_asked_s(&books, OM_STR("bob")), 120);
+	assert_int_equal(om_books_page(&books, OM_STR("bob"), noon).asked_s, 120);
 	assert_int_equal(om_books_jobs(&books, OM_STR("bob")), 2);
 	assert_int_equal(om_books_jobs(&books, OM_STR("carol")), 0);
 	om_books_close(&books, a, 60, 1500, noon);
-	assert_int_equal(om_books_ran_ms(&books, OM_STR("bob"), noon), 1500);
+	assert_int_equal(om_books_page(&books, OM_STR("bob"), noon).ran_ms, 1500);
 	assert_int_equal(om_books_add_ran(&books, OM_STR("bob"), 500, noon), OM_OK);
-	assert_int_equal(om_books_asked_s(&books, OM_STR("bob")), 60);
+	assert_int_equal(om_books_page(&books, OM_STR("bob"), noon).asked_s, 60);
 	om_books_close(&books, b, 60, 0, noon);
-	assert_int_equal(om_books_asked_s(&books, OM_STR("bob")), 0);
+	assert_int_equal(om_books_page(&books, OM_STR("bob"), noon).asked_s, 0);
 	assert_int_equal(om_books_jobs(&books, OM_STR("bob")), 0);
-	assert_int_equal(om_books_ran_ms(&books, OM_STR("bob"), noon), 2000);
+	assert_int_equal(om_books_page(&books, OM_STR("bob"), noon).ran_ms, 2000);
 	/* A new day, a clean page, and nothing is kept of who has nothing. */
-	assert_int_equal(om_books_ran_ms(&books, OM_STR("bob"), tomorrow), 0);
+	assert_int_equal(om_books_page(&books, OM_STR("bob"), tomorrow).ran_ms, 0);
 	assert_int_equal(books.peers.count, 0);
 	a = om_books_open(&books, OM_STR("dave"), 60);
 	om_books_close(&books, a, 60, 0, tomorrow);
