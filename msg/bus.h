@@ -78,7 +78,10 @@ struct om_service_def {
 	size_t on_raw_count;
 	/* Mailbox messages (timers, fds, downs, children): called for any type but the bus's own. */
 	enum om_err (*on_msg)(struct om_service *sv, void *state, const struct om_msg *msg);
-	/* After all frames that were waiting, of all peers, were handled: group commit and the like. */
+	/*
+	 * After all frames that were waiting, of all peers, were handled, and after asks that ended
+	 * without an answer: group commit and the like.
+	 */
 	void (*on_batch_end)(struct om_service *sv, void *state);
 	uint32_t backlog; /* frames from each peer, then OM_ERR_FULL; 0: OM_BUS_BACKLOG */
 	bool detached; /* owns a thread */

@@ -458,6 +458,11 @@ bus_complete_err(struct om_service *sv, struct bus_asked *ask, enum om_err err)
 
 	bus_count(sv->slot, BUS_ASKS_FAILED);
 	bus_complete(sv, ask, &answer);
+	/* No frame has come, but the continuation is as good as one. */
+	sv->batch = true;
+	if (sv->slot->def->on_batch_end != NULL && !sv->leaving) {
+		bus_ring_tail(sv);
+	}
 }
 
 /*

@@ -195,7 +195,7 @@ struct om_service {
 	} peer[OM_SERVICE_MAX];
 	uint32_t turn; /* link that the next tail begins with */
 	bool tail_rung;
-	bool batch; /* frames were handled since on_batch_end */
+	bool batch; /* frames, or ends of asks, were handled since on_batch_end */
 	bool stale_asks; /* some ask a life that another has followed */
 	bool leaving;
 	alignas(16) unsigned char state[];

@@ -220,6 +220,26 @@ a_question_has_its_limits(void **state)
 	assert_int_equal(disk.together, 3);
 }
 
+/* BUG: a submit that went on because a question had timed out waited for the next message of anybody. */
+static void
+a_step_after_a_timeout_needs_no_other_message(void **state)
+{
+	struct om_job_submit m = job("a1");
+	struct om_caller bob = BOB;
+	struct fake_answer *a;
+
+	(void)state;
+	fake_up();
+	accepted(submit_id(BOB, "a10"), "queued", "network");
+	disk.late = true; /* whether it is there: never answered */
+	a = fake_post(&bob, OM_PROVIDER, OM_MSG_JOB_SUBMIT, &m);
+	(void)om_sim_run(fake.sys);
+	assert_false(a->done);
+	disk.late = false;
+	fake_advance(31000);
+	accepted(a, "queued", "network");
+}
+
 /* --- the filter ------------------------------------------------------------------------------- */
 
 static void
@@ -339,6 +359,7 @@ main(void)
 		T(a_filter_that_cannot_decide_fails_each),
 		T(an_array_stays_behind_those_before_it),
 		T(a_question_has_its_limits),
+		T(a_step_after_a_timeout_needs_no_other_message),
 		T(many_are_decided_as_one_is),
 		T(more_than_the_schema_has_is_refused),
 		T(many_are_queued_as_one_is),
