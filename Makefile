@@ -22,7 +22,7 @@ ifeq ($(V),)
 say	= @echo "  $(1)	$@";
 endif
 
-PKGS	:= libzmq libsodium msgpack jansson libvirt sqlite3 libcrypto libmnl libnftnl libnftables
+PKGS	:= libzmq libsodium msgpack jansson libxxhash libvirt sqlite3 libcrypto libmnl libnftnl libnftables
 WARN	:= -Wall -Wextra -Wconversion -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wundef -Wvla
 HARDEN	:= -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC -fno-semantic-interposition

@@ -48,6 +48,18 @@ put_escaped(char *at, uint8_t c)
 	return at + 5;
 }
 
+/* The bytes in front that need no escape. */
+static size_t
+plain_len(const char *s, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && (uint8_t)s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
+		i++;
+	}
+	return i;
+}
+
 static char *
 put_text(char *at, struct om_str s)
 {
@@ -57,13 +69,16 @@ put_text(char *at, struct om_str s)
 	}
 	*at++ = ',';
 	*at++ = '"';
-	for (size_t i = 0; i < s.len; i++) {
-		const char c = s.ptr[i];
+	while (s.len > 0) {
+		const size_t n = plain_len(s.ptr, s.len);
 
-		if ((uint8_t)c < 0x20 || c == '"' || c == '\\') {
-			at = put_escaped(at, (uint8_t)c);
-		} else {
-			*at++ = c;
+		memcpy(at, s.ptr, n);
+		at += n;
+		s.ptr += n;
+		s.len -= n;
+		if (s.len > 0) {
+			at = put_escaped(at, (uint8_t)*s.ptr++);
+			s.len--;
 		}
 	}
 	*at++ = '"';

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "base/assert.h"
 #include "store/commit_log.h"
 
@@ -10,8 +10,8 @@
  *    acknowledged that a power cut takes away.
  * 2. Groups lie without a gap from the file's start.  A group that was written over another's place
  *    has another generation or index.  If broken: a read goes on into what is no more.
- * 3. The hash covers generation and index.  Its key is no secret: it finds accidents, not people;
- *    who can write this file can write the tables.
+ * 3. The hash covers generation and index.  It finds accidents, not people: who can write this file
+ *    can write the tables.
  */
 
 #define GROUP_MAGIC UINT32_C(0x676c6d6f) /* "omlg" */
@@ -37,16 +37,10 @@ get_int(const uint8_t *at, int bytes)
 	return v;
 }
 
-/* The head's hash first, then the body under it as the key's second half. */
 static uint64_t
 group_hash(const uint8_t *head, const uint8_t *body, size_t len)
 {
-	uint8_t key[crypto_shorthash_KEYBYTES] = "omerta-commitlog", out[crypto_shorthash_BYTES];
-
-	(void)crypto_shorthash(out, head, HASHED, key);
-	memcpy(key + sizeof(key) - sizeof(out), out, sizeof(out));
-	(void)crypto_shorthash(out, body, len, key);
-	return get_int(out, sizeof(out));
+	return XXH3_64bits_withSeed(body, len, XXH3_64bits(head, HASHED));
 }
 
 int

@@ -10,8 +10,8 @@
  * which one continues them.  When the tables have taken them all in, they say so with another number,
  * and the file is written from its start again: what an older generation left in it counts no more.
  *
- * A group: magic, format, bytes of its body, generation, index in the generation, SipHash-2-4 of the
- * head before it and of the body (https://www.aumasson.jp/siphash/siphash.pdf); then the body.
+ * A group: magic, format, bytes of its body, generation, index in the generation, the XXH3 of the body
+ * seeded with that of the head before it (https://github.com/Cyan4973/xxHash); then the body.
  * Integers little-endian.  A torn or old group fails that hash, and is the end.
  *
  * All functions: owner thread.  Results are SQLite's codes: the file is reached through an SQLite
