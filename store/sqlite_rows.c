@@ -7,8 +7,8 @@
  * The rows of jobs that a group works on.
  *
  * A job that starts and ends between two folds changes three times; its row is read once and written
- * to the tables once.  Each group that changes it has it in the log.  The table is direct-mapped by the
- * id: a row that needs the place of another sends it away, written.  Rows are copied byte by byte, so
+ * to the tables once.  Each group that changes it has it in the log.  A row has two places, by its id;
+ * one that needs the place of another sends it away, written.  Rows are copied byte by byte, so
  * that two that are equal are equal to memcmp.
  *
  * 1. A row is new only inside the group that changed it: its commit logs all that are.  A dirty one is
@@ -62,9 +62,9 @@ sq_rows_free(struct sq_rows *rows)
 	}
 }
 
-/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
+/* The first of its two places.  FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
 static size_t
-rows_slot(const struct om_job_id *id)
+rows_place(const struct om_job_id *id)
 {
 	const char *p = id->text;
 	uint32_t h = UINT32_C(0x811c9dc5);
@@ -72,7 +72,22 @@ rows_slot(const struct om_job_id *id)
 	while (*p != '\0') {
 		h = (h ^ (uint8_t)*p++) * UINT32_C(0x01000193);
 	}
-	return (h ^ (h >> 16)) & (ROWS_SLOTS - 1);
+	return (h ^ (h >> 16)) & (ROWS_SLOTS - 2);
+}
+
+/* Where the row is, or else the place that it may have: the one whose row is the least work. */
+static size_t
+rows_slot(const struct sq_rows *rows, const struct om_job_id *id)
+{
+	const size_t first = rows_place(id);
+
+	for (size_t slot = first; slot <= first + 1; slot++) {
+		if (rows->state[slot] != ROW_NONE &&
+		    strcmp(rows->row[slot].id.text, id->text) == 0) {
+			return slot;
+		}
+	}
+	return rows->state[first + 1] < rows->state[first] ? first + 1 : first;
 }
 
 static bool
@@ -85,9 +100,13 @@ rows_usable(const struct om_sqlite *sq)
 static const struct om_job_row *
 rows_peek(const struct om_sqlite *sq, const struct om_job_id *id)
 {
-	const size_t slot = rows_slot(id);
+	size_t slot;
 
-	if (!rows_usable(sq) || sq->rows->state[slot] == ROW_NONE ||
+	if (!rows_usable(sq)) {
+		return NULL;
+	}
+	slot = rows_slot(sq->rows, id);
+	if (sq->rows->state[slot] == ROW_NONE ||
 	    strcmp(sq->rows->row[slot].id.text, id->text) != 0) {
 		return NULL;
 	}
@@ -165,8 +184,8 @@ list_clear(struct rows_list *list)
 enum om_err
 sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 {
-	const size_t slot = rows_slot(&row->id);
 	struct sq_rows *rows = sq->rows;
+	const size_t slot = rows_slot(rows, &row->id);
 	enum om_err err = OM_OK;
 
 	OM_ASSERT(sq->in_tx);
@@ -183,9 +202,13 @@ sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 void
 sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row)
 {
-	const size_t slot = rows_slot(&row->id);
+	size_t slot;
 
-	if (rows_usable(sq) && sq->rows->state[slot] < ROW_DIRTY) {
+	if (!rows_usable(sq)) {
+		return;
+	}
+	slot = rows_slot(sq->rows, &row->id);
+	if (sq->rows->state[slot] < ROW_DIRTY) {
 		sq->rows->state[slot] = ROW_CLEAN;
 		memcpy(&sq->rows->row[slot], row, sizeof(*row));
 	}
