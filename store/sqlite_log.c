@@ -29,7 +29,8 @@
 
 enum { PARAM_NULL, PARAM_I8, PARAM_I64, PARAM_TEXT, PARAM_BLOB };
 
-#define RECORD_HEAD 8 /* u32 bytes behind it, u16 statement, u16: it is in the tables */
+#define GROUP_KEEP_BYTES (1 << 20) /* of memory, from one group to the next */
+#define RECORD_HEAD      8 /* u32 bytes behind it, u16 statement, u16: it is in the tables */
 
 struct record {
 	uint32_t len;
@@ -340,6 +341,9 @@ sq_settle(struct om_sqlite *sq)
 void
 sq_group_reset(struct om_sqlite *sq)
 {
+	if (sq->group.cap > GROUP_KEEP_BYTES) {
+		om_buf_fini(&sq->group);
+	}
 	om_buf_reset(&sq->group);
 	(void)log_room(sq, OM_COMMIT_LOG_HEAD); /* without it the first record fails, and says so */
 	sq->settled = OM_COMMIT_LOG_HEAD;
