@@ -294,7 +294,7 @@ static enum om_err
 purge_tally(struct om_sqlite *sq)
 {
 	static const enum sq_stmt cuts[] = { SQ_TALLY_CUT, SQ_RAN_CUT };
-	enum om_err err = OM_OK;
+	enum om_err err = sq_tally_flush(sq); /* in the log it is in front of the cut */
 
 	for (size_t i = 0; err == OM_OK && i < OM_COUNT(cuts); i++) {
 		sq_log_stmt(sq, cuts[i]);

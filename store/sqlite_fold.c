@@ -112,7 +112,9 @@ sq_replay(struct om_sqlite *sq)
 		if (err == OM_OK) {
 			err = replay_run(sq, sq->log.generation, sq->log.count);
 		}
-		if (err != OM_OK) {
+		if (err == OM_OK) {
+			sq->folded = sq->now; /* the transaction has all that the groups said */
+		} else {
 			sq_lost(sq);
 		}
 	}

@@ -229,6 +229,7 @@ enum om_err sq_log_clean(struct om_sqlite *sq) OM_MUST_CHECK;
 /* sqlite_tx.c */
 enum om_err sq_see_others(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_counters_flush(struct om_sqlite *sq) OM_MUST_CHECK; /* into the tables */
+enum om_err sq_tally_flush(struct om_sqlite *sq) OM_MUST_CHECK; /* that alone */
 enum om_err sq_maintain(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_wipe(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_fold_op(struct om_store *st) OM_MUST_CHECK;

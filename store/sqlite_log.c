@@ -239,7 +239,10 @@ record_run(struct om_sqlite *sq, const uint8_t *at)
 	if (r.stmt == SQ_AUDIT_ADD) {
 		return record_audit(sq, param);
 	}
-	s = sq_stmt_now(sq, (enum sq_stmt)r.stmt, &err);
+	if (r.stmt == SQ_AUDIT_CUT) {
+		err = sq_audit_flush(sq); /* of what waits, some may be cut */
+	}
+	s = err == OM_OK ? sq_stmt_now(sq, (enum sq_stmt)r.stmt, &err) : NULL;
 	if (s == NULL) {
 		return err;
 	}

@@ -171,8 +171,8 @@ counter_write(struct om_sqlite *sq)
 	return err;
 }
 
-static enum om_err
-tally_flush(struct om_sqlite *sq)
+enum om_err
+sq_tally_flush(struct om_sqlite *sq)
 {
 	enum om_err err = OM_OK;
 
@@ -190,7 +190,7 @@ tally_flush(struct om_sqlite *sq)
 enum om_err
 sq_counters_flush(struct om_sqlite *sq)
 {
-	enum om_err err = tally_flush(sq);
+	enum om_err err = sq_tally_flush(sq);
 
 	for (unsigned i = 0; err == OM_OK && i < OM_JOB_STATES; i++) {
 		if (sq->now.counts[i] != sq->folded.counts[i]) {
@@ -212,7 +212,7 @@ tally_merge(struct om_sqlite *sq)
 	enum om_err err = OM_OK;
 
 	if (sq->tally.slot != sq->tally_fold.slot) {
-		err = tally_flush(sq);
+		err = sq_tally_flush(sq);
 		sq->tally_fold.slot = sq->tally.slot;
 	}
 	for (unsigned i = 0; i < OM_JOB_STATES; i++) {
@@ -386,7 +386,7 @@ sq_counts_since(struct om_store *st, struct om_wall since, uint64_t counts[OM_JO
 
 	memset(counts, 0, OM_JOB_STATES * sizeof(counts[0]));
 	if (sq->in_fold) {
-		err = tally_flush(sq);
+		err = sq_tally_flush(sq);
 		if (err != OM_OK) {
 			sq_lost(sq);
 			return err;
