@@ -81,19 +81,22 @@ provider_batch_accepted(struct om_service *sv, struct provider *p, struct batch 
 
 void
 provider_batch_failed(struct om_service *sv, struct provider *p, struct batch *batch, size_t place,
-		      enum om_err err, struct om_str job, struct om_str text)
+		      const struct om_error *error)
 {
+	const struct om_pairs details = error->details;
 	struct om_error *copy = om_arena_alloc(&batch->arena, sizeof(*copy));
-	struct om_pair *detail = om_arena_alloc(&batch->arena, sizeof(*detail));
+	struct om_pair *pairs = om_arena_alloc(&batch->arena, details.n * sizeof(*pairs));
 
 	(void)p;
-	if (copy != NULL && detail != NULL) {
-		*copy = (struct om_error){ .code = om_str_of(om_err_code(err)) };
-		OM_SET(copy, error, text, keep(batch, text));
-		if (job.len > 0) {
-			*detail = (struct om_pair){ OM_STR("job"), keep(batch, job) };
-			OM_SET(copy, error, details, ((struct om_pairs){ detail, 1 }));
+	if (copy != NULL && pairs != NULL) {
+		*copy = *error;
+		copy->code = keep(batch, error->code);
+		copy->text = keep(batch, error->text);
+		for (size_t i = 0; i < details.n; i++) {
+			pairs[i].key = keep(batch, details.v[i].key);
+			pairs[i].value = keep(batch, details.v[i].value);
 		}
+		copy->details.v = pairs;
 		OM_SET(&batch->results[place], batch_result, error, copy);
 	}
 	batch_unpend(sv, batch);
@@ -118,8 +121,10 @@ batch_submit(struct om_service *sv, struct provider *p, const struct om_caller *
 		err = provider_submit_begin(sv, p, s, caller, &why);
 	}
 	if (err != OM_OK) {
-		provider_batch_failed(sv, p, batch, place, err, (struct om_str){ NULL, 0 },
-				      om_str_of(why.text[0] != '\0' ? why.text : om_err_text(err)));
+		const struct om_error error =
+		    provider_submit_error(err, why.text[0] != '\0' ? why.text : om_err_text(err));
+
+		provider_batch_failed(sv, p, batch, place, &error);
 	}
 }
 

@@ -88,8 +88,9 @@ provider_submit_fail(struct om_service *sv, struct provider *p, struct submit *s
 		     const char *text)
 {
 	if (s->batch != NULL) {
-		provider_batch_failed(sv, p, s->batch, s->place, err, (struct om_str){ NULL, 0 },
-				      om_str_of(text));
+		const struct om_error error = provider_submit_error(err, text);
+
+		provider_batch_failed(sv, p, s->batch, s->place, &error);
 	} else {
 		om_service_reply_err_to(sv, &s->rq, err, text);
 	}
@@ -112,7 +113,7 @@ reply_rejected(struct om_service *sv, struct provider *p, struct submit *s, stru
 	OM_SET(&error, error, text, text);
 	OM_SET(&error, error, details, ((struct om_pairs){ details, rule.len > 0 ? 3 : 2 }));
 	if (s->batch != NULL) {
-		provider_batch_failed(sv, p, s->batch, s->place, OM_ERR_REJECTED, job, text);
+		provider_batch_failed(sv, p, s->batch, s->place, &error);
 	} else {
 		om_service_reply_to(sv, &s->rq, OM_MSG_ERROR, &error);
 	}

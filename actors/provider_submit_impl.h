@@ -112,7 +112,17 @@ void provider_many_fini(struct provider *p);
 void provider_batch_accepted(struct om_service *sv, struct provider *p, struct batch *batch,
 			     size_t place, const struct om_job_accepted *m);
 void provider_batch_failed(struct om_service *sv, struct provider *p, struct batch *batch,
-			   size_t place, enum om_err err, struct om_str job, struct om_str text);
+			   size_t place, const struct om_error *error);
+
+/* Its text is a view. */
+static inline struct om_error
+provider_submit_error(enum om_err err, const char *text)
+{
+	struct om_error error = { .code = om_str_of(om_err_code(err)) };
+
+	OM_SET(&error, error, text, om_str_of(text));
+	return error;
+}
 
 static inline uint64_t
 submit_jobs(const struct submit *s)

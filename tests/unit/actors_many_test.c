@@ -45,6 +45,18 @@ result_fails(const struct om_batch_result *r, enum om_err err, const char *word)
 	}
 }
 
+static void
+detail_is(const struct om_batch_result *r, const char *key, const char *want)
+{
+	for (size_t i = 0; i < r->error->details.n; i++) {
+		if (om_str_is(r->error->details.v[i].key, key)) {
+			assert_true(om_str_is(r->error->details.v[i].value, want));
+			return;
+		}
+	}
+	fail_msg("no %s", key);
+}
+
 static struct om_pair pair;
 static struct om_rule rule;
 
@@ -110,6 +122,11 @@ each_step_refuses_its_own(void **state)
 	result_fails(&got.results.v[1], OM_ERR_INVALID, "network: ");
 	result_fails(&got.results.v[2], OM_ERR_REJECTED, "9 cores");
 	result_fails(&got.results.v[3], OM_ERR_REJECTED, "cores");
+	/* BUG: a batch did not say which rule it was. */
+	detail_is(&got.results.v[3], "rule", "r");
+	detail_is(&got.results.v[3], "reason", "resource_limit");
+	detail_is(&got.results.v[2], "reason", "never_fits");
+	assert_int_equal(got.results.v[2].error->details.n, 2); /* and the job */
 	result_fails(&got.results.v[4], OM_ERR_NOT_FOUND, "");
 	result_fails(&got.results.v[5], OM_ERR_LIMIT, "2048 MiB");
 	result_is(&got.results.v[6], "queued");
