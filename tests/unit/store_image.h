@@ -123,17 +123,11 @@ dump_row(sqlite3_stmt *s, struct om_buf *out)
 static inline char *
 dump_tables(struct fx *fx)
 {
-	static const char *const tables[] = { "job",
-					      "job_spec",
-					      "job_after",
-					      "stream",
-					      "chunk",
-					      "entry",
-					      "audit_log",
-					      "chain",
-					      "tally",
-					      "state_count WHERE n <> 0",
-					      "ran" };
+	static const char *const tables[] = {
+		"job",   "job_spec",  "job_after", "stream", "chunk",
+		"entry", "audit_log", "chain",     "tally",  "state_count WHERE n <> 0",
+		"ran"
+	};
 	struct om_buf out = { 0 };
 	sqlite3 *db = NULL;
 	sqlite3_stmt *s = NULL;
