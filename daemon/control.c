@@ -3,13 +3,14 @@
  * The control service: its sockets, its life.  What a request goes through is in control_request.c.
  *
  * 1. A socket's fd is edge-triggered.  After every read and every send that socket's events are
- *    looked at, and either its watch is armed, or a kick is on its way.  If broken: a request lies
- *    there until the next one comes.
+ *    looked at (a read that finds nothing does so too), and either its watch is armed, or a kick is on
+ *    its way.  If broken: a request lies there until the next one comes.
  * 2. The ZAP handler is there before the first CURVE endpoint and goes after the last.  If broken:
  *    handshakes hang.
  */
 #include "daemon/control_impl.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,15 +63,15 @@ control_kick(struct om_service *sv, struct control *c, unsigned index)
 	w->kicked = true;
 }
 
-/* Invariant 1. */
+/* Invariant 1.  dry: its events were looked at already, and there is no input. */
 static void
-control_settle(struct om_service *sv, struct control *c, unsigned index)
+control_settle(struct om_service *sv, struct control *c, unsigned index, bool dry)
 {
 	struct control_watch *w = &c->watches[index];
 	struct om_ctx *cx = om_service_cx(sv);
 	enum om_err err;
 
-	if (om_endpoint_has_input(&w->ep)) {
+	if (!dry && om_endpoint_has_input(&w->ep)) {
 		control_kick(sv, c, index);
 	} else if (!w->armed) {
 		err = om_io_rearm(cx, w->watch, OM_IO_READ);
@@ -110,49 +111,54 @@ control_tell_listeners(struct om_service *sv, const struct control *c)
 	}
 }
 
+/*
+ * One request, or what else the socket brings; false: nothing came.  *dry: a read has found the socket
+ * empty, which is a look at its events.
+ */
+static bool
+control_step(struct om_service *sv, struct control *c, unsigned index, bool *dry)
+{
+	const struct om_endpoint *ep = &c->watches[index].ep;
+	struct om_inbound in;
+
+	if (index == CONTROL_ZAP) {
+		return om_endpoint_zap_step(ep, c->auth, &c->counters.keys_refused);
+	}
+	if (index == CONTROL_EVENTS) {
+		return om_endpoint_listeners_step(ep, &c->topics);
+	}
+	if (index >= CONTROL_NEWS) {
+		return om_endpoint_news_step(ep, &c->news);
+	}
+	if (!om_endpoint_recv(ep, &in)) {
+		*dry = zmq_errno() == EAGAIN;
+		return false;
+	}
+	control_on_request(sv, c, index, &in);
+	om_inbound_fini(&in);
+	return true;
+}
+
 static void
 control_read(struct om_service *sv, struct control *c, unsigned index)
 {
-	struct control_watch *w = &c->watches[index];
 	const uint64_t topics = c->topics;
-	struct om_inbound in;
+	bool dry = false;
 
-	if (w->ep.sock == NULL) {
+	if (c->watches[index].ep.sock == NULL) {
 		return;
 	}
 	c->reading = true;
 	control_flush(c);
-	for (int n = 0; n < READ_BATCH; n++) {
-		if (index == CONTROL_ZAP) {
-			if (!om_endpoint_zap_step(&w->ep, c->auth, &c->counters.keys_refused)) {
-				break;
-			}
-			continue;
-		}
-		if (index == CONTROL_EVENTS) {
-			if (!om_endpoint_listeners_step(&w->ep, &c->topics)) {
-				break;
-			}
-			continue;
-		}
-		if (index >= CONTROL_NEWS) {
-			if (!om_endpoint_news_step(&w->ep, &c->news)) {
-				break;
-			}
-			continue;
-		}
-		if (!om_endpoint_recv(&w->ep, &in)) {
-			break;
-		}
-		control_on_request(sv, c, index, &in);
-		om_inbound_fini(&in);
+	for (int n = 0; n < READ_BATCH && control_step(sv, c, index, &dry); n++) {
 	}
+	dry = dry && c->waiting_first == 0; /* else we send once more */
 	control_flush(c);
 	c->reading = false;
 	if ((c->topics > 0) != (topics > 0)) {
 		control_tell_listeners(sv, c);
 	}
-	control_settle(sv, c, index);
+	control_settle(sv, c, index, dry);
 }
 
 /* --- start and stop -------------------------------------------------------------------------- */
@@ -167,7 +173,7 @@ control_watch_add(struct om_service *sv, struct control *c, unsigned index, stru
 		return om_why_set(why, err, "watch %s: %s", w->ep.url, om_err_text(err));
 	}
 	w->armed = true;
-	control_settle(sv, c, index);
+	control_settle(sv, c, index, false);
 	return OM_OK;
 }
 

@@ -72,7 +72,7 @@ struct om_inbound {
 	struct om_bin frame; /* the request, in body */
 	zmq_msg_t body;
 };
-/* false: nothing there. */
+/* false: nothing there; with zmq_errno EAGAIN that is also what om_endpoint_has_input would say. */
 bool om_endpoint_recv(const struct om_endpoint *ep, struct om_inbound *in);
 void om_inbound_fini(struct om_inbound *in);
 

@@ -29,6 +29,8 @@
 #define SCHED_CHEAP_CYCLES    100 /* one cheaper than this only if somebody waits very long */
 #define SCHED_WAIT_CYCLES     250000 /* about 100 us: so long may a runnable actor wait */
 #define SCHED_WAIT_MAX_CYCLES (500 * SCHED_WAIT_CYCLES)
+#define SCHED_WAKE_CYCLES     50000 /* about 20 us: less is done before a sleeping worker is there */
+#define SCHED_YIELD_NS        5000 /* a spin that ends before does not offer the core: it is left soon */
 #define SCHED_WINDOW_MAX      64 /* runs between two looks at the clock */
 #define SCHED_WINDOW_CYCLES   50000
 #define SCHED_HANDOVER_MAX    256
@@ -36,6 +38,12 @@
 #define SCHED_DOZE_RARE       64 /* then one empty mailbox in so many gets one */
 
 __thread struct om_ctx *om_tls_ctx __attribute__((tls_model("initial-exec")));
+
+static bool
+door_is_empty(const struct om_ctx *cx)
+{
+	return ck_pr_load_64(&cx->wake->inject) == 0;
+}
 
 /* --- run queues ---------------------------------------------------------------------------------- */
 
@@ -97,13 +105,20 @@ worker_is_free(const struct om_ctx *cx, const struct om_actor *a)
 	return (self == NULL || self == a) && ck_pr_load_32(&cx->run_count) == 0;
 }
 
-/* Which worker should run an actor that a thread without a run queue made ready. */
+/*
+ * Which worker should run an actor that a thread without a run queue made ready.  One that this thread has
+ * just woken and that is not there yet: two wake-ups for two actors cost more than the second one's wait.
+ */
 static struct om_ctx *
-sched_pick(struct om_system *sys, const struct om_actor *a)
+sched_pick(struct om_ctx *cx, const struct om_actor *a)
 {
+	struct om_system *sys = cx->sys;
 	uint64_t hungry = ck_pr_load_64(&sys->sched->hungry);
 	struct om_ctx *last = sys->worker[a->worker < sys->workers ? a->worker : 0];
 
+	if ((hungry >> cx->woke & 1) != 0 && !door_is_empty(sys->worker[cx->woke])) {
+		return sys->worker[cx->woke];
+	}
 	if (hungry == 0 || (hungry >> last->index & 1) != 0 || worker_is_free(last, a)) {
 		return last;
 	}
@@ -113,6 +128,8 @@ sched_pick(struct om_system *sys, const struct om_actor *a)
 void
 om_sched_ready_elsewhere(struct om_ctx *cx, struct om_actor *a)
 {
+	struct om_ctx *to;
+
 	if (om_unlikely((a->limit & OM_LIMIT_DETACHED) != 0 && !cx->sys->sim)) {
 		wake_leave(a->ext->detached->cx->wake, a, a);
 		return;
@@ -122,7 +139,9 @@ om_sched_ready_elsewhere(struct om_ctx *cx, struct om_actor *a)
 		return;
 	}
 	cx->n.wakes++;
-	wake_leave(sched_pick(cx->sys, a)->wake, a, a);
+	to = sched_pick(cx, a);
+	cx->woke = to->index;
+	wake_leave(to->wake, a, a);
 }
 
 void
@@ -376,21 +395,19 @@ om_sched_run(struct om_ctx *cx, struct om_actor *a, uint32_t budget)
 
 /* --- workers ------------------------------------------------------------------------------------- */
 
-static bool
-door_is_empty(const struct om_ctx *cx)
-{
-	return ck_pr_load_64(&cx->wake->inject) == 0;
-}
-
-/* Gives the older half of our queue to a worker that has nothing. */
+/*
+ * Gives the older half of our queue, whose last would wait so long, to a worker that has nothing.  One that
+ * sleeps has to be woken first, and whoever wakes it works no quicker meanwhile.
+ */
 static void
-worker_hand_over(struct om_ctx *cx, uint64_t hungry)
+worker_hand_over(struct om_ctx *cx, uint64_t hungry, uint64_t wait)
 {
 	struct om_ctx *to = cx->sys->worker[__builtin_ctzll(hungry)];
 	struct om_actor *first, *last;
 	uint32_t n = cx->run_count / 2;
 
-	if (n == 0 || !door_is_empty(to)) {
+	if (n == 0 || !door_is_empty(to) ||
+	    (wait < SCHED_WAKE_CYCLES && ck_ec_has_waiters(&to->wake->ec))) {
 		return;
 	}
 	if (n > SCHED_HANDOVER_MAX) {
@@ -450,12 +467,14 @@ worker_measure(struct om_ctx *cx)
 	uint64_t hungry = ck_pr_load_64(&cx->sys->sched->hungry);
 	uint32_t waiting = cx->run_count + cx->fresh_count;
 
-	bool pays = worker_pays(cycles, done, cycles / cx->window * waiting);
+	uint64_t wait = cycles / cx->window * waiting;
+
+	bool pays = worker_pays(cycles, done, wait);
 
 	/* Twice in a row: once may be a cold cache, or a moment without a CPU. */
 	if (pays && cx->paid && hungry != 0 && waiting >= 2) {
 		worker_mix_fresh(cx);
-		worker_hand_over(cx, hungry);
+		worker_hand_over(cx, hungry, wait);
 	}
 	cx->paid = pays;
 	if (now - cx->mixed > SCHED_WAIT_CYCLES) {
@@ -479,6 +498,7 @@ worker_idle(struct om_ctx *cx)
 	struct om_sched *sched = cx->sys->sched;
 	uint64_t bit = UINT64_C(1) << cx->index;
 	int64_t until = om_mono_now().ns + (int64_t)cx->sys->spin_us * 1000;
+	int64_t left;
 	uint32_t mark;
 
 	cx->self = NULL;
@@ -487,10 +507,13 @@ worker_idle(struct om_ctx *cx)
 		for (int i = 0; i < SCHED_SPIN && door_is_empty(cx); i++) {
 			ck_pr_stall();
 		}
-		if (!door_is_empty(cx) || om_mono_now().ns >= until) {
+		left = until - om_mono_now().ns;
+		if (!door_is_empty(cx) || left <= 0) {
 			break;
 		}
-		(void)sched_yield(); /* whoever will bring us work may wait for this very core */
+		if (left > SCHED_YIELD_NS) {
+			(void)sched_yield(); /* whoever will bring us work may wait for this core */
+		}
 	}
 	/* ck_ec: the count first, then the last look, then the sleep (invariant 2). */
 	mark = ck_ec32_value(&cx->wake->ec);

@@ -303,6 +303,7 @@ struct om_ctx {
 	    current_moved; /* om_msg_take or om_forward: the message is not the dispatcher's any more */
 	bool yield; /* the running actor should let others go first */
 	uint8_t follow; /* worker of the receiver that is behind, or OM_NOWHERE */
+	uint8_t woke; /* the worker that this thread left an actor to last */
 	uint8_t doze; /* run_dozes: successes left over from */
 	uint8_t doze_skip; /* ... and how many times more not to try */
 	bool quit; /* detached: its actor has ended */

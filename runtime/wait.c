@@ -46,10 +46,13 @@ ec_wake(const struct ck_ec_ops *ops, const uint32_t *word)
 	(void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT32_MAX, NULL, NULL, 0);
 }
 
-const struct ck_ec_ops om_ec_ops = { .gettime = ec_gettime, .wait32 = ec_wait, .wake32 = ec_wake };
-const struct ck_ec_ops om_ec_ops_forever = { .gettime = ec_gettime,
-					     .wait32 = ec_wait_forever,
-					     .wake32 = ec_wake };
+/* ck_ec looks a hundred times before it sleeps: whoever wants to spin has done so. */
+const struct ck_ec_ops om_ec_ops = {
+	.gettime = ec_gettime, .wait32 = ec_wait, .wake32 = ec_wake, .busy_loop_iter = 1
+};
+const struct ck_ec_ops om_ec_ops_forever = {
+	.gettime = ec_gettime, .wait32 = ec_wait_forever, .wake32 = ec_wake, .busy_loop_iter = 1
+};
 
 /* --- shared words --------------------------------------------------------------------------------- */
 
