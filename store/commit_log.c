@@ -48,6 +48,7 @@ om_commit_log_open(struct om_commit_log *log, const char *vfs, const char *path,
 {
 	sqlite3_vfs *v = sqlite3_vfs_find(vfs);
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_WAL;
+	sqlite3_int64 size = 0;
 	int rc;
 
 	if (v == NULL) {
@@ -63,7 +64,10 @@ om_commit_log_open(struct om_commit_log *log, const char *vfs, const char *path,
 	rc = v->xOpen(v, log->path, log->file, flags, &flags);
 	if (rc != SQLITE_OK) {
 		log->file->pMethods = NULL;
+		return rc;
 	}
+	rc = log->file->pMethods->xFileSize(log->file, &size);
+	log->used = (uint64_t)size; /* what was in it before is not known */
 	return rc;
 }
 

@@ -332,6 +332,8 @@ om_sqlite_open(const struct om_sqlite_conf *conf, struct om_store **out, struct 
 	}
 	if (err != OM_OK) {
 		err = om_why_set(why, err, "%s", sq->st.why.text);
+		om_commit_log_close(
+		    &sq->log); /* nobody folds it into what is not as it should be */
 		sq_close(&sq->st);
 		return err;
 	}

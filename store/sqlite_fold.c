@@ -192,6 +192,7 @@ sq_fold(struct om_sqlite *sq)
 		struct om_why why = sq->st.why;
 
 		sq->stuck = true;
+		sq->wal_given_up = true;
 		sq_lost(sq);
 		sq->st.why = why;
 		return err;

@@ -123,6 +123,8 @@ struct om_sqlite {
 
 	uint32_t wal_frames; /* as of the last commit */
 	uint32_t wal_dirty; /* the most frames that the log has held since it was zeros */
+	int wal_spills; /* of pages out of memory, when it was zeros */
+	bool wal_given_up; /* a fold has failed since */
 	uint64_t commits, rollbacks, checkpoints, recoveries, folds;
 };
 

@@ -111,14 +111,29 @@ sq_wal_open(struct om_sqlite *sq)
 	return err;
 }
 
+/*
+ * Up to where frames may lie, 0: anywhere.  Those of a transaction that was given up are not in
+ * wal_dirty: pages for which there was no room in memory, and what a failed commit has written.
+ */
+static sqlite3_int64
+wal_dirty_end(const struct om_sqlite *sq, int spills)
+{
+	if (sq->wal_given_up || spills != sq->wal_spills) {
+		return 0;
+	}
+	return WAL_HEAD + (sqlite3_int64)sq->wal_dirty * (WAL_PAGE + WAL_FRAME_HEAD);
+}
+
 enum om_err
 sq_wal_wipe(struct om_sqlite *sq)
 {
 	int64_t version = 0;
+	int spills = 0, most = 0;
 	enum om_err err;
 
 	OM_ASSERT(!sq->in_fold);
-	if (sq->wal_dirty == 0) {
+	(void)sqlite3_db_status(sq->db, SQLITE_DBSTATUS_CACHE_SPILL, &spills, &most, 0);
+	if (sq->wal_dirty == 0 && wal_dirty_end(sq, spills) != 0) {
 		return OM_OK;
 	}
 	(void)sqlite3_busy_timeout(sq->db, 0); /* nobody waits for a reader */
@@ -131,9 +146,11 @@ sq_wal_wipe(struct om_sqlite *sq)
 		err = sq_why(sq, OM_ERR_DISK, "%.100s: not all of the log is folded", sq->path);
 	}
 	if (err == OM_OK) {
-		err =
-		    wal_zero(sq, version,
-			     WAL_HEAD + (sqlite3_int64)sq->wal_dirty * (WAL_PAGE + WAL_FRAME_HEAD));
+		err = wal_zero(sq, version, wal_dirty_end(sq, spills));
+	}
+	if (err == OM_OK) {
+		sq->wal_spills = spills;
+		sq->wal_given_up = false;
 	}
 	return err;
 }
