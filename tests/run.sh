@@ -19,6 +19,10 @@ fi
 
 name=$1
 shift
+if [ $# -eq 0 ]; then
+	echo "$name: there is no such test" >&2
+	exit 1
+fi
 TSAN_OPTIONS=suppressions=$(dirname "$0")/tsan.supp:${TSAN_OPTIONS:-}
 export TSAN_OPTIONS
 dir=$(mktemp -d) || exit 1
