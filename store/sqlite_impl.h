@@ -210,6 +210,8 @@ enum om_err sq_log_later(struct om_sqlite *sq) OM_MUST_CHECK; /* before anything
 /* Only into the log: the tables get it otherwise, by the next fold. */
 enum om_err sq_log_only(struct om_sqlite *sq) OM_MUST_CHECK;
 void sq_log_drop(struct om_sqlite *sq); /* not into the log: it changed nothing, or not for ever */
+/* The tables could not take in what the log has: dooms the group, or outside of one has all made again. */
+enum om_err sq_tables_fail(struct om_sqlite *sq, enum om_err err);
 /* Runs what waits. */
 enum om_err sq_settle(struct om_sqlite *sq) OM_MUST_CHECK;
 /* Runs all of a group that was read from the log. */

@@ -320,6 +320,17 @@ sq_log_run(struct om_sqlite *sq)
 }
 
 enum om_err
+sq_tables_fail(struct om_sqlite *sq, enum om_err err)
+{
+	if (!sq->in_tx) {
+		sq_lost(sq);
+	} else if (sq->doomed == OM_OK) {
+		sq->doomed = err;
+	}
+	return err;
+}
+
+enum om_err
 sq_settle(struct om_sqlite *sq)
 {
 	enum om_err err = OM_OK;
@@ -335,10 +346,7 @@ sq_settle(struct om_sqlite *sq)
 			err = record_run(sq, at);
 		}
 	}
-	if (err != OM_OK && !sq->in_tx) {
-		sq_lost(sq);
-	}
-	return err;
+	return err == OM_OK ? OM_OK : sq_tables_fail(sq, err);
 }
 
 void

@@ -388,8 +388,7 @@ sq_counts_since(struct om_store *st, struct om_wall since, uint64_t counts[OM_JO
 	if (sq->in_fold) {
 		err = sq_tally_flush(sq);
 		if (err != OM_OK) {
-			sq_lost(sq);
-			return err;
+			return sq_tables_fail(sq, err);
 		}
 	}
 	s = sq_stmt(sq, SQ_TALLY_SUM, &err);
