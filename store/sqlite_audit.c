@@ -155,16 +155,16 @@ cursor_open(struct om_sqlite *sq, uint64_t after, struct audit_cursor *c)
 
 	*c = (struct audit_cursor){ .sq = sq, .after = after };
 	c->s = sq_stmt(sq, SQ_AUDIT_EACH, &err);
-	if (c->s != NULL) {
-		err = sq_audit_flush(sq);
+	if (c->s == NULL) {
+		return err;
 	}
-	if (c->s != NULL && err == OM_OK) {
-		sq_bind_u64(c->s, 1, after);
-		sq_bind_u64(c->s, 2, OM_AUDIT_PACK_ROWS);
-	} else if (c->s != NULL && !sq->in_tx) {
-		sq_lost(sq);
+	err = sq_audit_flush(sq);
+	if (err != OM_OK) {
+		return sq_tables_fail(sq, err);
 	}
-	return err;
+	sq_bind_u64(c->s, 1, after);
+	sq_bind_u64(c->s, 2, OM_AUDIT_PACK_ROWS);
+	return OM_OK;
 }
 
 static void

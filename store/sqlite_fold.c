@@ -189,12 +189,9 @@ sq_fold(struct om_sqlite *sq)
 		err = fold_commit(sq, &generation);
 	}
 	if (err != OM_OK) {
-		struct om_why why = sq->st.why;
-
 		sq->stuck = true;
 		sq->wal_given_up = true;
 		sq_lost(sq);
-		sq->st.why = why;
 		return err;
 	}
 	sq->in_fold = false;
@@ -230,11 +227,8 @@ attach_leftover(struct om_sqlite *sq, int64_t generation)
 			     sq->log.path);
 	}
 	if (err != OM_OK) {
-		struct om_why why = sq->st.why;
-
 		sq_lost(sq);
 		om_commit_log_close(&sq->log); /* nobody folds what was read of it */
-		sq->st.why = why;
 		return err;
 	}
 	sq->st.unfolded = sq->log.count > 0;

@@ -220,7 +220,7 @@ void sq_group_reset(struct om_sqlite *sq);
 
 /* sqlite_fold.c */
 enum om_err sq_log_append(struct om_sqlite *sq) OM_MUST_CHECK;
-/* SQLite's transaction is given up, and made again from the log before the next use. */
+/* SQLite's transaction is given up, and made again from the log before the next use.  st.why stays. */
 void sq_lost(struct om_sqlite *sq);
 enum om_err sq_replay(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_fold_begin(struct om_sqlite *sq) OM_MUST_CHECK;

@@ -268,7 +268,6 @@ void
 sq_rollback(struct om_store *st)
 {
 	struct om_sqlite *sq = sq_of(st);
-	struct om_why why = sq->st.why;
 
 	if (!sq->in_tx) {
 		return;
@@ -281,7 +280,6 @@ sq_rollback(struct om_store *st)
 		sq_group_reset(sq);
 	}
 	tx_let_go(sq);
-	sq->st.why = why;
 }
 
 enum om_err
