@@ -16,8 +16,6 @@
 #include "base/secret.h"
 #include "msg/codec.h"
 
-#define UTF8_CHAR_MAX 4
-
 /* These two carry the tunnel's private key. */
 static void
 body_fini(enum om_msg_type type, struct om_buf *body)
@@ -341,19 +339,8 @@ struct om_str
 run_clean_text(char *text)
 {
 	const size_t len = strlen(text);
-	size_t i, n;
 
-	for (i = 0; i < len; i += n) {
-		for (n = 1; n <= UTF8_CHAR_MAX && i + n <= len; n++) {
-			if (om_utf8_valid((struct om_str){ text + i, n })) {
-				break;
-			}
-		}
-		if (n > UTF8_CHAR_MAX || i + n > len) {
-			text[i] = '?';
-			n = 1;
-		}
-	}
+	om_utf8_clean(text, len);
 	return (struct om_str){ text, len };
 }
 

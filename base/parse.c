@@ -300,6 +300,20 @@ om_utf8_valid(struct om_str s)
 	return true;
 }
 
+void
+om_utf8_clean(char *text, size_t len)
+{
+	for (size_t i = 0; i < len;) {
+		const unsigned char *p = (const unsigned char *)text + i;
+		const size_t step = p[0] < 0x80 ? 1 : utf8_seq(p, len - i);
+
+		if (step == 0) {
+			text[i] = '?';
+		}
+		i += step == 0 ? 1 : step;
+	}
+}
+
 /* --- words ------------------------------------------------------------------------------------ */
 
 static unsigned

@@ -22,6 +22,7 @@ enum om_err om_parse_base64(struct om_str s, uint8_t *out, size_t out_len) OM_MU
 enum om_err om_parse_hex(struct om_str s, uint8_t *out, size_t out_len) OM_MUST_CHECK;
 void om_hex(const void *data, size_t len, char *out); /* out has 2*len+1 bytes */
 bool om_utf8_valid(struct om_str s);
+void om_utf8_clean(char *text, size_t len); /* bytes that are no UTF-8 become '?' */
 
 /* Edit distance (Levenshtein) for "did you mean"; strings over 64 bytes count as far away. */
 unsigned om_edit_distance(const char *a, const char *b);

@@ -136,23 +136,10 @@ om_envelope_encode_raw(enum om_msg_type type, uint64_t id, uint64_t deadline_ms,
 static struct om_str
 clean_text(const char *text, char out[ERROR_TEXT_MAX])
 {
-	size_t len = strnlen(text, ERROR_TEXT_MAX);
-	size_t i = 0;
+	const size_t len = strnlen(text, ERROR_TEXT_MAX);
 
-	while (i < len) {
-		size_t step = 1;
-
-		while (step <= 4 && i + step <= len &&
-		       !om_utf8_valid((struct om_str){ text + i, step })) {
-			step++;
-		}
-		if (step > 4 || i + step > len) {
-			out[i++] = '?';
-			continue;
-		}
-		memcpy(out + i, text + i, step);
-		i += step;
-	}
+	memcpy(out, text, len);
+	om_utf8_clean(out, len);
 	return (struct om_str){ out, len };
 }
 

@@ -26,6 +26,35 @@ audit_text(struct om_str text, size_t max)
 	return text;
 }
 
+/* Room for the texts of a row that are not UTF-8 as they came. */
+struct audit_room {
+	size_t used;
+	char
+	    text[OM_PEER_ID_MAX * 3 + OM_AUDIT_EVENT_MAX + OM_JOB_ACTIVITY_MAX + OM_AUDIT_TEXT_MAX];
+};
+
+/* JSON has no other bytes: one would make the whole pack unreadable.  An id is plain letters. */
+static void
+audit_clean(struct om_audit_row *row, struct audit_room *room)
+{
+	struct om_str *const texts[] = { &row->event,   &row->actor,    &row->requester,
+					 &row->network, &row->activity, &row->details };
+
+	room->used = 0;
+	for (size_t i = 0; i < OM_COUNT(texts); i++) {
+		char *to = room->text + room->used;
+
+		if (om_utf8_valid(*texts[i])) {
+			continue;
+		}
+		OM_ASSERT(texts[i]->len <= sizeof(room->text) - room->used);
+		memcpy(to, texts[i]->ptr, texts[i]->len);
+		om_utf8_clean(to, texts[i]->len);
+		texts[i]->ptr = to;
+		room->used += texts[i]->len;
+	}
+}
+
 /*
  * A row that waits for its pack, as JSON.  Packs are for the tables' sake: a row alone costs as much as
  * one of sixty-four.
@@ -105,6 +134,7 @@ sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_not
 		.actor = audit_text(note->actor, OM_PEER_ID_MAX),
 		.details = audit_text(note->details, OM_AUDIT_TEXT_MAX),
 	};
+	struct audit_room room;
 	enum om_err err;
 
 	OM_ASSERT(note->event.len > 0 && note->event.len <= OM_AUDIT_EVENT_MAX);
@@ -114,6 +144,7 @@ sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_not
 		row.network = om_str_of(job->network.text);
 		row.activity = om_str_of(job->activity);
 	}
+	audit_clean(&row, &room);
 	if (!om_audit_hash(sq->hasher, sq->now.head.hash, &row, row.hash)) {
 		err = sq_why(sq, OM_ERR_NOMEM, "no memory for a hash");
 	} else {

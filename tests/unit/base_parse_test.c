@@ -273,6 +273,30 @@ test_utf8_refuses(void **state)
 }
 
 static void
+test_utf8_clean(void **state)
+{
+	static const struct {
+		struct om_str in, out;
+	} texts[] = {
+		{ OM_STR(""), OM_STR("") },
+		{ OM_STR("a\0b"), OM_STR("a\0b") },
+		{ OM_STR("\xe2\x82\xac\xff\xf0\x9f\x98\x80"),
+		  OM_STR("\xe2\x82\xac?\xf0\x9f\x98\x80") },
+		{ OM_STR("cut \xe2\x82"), OM_STR("cut ??") },
+		{ OM_STR("\xe2\x82z\x80"), OM_STR("??z?") },
+		{ OM_STR("\xc0\xaf \xed\xa0\x80"), OM_STR("?? ???") },
+	};
+	char text[32];
+
+	(void)state;
+	for (size_t i = 0; i < OM_COUNT(texts); i++) {
+		memcpy(text, texts[i].in.ptr, texts[i].in.len + 1);
+		om_utf8_clean(text, texts[i].in.len);
+		assert_memory_equal(text, texts[i].out.ptr, texts[i].out.len + 1);
+	}
+}
+
+static void
 test_nearest(void **state)
 {
 	static const char *const names[] = { "cores", "mem_mib", "disk_mib", "args" };
@@ -327,6 +351,7 @@ main(void)
 		cmocka_unit_test(test_hex),
 		cmocka_unit_test(test_utf8_every_code_point),
 		cmocka_unit_test(test_utf8_refuses),
+		cmocka_unit_test(test_utf8_clean),
 		cmocka_unit_test(test_nearest),
 		cmocka_unit_test(test_pieces),
 	};
