@@ -102,8 +102,9 @@ static const char *const sq_sql[SQ_STMTS] = {
 sqlite3_stmt *
 sq_stmt(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err)
 {
-	if (sq->in_tx && sq->doomed != OM_OK && sq->behind) {
-		*err = sq->doomed;
+	if (sq->in_tx && sq->doomed != OM_OK) {
+		*err =
+		    sq->doomed; /* rows that wait in memory can no more be written for it to see */
 		return NULL;
 	}
 	if (sq->behind) {

@@ -12,8 +12,8 @@
  * durable before the commit returned OM_OK, and everything is when it did.  Each [tx] function is
  * atomic by itself: one that fails for a reason of the request (NOT_FOUND, EXISTS, STATE, INVALID)
  * has changed nothing and the transaction goes on.  OM_ERR_DISK (no room, I/O error, read-only
- * disk, locked) and OM_ERR_CORRUPT doom the transaction: later [tx] calls and the commit return the
- * same error, nothing of it is kept, and the next begin tries anew.
+ * disk, locked) and OM_ERR_CORRUPT doom the transaction: later calls, reads too, and the commit return
+ * the same error, nothing of it is kept, and the next begin tries anew.
  *
  * A job's state never changes without its audit row: both are written by one function.  Errors leave
  * the reason in words in om_store_why().  Views (om_str, om_bin) that go in are borrowed for the

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/store_image.h"
 
 /* The rows that a group works on in memory: nobody can tell that they are there. */
 
-#define MANY 6000 /* more than the table has places, so that rows send each other away */
+#define MANY   6000 /* hundreds of them have no place of their own, and send each other away */
+#define RIVALS 5 /* jobs with the same two places */
 
 static void
 must_move(struct fx *fx, const char *name, enum om_job_state to, int64_t at_s)
@@ -107,15 +108,112 @@ test_more_than_fit(void **state)
 	OK(om_store_check(fx->st));
 }
 
+/* As store/sqlite_rows.c places them. */
+static uint32_t
+place_of(const char *name)
+{
+	uint32_t h = UINT32_C(0x811c9dc5);
+
+	while (*name != '\0') {
+		h = (h ^ (uint8_t)*name++) * UINT32_C(0x01000193);
+	}
+	return (h ^ (h >> 16)) & 16382;
+}
+
+static void
+rivals_make(struct fx *fx, char names[RIVALS][16])
+{
+	int found = 1;
+
+	(void)snprintf(names[0], 16, "r0");
+	for (int i = 1; found < RIVALS; i++) {
+		(void)snprintf(names[found], 16, "r%d", i);
+		found += place_of(names[found]) == place_of(names[0]);
+	}
+	for (int i = 0; i < RIVALS; i++) {
+		fx_put(fx, names[i]);
+	}
+}
+
+/* A group moves the rivals on in turn; given up, it has moved none. */
+static void
+rivals_move(struct fx *fx, char names[RIVALS][16], enum om_job_state to, int64_t at_s, bool keep)
+{
+	OK(om_store_begin(fx->st));
+	for (int i = 0; i < RIVALS; i++) {
+		must_move(fx, names[i], to, at_s);
+	}
+	if (keep) {
+		OK(om_store_commit(fx->st));
+	} else {
+		om_store_rollback(fx->st);
+	}
+}
+
+static void
+rivals_are(struct fx *fx, char names[RIVALS][16], enum om_job_state state)
+{
+	struct om_job_row row;
+
+	for (int i = RIVALS - 1; i >= 0; i--) {
+		const struct om_job_id id = fx_id(names[i]);
+
+		OK(om_store_job_get(fx->st, &id, &row));
+		assert_int_equal(row.state, state);
+		assert_int_equal(row.seq, i + 1);
+	}
+}
+
+/* Rows that take each other's place: within a group, from one group to the next, and in one given up. */
+static void
+test_rivals(void **state)
+{
+	static const enum om_job_state path[] = { OM_JOB_PROVISIONING, OM_JOB_QUEUED,
+						  OM_JOB_PROVISIONING, OM_JOB_RUNNING,
+						  OM_JOB_FAILED,       OM_JOB_QUEUED };
+	struct fx *fx = *state;
+	char names[RIVALS][16];
+
+	fx->conf.log_bytes = 1 << 20;
+	fx_close(fx);
+	fx_open(fx);
+	rivals_make(fx, names);
+	for (size_t i = 0; i < OM_COUNT(path); i++) {
+		const int64_t at_s = 10 * (int64_t)i;
+
+		rivals_move(fx, names, path[i], at_s, false);
+		rivals_are(fx, names, i == 0 ? OM_JOB_QUEUED : path[i - 1]);
+		rivals_move(fx, names, path[i], at_s + 1, true);
+		rivals_are(fx, names, path[i]);
+		if (i == 3) {
+			image_same(fx);
+		}
+	}
+	/* One group, all the way. */
+	OK(om_store_begin(fx->st));
+	for (size_t i = 0; i < 3; i++) {
+		for (int k = 0; k < RIVALS; k++) {
+			must_move(fx, names[k],
+				  i == 0   ? OM_JOB_PROVISIONING
+				  : i == 1 ? OM_JOB_RUNNING
+					   : OM_JOB_CANCELLED,
+				  100);
+		}
+	}
+	rivals_are(fx, names, OM_JOB_CANCELLED);
+	OK(om_store_commit(fx->st));
+	rivals_are(fx, names, OM_JOB_CANCELLED);
+	image_same(fx);
+	rivals_are(fx, names, OM_JOB_CANCELLED);
+}
+
 int
 main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_seen_inside_and_after),
-		T(test_rollback_forgets),
-		T(test_others_are_seen),
-		T(test_more_than_fit),
+		T(test_seen_inside_and_after), T(test_rollback_forgets), T(test_others_are_seen),
+		T(test_more_than_fit),         T(test_rivals),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
