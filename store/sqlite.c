@@ -326,7 +326,7 @@ om_sqlite_open(const struct om_sqlite_conf *conf, struct om_store **out, struct 
 	if (err == OM_OK && !conf->skip_check) {
 		err = sq_quick_check(sq);
 	}
-	if (err == OM_OK && !conf->read_only && sq_log_clean(sq) != OM_OK) {
+	if (err == OM_OK && !conf->read_only && sq_log_clean(sq, sq->log_bytes) != OM_OK) {
 		/* A full disk is no reason not to start: the next group tries again. */
 		om_warn("store.log", "the commit log cannot be written: %s", sq->st.why.text);
 	}

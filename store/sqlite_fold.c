@@ -211,6 +211,66 @@ sq_fold(struct om_sqlite *sq)
 
 /* --- open --------------------------------------------------------------------------------------- */
 
+static enum om_err
+log_foreign(struct om_sqlite *sq)
+{
+	return sq_why(
+	    sq, OM_ERR_VERSION,
+	    "%.100s is of another version, and not folded: start that one once, and stop it",
+	    sq->log.path);
+}
+
+/* Opens it.  *generation: the one that the tables go on with. */
+static enum om_err
+log_open(struct om_sqlite *sq, int64_t *generation)
+{
+	char path[4096];
+	int rc, n;
+
+	n = snprintf(path, sizeof(path), "%s-log", sq->path);
+	if (n < 0 || (size_t)n >= sizeof(path)) {
+		return sq_why(sq, OM_ERR_INVALID, "%.60s...: the path is too long", sq->path);
+	}
+	rc = om_commit_log_open(&sq->log, sq->vfs, path, sq_schema_version);
+	if (rc != SQLITE_OK) {
+		return log_fail(sq, rc, "open");
+	}
+	return sq_pragma_i64(sq, "SELECT generation FROM commit_log", generation);
+}
+
+static bool
+stop_at_first(void *arg, struct om_bin body)
+{
+	(void)arg;
+	(void)body;
+	return false;
+}
+
+enum om_err
+sq_log_before_migration(struct om_sqlite *sq)
+{
+	int64_t tables = 0, generation = 0;
+	enum om_err err;
+	int rc;
+
+	err = sq_pragma_i64(sq, "SELECT count(*) FROM sqlite_schema WHERE name = 'commit_log'",
+			    &tables);
+	if (err != OM_OK || tables == 0) {
+		return err;
+	}
+	err = log_open(sq, &generation);
+	if (err == OM_OK) {
+		rc = om_commit_log_read(&sq->log, (uint64_t)generation, 1, stop_at_first, NULL);
+		if (rc != SQLITE_OK) {
+			err = log_fail(sq, rc, "read");
+		} else if (sq->log.other_format || sq->log.count > 0) {
+			err = log_foreign(sq);
+		}
+	}
+	om_commit_log_close(&sq->log);
+	return err;
+}
+
 /* What the last process has not folded. */
 static enum om_err
 attach_leftover(struct om_sqlite *sq, int64_t generation)
@@ -221,10 +281,7 @@ attach_leftover(struct om_sqlite *sq, int64_t generation)
 		err = replay_run(sq, (uint64_t)generation, UINT64_MAX);
 	}
 	if (err == OM_OK && sq->log.other_format) {
-		err = sq_why(sq, OM_ERR_VERSION,
-			     "%.100s is of another version, and not folded: start that one once, "
-			     "and stop it",
-			     sq->log.path);
+		err = log_foreign(sq);
 	}
 	if (err != OM_OK) {
 		sq_lost(sq);
@@ -243,29 +300,19 @@ enum om_err
 sq_log_attach(struct om_sqlite *sq)
 {
 	int64_t generation = 0;
-	char path[4096];
 	enum om_err err;
-	int rc, n;
 
 	if (sq->log.file != NULL) { /* opened anew: the log goes on */
 		sq->behind = true;
 		return sq_replay(sq);
 	}
-	n = snprintf(path, sizeof(path), "%s-log", sq->path);
-	if (n < 0 || (size_t)n >= sizeof(path)) {
-		return sq_why(sq, OM_ERR_INVALID, "%.60s...: the path is too long", sq->path);
-	}
-	rc = om_commit_log_open(&sq->log, sq->vfs, path, sq_schema_version);
-	if (rc != SQLITE_OK) {
-		return log_fail(sq, rc, "open");
-	}
 	sq_group_reset(sq);
-	err = sq_pragma_i64(sq, "SELECT generation FROM commit_log", &generation);
+	err = log_open(sq, &generation);
 	return err == OM_OK ? attach_leftover(sq, generation) : err;
 }
 
 enum om_err
-sq_log_clean(struct om_sqlite *sq)
+sq_log_clean(struct om_sqlite *sq, uint64_t bytes)
 {
 	enum om_err err = sq_fold(sq);
 	int rc;
@@ -273,6 +320,6 @@ sq_log_clean(struct om_sqlite *sq)
 	if (err != OM_OK) {
 		return err;
 	}
-	rc = om_commit_log_wipe(&sq->log, sq->log_bytes);
+	rc = om_commit_log_wipe(&sq->log, bytes);
 	return rc == SQLITE_OK ? OM_OK : log_fail(sq, rc, "overwrite");
 }

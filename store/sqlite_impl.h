@@ -227,8 +227,10 @@ enum om_err sq_fold_begin(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_fold(struct om_sqlite *sq) OM_MUST_CHECK;
 /* At the open: takes in what an earlier life has left in the log. */
 enum om_err sq_log_attach(struct om_sqlite *sq) OM_MUST_CHECK;
-/* Folds, and the log is zeros again: preallocated, with nothing of what was in it. */
-enum om_err sq_log_clean(struct om_sqlite *sq) OM_MUST_CHECK;
+/* VERSION: an older program has left groups, which are of its schema: it alone can take them in. */
+enum om_err sq_log_before_migration(struct om_sqlite *sq) OM_MUST_CHECK;
+/* Folds, and the log is zeros again: nothing of what was in it, and at least so many bytes. */
+enum om_err sq_log_clean(struct om_sqlite *sq, uint64_t bytes) OM_MUST_CHECK;
 
 /* sqlite_tx.c */
 enum om_err sq_see_others(struct om_sqlite *sq) OM_MUST_CHECK;

@@ -171,7 +171,8 @@ sq_schema_open(struct om_sqlite *sq)
 			      "; it is brought up to date when the daemon opens it",
 			      sq->path, version);
 	}
-	return schema_migrate(sq, (uint32_t)version);
+	err = sq_log_before_migration(sq);
+	return err == OM_OK ? schema_migrate(sq, (uint32_t)version) : err;
 }
 
 /* The counters against the rows that they count. */

@@ -322,7 +322,7 @@ sq_wipe(struct om_store *st)
 	enum om_err err;
 
 	OM_ASSERT(!sq->in_tx && !sq->read_only);
-	err = sq_log_clean(sq);
+	err = sq_log_clean(sq, 0);
 	return err == OM_OK ? sq_wal_wipe(sq) : err;
 }
 

@@ -207,6 +207,30 @@ test_another_format(void **state)
 	image_fini(&after);
 }
 
+/* The next version finds this one's log, and must not bring the tables up to date in front of it. */
+static void
+test_an_older_schema_with_its_log(void **state)
+{
+	struct fx *fx = *state;
+	struct image image = { 0 }, after = { 0 };
+	struct om_why why = { "" };
+
+	two_groups(fx, &image);
+	for (int n = 0; n < 2; n++) {
+		FIELD(&image, group_at(&image, n), 4)[0]--;
+		group_sign(&image, group_at(&image, n));
+	}
+	image_put(fx, &image);
+	fx_sql(fx, "PRAGMA user_version = 5");
+	ERR(OM_ERR_VERSION, om_sqlite_open(&fx->conf, &fx->st, &why));
+	assert_non_null(strstr(why.text, "ledger.db-log is of another version"));
+	image_take(fx, &after);
+	assert_memory_equal(LOG(&after)->data, LOG(&image)->data, LOG(&image)->len);
+	FX_ASK_IS(fx, "PRAGMA user_version", "5"); /* who wrote it opens it */
+	image_fini(&image);
+	image_fini(&after);
+}
+
 /* The log of one database beside the file of another, or of an older copy. */
 static void
 test_another_generation(void **state)
@@ -499,6 +523,7 @@ main(void)
 		T(test_torn_head),
 		T(test_old_groups_behind_new_ones),
 		T(test_another_format),
+		T(test_an_older_schema_with_its_log),
 		T(test_another_generation),
 		T(test_unreadable_at_the_open),
 		T(test_a_damaged_file_does_not_take_it_in),
