@@ -123,6 +123,14 @@ sq_replay(struct om_sqlite *sq)
 
 /* --- fold --------------------------------------------------------------------------------------- */
 
+/* Somebody has taken it out; 0 is what nobody's random number is. */
+static enum om_err
+log_no_generation(struct om_sqlite *sq)
+{
+	return sq_why(sq, OM_ERR_CORRUPT, "%.100s: the commit log's generation is not there",
+		      sq->path);
+}
+
 static enum om_err
 generation_new(struct om_sqlite *sq, int64_t *generation)
 {
@@ -135,7 +143,8 @@ generation_new(struct om_sqlite *sq, int64_t *generation)
 	}
 	err = sq_step(sq, s, &row, "begin a generation of the commit log");
 	if (err == OM_OK) {
-		*generation = sqlite3_column_int64(s, 0);
+		*generation = row ? sqlite3_column_int64(s, 0) : 0;
+		err = *generation == 0 ? log_no_generation(sq) : OM_OK;
 	}
 	(void)sqlite3_reset(s);
 	return err;
@@ -225,6 +234,7 @@ static enum om_err
 log_open(struct om_sqlite *sq, int64_t *generation)
 {
 	char path[4096];
+	enum om_err err;
 	int rc, n;
 
 	n = snprintf(path, sizeof(path), "%s-log", sq->path);
@@ -235,7 +245,8 @@ log_open(struct om_sqlite *sq, int64_t *generation)
 	if (rc != SQLITE_OK) {
 		return log_fail(sq, rc, "open");
 	}
-	return sq_pragma_i64(sq, "SELECT generation FROM commit_log", generation);
+	err = sq_pragma_i64(sq, "SELECT generation FROM commit_log", generation);
+	return err == OM_OK && *generation == 0 ? log_no_generation(sq) : err;
 }
 
 static bool

@@ -246,8 +246,8 @@ sq_rows_flush(struct om_sqlite *sq)
 	for (size_t i = 0; err == OM_OK && i < list->count; i++) {
 		err = rows_write(sq, list->slot[i]);
 	}
-	list_clear(list); /* also after a failure: the transaction is lost */
-	return err;
+	list_clear(list); /* also after a failure: the transaction is given up */
+	return err == OM_OK ? OM_OK : sq_tables_fail(sq, err);
 }
 
 void

@@ -252,6 +252,19 @@ test_another_generation(void **state)
 	image_fini(&image);
 }
 
+/* Without it groups would be taken in twice: it is no number that stays. */
+static void
+test_no_generation(void **state)
+{
+	struct fx *fx = *state;
+	struct om_why why = { "" };
+
+	fx_sql(fx, "DELETE FROM commit_log");
+	fx_close(fx);
+	ERR(OM_ERR_CORRUPT, om_sqlite_open(&fx->conf, &fx->st, &why));
+	assert_non_null(strstr(why.text, "generation"));
+}
+
 /* Every read that the open makes fails in turn. */
 static void
 test_unreadable_at_the_open(void **state)
@@ -525,6 +538,7 @@ main(void)
 		T(test_another_format),
 		T(test_an_older_schema_with_its_log),
 		T(test_another_generation),
+		T(test_no_generation),
 		T(test_unreadable_at_the_open),
 		T(test_a_damaged_file_does_not_take_it_in),
 		T(test_large_groups),

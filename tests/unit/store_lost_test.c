@@ -185,6 +185,24 @@ test_outside_a_group(void **state)
 	assert_true(lost > 20);
 }
 
+/* A list writes the rows that wait, and one cannot be written; SQLite does not roll back by itself. */
+static void
+test_a_row_that_could_not_be_written(void **state)
+{
+	struct fx *fx = *state;
+	struct om_job_filter filter = { 0 };
+	struct om_job_row rows[8];
+	size_t count;
+
+	acknowledge(fx);
+	fault_set(FAULT_READ, 1, SQLITE_CORRUPT, 0);
+	ERR(OM_ERR_CORRUPT, om_store_job_list(fx->st, &filter, rows, 8, &count));
+	fault_clear();
+	all_is_there(fx);
+	image_same(fx);
+	all_is_there(fx);
+}
+
 static const struct {
 	int op, rc;
 } faults[] = { { FAULT_READ, SQLITE_IOERR_READ },
@@ -316,14 +334,135 @@ test_somebody_else_came_between(void **state)
 	image_same(fx);
 }
 
+/* --- any failure at any time -------------------------------------------------------------------- */
+
+static uint64_t
+next_rand(uint64_t *seed)
+{
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return *seed >> 33;
+}
+
+/* Jobs that move on, with output; the entry counts the groups.  The first error ends it. */
+static enum om_err
+random_group(struct fx *fx, uint64_t *seed, uint64_t number)
+{
+	enum om_err err = om_store_begin(fx->st);
+
+	for (uint64_t n = next_rand(seed) % 5; err == OM_OK && n > 0; n--) {
+		const struct om_job_change change =
+		    fx_change(next_rand(seed) % 2 ? OM_JOB_PROVISIONING : OM_JOB_QUEUED,
+			      (int64_t)number * 300);
+		struct om_job_id id;
+		char name[16];
+		uint64_t size;
+
+		(void)snprintf(name, sizeof(name), "old%u", (unsigned)(next_rand(seed) % OLD_JOBS));
+		id = fx_id(name);
+		err = om_store_job_move(fx->st, &id, &change, NULL);
+		err = err == OM_ERR_STATE ? OM_OK : err;
+		if (err == OM_OK && next_rand(seed) % 3 == 0) {
+			err = om_store_output_append(
+			    fx->st, &id, (struct om_out_ref){ 0 }, OM_OUT_AT_END,
+			    (struct om_bin){ (const uint8_t *)"out", 3 }, &size);
+		}
+	}
+	if (err == OM_OK) {
+		err =
+		    om_store_entry_put(fx->st, OM_STR("list"), OM_STR("number"),
+				       (struct om_bin){ (const uint8_t *)&number, sizeof(number) });
+	}
+	if (err != OM_OK || next_rand(seed) % 6 == 0) {
+		om_store_rollback(fx->st);
+		return err == OM_OK ? OM_ERR_CANCELLED : err;
+	}
+	return om_store_commit(fx->st);
+}
+
+static uint64_t
+number_told(struct fx *fx)
+{
+	struct om_buf got = { 0 };
+	uint64_t number = 0;
+	const enum om_err err = om_store_entry_get(fx->st, OM_STR("list"), OM_STR("number"), &got);
+
+	if (err != OM_ERR_NOT_FOUND) {
+		OK(err);
+		assert_int_equal(got.len, sizeof(number));
+		memcpy(&number, got.data, sizeof(number));
+	}
+	om_buf_fini(&got);
+	return number;
+}
+
+static void
+random_life(struct fx *fx, uint64_t *seed, int *refused)
+{
+	static const int stays[] = { 0, 0, 0, 1 };
+	uint64_t acked = 0;
+
+	for (uint64_t i = 1; i <= 80; i++) {
+		const size_t f =
+		    next_rand(seed) % (OM_COUNT(faults) - 1); /* (no real disk says CORRUPT) */
+		enum om_err err;
+
+		if (next_rand(seed) % 3 == 0) {
+			fault_set(faults[f].op, 1 + (int)(next_rand(seed) % 12), faults[f].rc,
+				  stays[next_rand(seed) % 4]);
+		}
+		err = random_group(fx, seed, i);
+		if (err == OM_OK) {
+			acked = i;
+		} else {
+			(*refused)++;
+		}
+		if (next_rand(seed) % 4 == 0) {
+			(void)!look_around(fx);
+		}
+		if (next_rand(seed) % 6 == 0) {
+			(void)!om_store_fold(fx->st);
+		}
+		fault_clear();
+		assert_int_equal(number_told(fx), acked);
+		/* (A group that was refused may come to life in a crash before the next one.) */
+		if (acked == i && next_rand(seed) % 8 == 0) {
+			image_same(fx);
+		}
+	}
+	OK(om_store_fold(fx->st));
+	image_same(fx);
+	assert_int_equal(number_told(fx), acked);
+}
+
+static void
+test_random_failures(void **state)
+{
+	int refused = 0;
+
+	(void)state;
+	for (uint64_t round = 1; round <= 12; round++) {
+		uint64_t seed = round;
+		void *one = NULL;
+
+		assert_int_equal(lost_setup(&one), 0);
+		random_life(one, &seed, &refused);
+		assert_int_equal(lost_teardown(&one), 0);
+	}
+	assert_true(refused > 100);
+}
+
 int
 main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, lost_setup, lost_teardown)
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_outside_a_group), cmocka_unit_test(test_inside_a_group),
-		cmocka_unit_test(test_in_a_fold),       T(test_no_room_to_fold),
+		T(test_a_row_that_could_not_be_written),
+		cmocka_unit_test(test_outside_a_group),
+		cmocka_unit_test(test_inside_a_group),
+		cmocka_unit_test(test_in_a_fold),
+		T(test_no_room_to_fold),
 		T(test_somebody_else_came_between),
+		cmocka_unit_test(test_random_failures),
 	};
 
 	om_log_init(OM_LOG_ERROR, 0);
