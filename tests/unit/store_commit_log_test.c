@@ -489,6 +489,38 @@ test_another_writer(void **state)
 	assert_false(entry_there(fx, "theirs"));
 }
 
+/* `.backup` of the sqlite3 shell beside a running daemon: the state of the last fold, and whole. */
+static void
+test_backup_while_it_runs(void **state)
+{
+	struct fx *fx = *state, *copy = fx_new();
+	void *one = copy;
+	sqlite3 *from = NULL, *to = NULL;
+	sqlite3_backup *backup;
+
+	assert_non_null(copy);
+	fx_put(fx, "a1");
+	entry_add(fx, "one", "1", 1);
+	fx_fold(fx);
+	OK(fx_try_move(fx, "a1", OM_JOB_CANCELLED, 1));
+	entry_add(fx, "two", "2", 1);
+	assert_int_equal(sqlite3_open(fx->path, &from), SQLITE_OK);
+	assert_int_equal(sqlite3_open(copy->path, &to), SQLITE_OK);
+	backup = sqlite3_backup_init(to, "main", from, "main");
+	assert_non_null(backup);
+	assert_int_equal(sqlite3_backup_step(backup, -1), SQLITE_DONE);
+	assert_int_equal(sqlite3_backup_finish(backup), SQLITE_OK);
+	assert_int_equal(sqlite3_close(from), SQLITE_OK);
+	assert_int_equal(sqlite3_close(to), SQLITE_OK);
+	fx_open(copy);
+	assert_true(entry_there(copy, "one"));
+	assert_false(entry_there(copy, "two"));
+	assert_false(fx_verify(copy, NULL).broken);
+	OK(om_store_check(copy->st));
+	assert_true(entry_there(fx, "two"));
+	assert_int_equal(fx_teardown(&one), 0);
+}
+
 /* A change that found nothing to change is not logged, and what waited before it is. */
 static void
 test_what_changed_nothing_is_not_logged(void **state)
@@ -546,6 +578,7 @@ main(void)
 		T(test_wipe_of_an_earlier_life),
 		T(test_wipe_of_a_group_that_was_given_up),
 		T(test_another_writer),
+		T(test_backup_while_it_runs),
 		T(test_what_changed_nothing_is_not_logged),
 	};
 
