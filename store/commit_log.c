@@ -242,6 +242,10 @@ om_commit_log_wipe(struct om_commit_log *log, uint64_t bytes)
 		return SQLITE_OK;
 	}
 	rc = om_file_zero(log->file, 0, (sqlite3_int64)to);
+	if (rc == SQLITE_OK && bytes > 0 && to > bytes) {
+		/* A group was larger than all of it: not again at every start. */
+		rc = log->file->pMethods->xTruncate(log->file, (sqlite3_int64)bytes);
+	}
 	if (rc == SQLITE_OK) {
 		log->used = 0;
 	}

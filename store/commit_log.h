@@ -56,7 +56,10 @@ typedef bool (*om_commit_log_fn)(void *arg, struct om_bin body);
 int om_commit_log_read(struct om_commit_log *log, uint64_t generation, uint64_t limit,
 		       om_commit_log_fn fn, void *arg) OM_MUST_CHECK;
 
-/* Zeros over all that was written, at least `bytes`, and a sync.  The log must be empty. */
+/*
+ * Zeros over all that was written, and a sync.  The log must be empty.  bytes, unless 0: what the file
+ * is long afterwards.
+ */
 int om_commit_log_wipe(struct om_commit_log *log, uint64_t bytes) OM_MUST_CHECK;
 
 /* Zeros from `from` to `to`, and a sync: of any file. */

@@ -177,6 +177,8 @@ struct audit_cursor {
 	uint64_t after; /* rows up to here are left out */
 	struct om_str has; /* packs without this text are left out too; absent: none are */
 	size_t next; /* in the pack */
+	uint64_t first,
+	    place; /* the number that the pack's first row, and the last one given, must have */
 };
 
 static enum om_err
@@ -212,14 +214,13 @@ enum audit_found {
 	AUDIT_END,
 	AUDIT_ROW,
 	AUDIT_BAD, /* a pack that is none of ours: row->seq is where it says it starts */
-	AUDIT_LEFT_OUT /* a pack without `has`: row->seq is its last row's */
+	AUDIT_LEFT_OUT /* a pack without `has` */
 };
 
 static enum om_err
 cursor_pack(struct audit_cursor *c, enum audit_found *found, struct om_audit_row *row)
 {
 	struct om_str text;
-	uint64_t first;
 	enum om_err err;
 	bool more;
 
@@ -230,18 +231,20 @@ cursor_pack(struct audit_cursor *c, enum audit_found *found, struct om_audit_row
 	if (err != OM_OK || !more) {
 		return err;
 	}
-	first = sq_col_u64(c->s, 0);
+	c->first = sq_col_u64(c->s, 0);
+	c->place = c->first;
 	text = sq_col_str(c->s, 2);
 	if (c->has.len > 0 && memmem(text.ptr, text.len, c->has.ptr, c->has.len) == NULL) {
 		*found = AUDIT_LEFT_OUT;
-		row->seq = sq_col_u64(c->s, 1);
+		c->place = sq_col_u64(c->s, 1);
 	} else if (!om_audit_pack_open(&c->pack, text)) {
 		*found = AUDIT_BAD;
-		row->seq = first;
+		row->seq = c->first;
+		c->place = sq_col_u64(c->s, 1);
 	} else {
 		*found = AUDIT_ROW;
 		/* By its place: what a row says of itself is not known to be true. */
-		c->next = first > c->after ? 0 : (size_t)(c->after + 1 - first);
+		c->next = c->first > c->after ? 0 : (size_t)(c->after + 1 - c->first);
 	}
 	return OM_OK;
 }
@@ -258,6 +261,7 @@ cursor_next(struct audit_cursor *c, enum audit_found *found, struct om_audit_row
 		err = cursor_pack(c, found, row);
 	}
 	if (err == OM_OK && *found == AUDIT_ROW) {
+		c->place = c->first + c->next;
 		om_audit_pack_row(&c->pack, c->next++, row);
 	}
 	return err;
@@ -317,8 +321,8 @@ sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,
 		if (err != OM_OK || found == AUDIT_END) {
 			break;
 		}
-		/* A row that was tampered with does not send us back to where we were. */
-		filter->after_seq = row.seq > filter->after_seq ? row.seq : filter->after_seq + 1;
+		/* By its place, and always on: what the file says was perhaps tampered with. */
+		filter->after_seq = c.place > filter->after_seq ? c.place : filter->after_seq + 1;
 		if (found == AUDIT_ROW && audit_wants(filter, &row)) {
 			given++;
 			go_on = fn(arg, &row);

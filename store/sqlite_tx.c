@@ -18,20 +18,20 @@
 enum om_err
 sq_cached_load(struct om_sqlite *sq)
 {
+	struct sq_cached now = { 0 };
 	enum om_err err;
 	sqlite3_stmt *s;
 	int64_t seq = 0;
 	bool row;
 
-	memset(&sq->now, 0, sizeof(sq->now));
-	err = sq_chain_load(sq, &sq->now.head, &sq->now.base);
+	err = sq_chain_load(sq, &now.head, &now.base);
 	if (err == OM_OK) {
 		err = sq_pragma_i64(sq, "SELECT max(seq) FROM job", &seq);
 	}
 	if (err != OM_OK) {
 		return err;
 	}
-	sq->now.next_seq = (uint64_t)seq + 1;
+	now.next_seq = (uint64_t)seq + 1;
 	if (sqlite3_prepare_v2(sq->db, "SELECT state, n FROM state_count", -1, &s, NULL) !=
 	    SQLITE_OK) {
 		return sq_fail(sq, sqlite3_errcode(sq->db), "read the counts");
@@ -41,11 +41,14 @@ sq_cached_load(struct om_sqlite *sq)
 		enum om_job_state state;
 
 		if (om_job_state_parse(text.ptr, text.len, &state) == OM_OK) {
-			sq->now.counts[state] = sq_col_u64(s, 1);
+			now.counts[state] = sq_col_u64(s, 1);
 		}
 	}
 	(void)sqlite3_finalize(s);
-	sq->folded = sq->now; /* the tables have all of it */
+	if (err == OM_OK) {
+		sq->now = now;
+		sq->folded = now; /* the tables have all of it */
+	}
 	return err;
 }
 
@@ -264,6 +267,18 @@ sq_commit(struct om_store *st)
 	return OM_OK;
 }
 
+/* At once, before somebody else has the writer's lock.  What fails here is tried at the next use. */
+static void
+tx_again(struct om_sqlite *sq)
+{
+	const struct om_why why = sq->st.why;
+
+	if (sq->log.count > 0) {
+		(void)!sq_replay(sq);
+	}
+	sq->st.why = why;
+}
+
 void
 sq_rollback(struct om_store *st)
 {
@@ -278,6 +293,7 @@ sq_rollback(struct om_store *st)
 	if (sq->doomed != OM_OK || sq->group.len > OM_COMMIT_LOG_HEAD || sq_rows_are_new(sq)) {
 		sq_lost(sq);
 		sq_group_reset(sq);
+		tx_again(sq);
 	}
 	tx_let_go(sq);
 }
