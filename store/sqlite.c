@@ -30,8 +30,6 @@
 #define SQ_BUSY_MS   2000
 /* Files up to this size are read through at the open; `check` does it for larger ones. */
 #define SQ_QUICK_CHECK_BYTES (INT64_C(64) << 20)
-/* The file grows by this: fewer changes of metadata in front of an fsync. */
-#define SQ_GROW_BYTES (1 << 20)
 
 const struct om_store_ops sq_ops;
 
@@ -116,7 +114,6 @@ static enum om_err
 sq_configure(struct om_sqlite *sq)
 {
 	char sql[512];
-	int grow = SQ_GROW_BYTES;
 	int keep_wal = 1;
 
 	(void)snprintf(
@@ -126,7 +123,6 @@ sq_configure(struct om_sqlite *sq)
 	if (sq->read_only) {
 		return sq_exec(sq, sql);
 	}
-	(void)sqlite3_file_control(sq->db, "main", SQLITE_FCNTL_CHUNK_SIZE, &grow);
 	(void)sqlite3_file_control(sq->db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep_wal);
 	(void)snprintf(
 	    sql + strlen(sql), sizeof(sql) - strlen(sql),
