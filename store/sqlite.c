@@ -159,6 +159,9 @@ sq_connect(struct om_sqlite *sq)
 	if (err == OM_OK) {
 		err = sq_cached_load(sq);
 	}
+	if (err == OM_OK && !sq->read_only) {
+		err = sq_ids_load(sq);
+	}
 	return err;
 }
 
@@ -258,6 +261,7 @@ sq_close(struct om_store *st)
 	om_buf_fini(&sq->json);
 	om_hasher_free(sq->hasher);
 	sq_rows_free(sq->rows);
+	om_id_filter_free(sq->ids);
 	if (sq->lock_fd >= 0) {
 		(void)close(sq->lock_fd);
 	}
@@ -287,8 +291,9 @@ sq_new(const struct om_sqlite_conf *conf)
 	sq->vfs = conf->vfs == NULL ? NULL : strdup(conf->vfs);
 	sq->hasher = om_hasher_new();
 	sq->rows = conf->read_only ? NULL : sq_rows_new();
+	sq->ids = conf->read_only ? NULL : om_id_filter_new();
 	if (sq->path == NULL || (conf->vfs != NULL && sq->vfs == NULL) || sq->hasher == NULL ||
-	    (sq->rows == NULL && !conf->read_only)) {
+	    (!conf->read_only && (sq->rows == NULL || sq->ids == NULL))) {
 		sq_close(&sq->st);
 		return NULL;
 	}

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "store/audit_chain.h"
 #include "store/commit_log.h"
+#include "store/id_filter.h"
 #include "store/sqlite.h"
 #include "store/store.h"
 
@@ -47,6 +48,8 @@ enum sq_stmt {
 	SQ_COMMIT,
 	SQ_OTHERS,
 	SQ_GENERATION_NEW,
+	SQ_JOB_INSERT_GROWN,
+	SQ_JOB_IDS,
 	SQ_JOB_BY_ID,
 	SQ_JOB_SEQ,
 	SQ_JOB_PREFIX,
@@ -117,6 +120,7 @@ struct om_sqlite {
 
 	struct sq_cached now, saved, folded;
 	struct sq_rows *rows; /* NULL when read_only */
+	struct om_id_filter *ids; /* of all jobs; NULL when read_only */
 	int64_t others; /* PRAGMA data_version: changes when another connection has written */
 	struct sq_tally tally,
 	    tally_fold; /* of this group; of those before it, not in the tables */
@@ -243,6 +247,7 @@ enum om_err sq_begin(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_commit(struct om_store *st) OM_MUST_CHECK;
 void sq_rollback(struct om_store *st);
 enum om_err sq_cached_load(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_ids_load(struct om_sqlite *sq) OM_MUST_CHECK;
 /* Counts a job's change of state (from OM_JOB_STATES: new; to OM_JOB_STATES: removed). */
 enum om_err sq_count_move(struct om_sqlite *sq, enum om_job_state from, enum om_job_state to,
 			  struct om_wall at) OM_MUST_CHECK;
@@ -267,6 +272,8 @@ enum om_err sq_job_place(struct om_store *st, const struct om_job_id *id,
 
 /* The record that writes what may change of a row; the caller ends it. */
 void sq_job_update(struct om_sqlite *sq, const struct om_job_row *row);
+/* The same for a row that the tables do not have.  grown: it has changed since it was put. */
+void sq_job_insert(struct om_sqlite *sq, const struct om_job_row *row, bool grown);
 
 /* sqlite_rows.c */
 struct sq_rows *sq_rows_new(void);
@@ -275,6 +282,10 @@ void sq_rows_free(struct sq_rows *rows);
 bool sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row *row);
 /* The same, of its seq alone. */
 bool sq_rows_seq(const struct om_sqlite *sq, const struct om_job_id *id, int64_t *seq);
+/* In a group: a row that is in the log, and not in the tables. */
+enum om_err sq_rows_born(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
+/* Between groups: some of what waits, when it is much. */
+enum om_err sq_rows_trim(struct om_sqlite *sq) OM_MUST_CHECK;
 /* In a group: the row is in the log with its commit, in the tables with the next fold. */
 enum om_err sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
 bool sq_rows_are_new(const struct om_sqlite *sq); /* this group has changed some */

@@ -105,12 +105,10 @@ put_again(struct om_sqlite *sq, const struct om_job_row *want, bool *existed,
 	return OM_OK;
 }
 
-static enum om_err
-put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
+/* What a job has when it is put. */
+static void
+job_fields(struct om_sqlite *sq, const struct om_job_row *row)
 {
-	enum om_err err = OM_OK;
-
-	sq_log_stmt(sq, SQ_JOB_INSERT);
 	sq_log_u64(sq, row->seq);
 	sq_log_i64(sq, row->rank);
 	sq_log_text(sq, row->id.text);
@@ -141,12 +139,56 @@ put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
 		sq_log_str(sq, (struct om_str){ NULL, 0 });
 	}
 	sq_log_i64(sq, row->sealed);
-	err = sq_log_ahead(sq); /* what waits is of other tables */
-	*inserted = err == OM_OK && sqlite3_changes(sq->db) == 1;
-	if (err == OM_OK && !*inserted) {
-		sq_log_drop(sq);
+}
+
+/* What it has when it ended, besides. */
+static void
+job_result_fields(struct om_sqlite *sq, const struct om_job_row *row)
+{
+	sq_log_i64(sq, row->result.exited);
+	sq_log_i64(sq, row->result.exit_code);
+	sq_log_i64(sq, row->result.signal);
+	sq_log_u64(sq, row->result.cpu_ms);
+	sq_log_u64(sq, row->result.wall_ms);
+	sq_log_u64(sq, row->result.mem_peak_kib);
+	sq_log_u64(sq, row->result.rx_bytes);
+	sq_log_u64(sq, row->result.tx_bytes);
+	sq_log_u64(sq, row->result.dropped_bytes);
+	sq_log_u64(sq, row->result.boot_ms);
+	sq_log_wall(sq, row->result.handshake);
+	sq_log_i64(sq, row->has_output);
+}
+
+void
+sq_job_insert(struct om_sqlite *sq, const struct om_job_row *row, bool grown)
+{
+	sq_log_stmt(sq, grown ? SQ_JOB_INSERT_GROWN : SQ_JOB_INSERT);
+	job_fields(sq, row);
+	if (grown) {
+		sq_log_wall(sq, row->picked);
+		sq_log_wall(sq, row->started);
+		sq_log_i64(sq, row->attempts);
+		job_result_fields(sq, row);
 	}
-	return err;
+}
+
+/* Into the log; the tables get it as it is when they are written. */
+static enum om_err
+put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
+{
+	int64_t there = 0;
+	enum om_err err = OM_ERR_NOT_FOUND;
+
+	if (om_id_filter_may_have(sq->ids, row->id.text)) {
+		err = sq_job_seq(sq, &row->id, &there);
+	}
+	*inserted = err == OM_ERR_NOT_FOUND;
+	if (!*inserted) {
+		return err;
+	}
+	sq_job_insert(sq, row, false);
+	err = sq_log_only(sq);
+	return err == OM_OK ? sq_rows_born(sq, row) : err;
 }
 
 static enum om_err
@@ -208,7 +250,6 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 		return put_again(sq, row, existed, row);
 	}
 	sq->now.next_seq++;
-	sq_rows_keep(sq, row);
 	err = put_spec(sq, row->seq, job->stored.len > 0 ? job->stored : job->spec);
 	if (err == OM_OK) {
 		err = put_after(sq, job, row->seq, others);
@@ -239,18 +280,7 @@ sq_job_update(struct om_sqlite *sq, const struct om_job_row *row)
 	sq_log_wall(sq, row->expires);
 	sq_log_i64(sq, row->attempts);
 	sq_log_i64(sq, row->held);
-	sq_log_i64(sq, row->result.exited);
-	sq_log_i64(sq, row->result.exit_code);
-	sq_log_i64(sq, row->result.signal);
-	sq_log_u64(sq, row->result.cpu_ms);
-	sq_log_u64(sq, row->result.wall_ms);
-	sq_log_u64(sq, row->result.mem_peak_kib);
-	sq_log_u64(sq, row->result.rx_bytes);
-	sq_log_u64(sq, row->result.tx_bytes);
-	sq_log_u64(sq, row->result.dropped_bytes);
-	sq_log_u64(sq, row->result.boot_ms);
-	sq_log_wall(sq, row->result.handshake);
-	sq_log_i64(sq, row->has_output);
+	job_result_fields(sq, row);
 }
 
 enum om_err

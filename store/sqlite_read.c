@@ -160,6 +160,10 @@ sq_job_find(struct om_store *st, struct om_str prefix, struct om_str requester,
 	if (prefix.len == 0 || prefix.len > OM_JOB_ID_MAX) {
 		return sq_why(sq, OM_ERR_INVALID, "a job id has 1 to %d characters", OM_JOB_ID_MAX);
 	}
+	err = sq_rows_flush(sq);
+	if (err != OM_OK) {
+		return err;
+	}
 	s = sq_stmt(sq, SQ_JOB_PREFIX, &err);
 	if (s == NULL) {
 		return err;

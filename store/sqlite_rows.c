@@ -7,9 +7,10 @@
  * The rows of jobs that a group works on.
  *
  * A job that starts and ends between two folds changes three times; its row is read once and written
- * to the tables once.  Each group that changes it has it in the log.  A row has two places, by its id;
- * one that needs the place of another sends it away, written.  Rows are copied byte by byte, so
- * that two that are equal are equal to memcmp.
+ * to the tables once or twice.  Each group that changes it has it in the log.  A new job's row waits here
+ * too, so that nothing is written to the tables before its answer is out.  A row has two places, by its
+ * id; one that needs the place of another sends it away, written.  Rows are copied byte by byte, so that
+ * two that are equal are equal to memcmp.
  *
  * 1. A row is new only inside the group that changed it: its commit logs all that are.  A dirty one is
  *    in the log and not in the tables: the fold writes all.  When the transaction is lost, all are
@@ -18,11 +19,17 @@
  * 2. It is used only while SQLite's transaction is open, and emptied when that begins and finds that
  *    somebody else (a person with the sqlite3 shell) has changed the file.  If broken: their change
  *    is overwritten.
- * 3. Whoever reads what may change of jobs by another statement writes the dirty rows first.
+ * 3. Whoever reads jobs by another statement writes the dirty rows first; one row by its id is here or,
+ *    as it is, in the tables.
+ * 4. The ids of all jobs are in the filter (id_filter.h).  If broken: two jobs have one id, and no fold
+ *    can write them.
  */
 
-/* A power of two; the jobs on their way, and those that ended since the fold, are far fewer. */
-#define ROWS_SLOTS 16384
+/* A power of two.  A row has two KiB: of many more than a core's cache holds each is fetched anew. */
+#define ROWS_SLOTS 4096
+/* Dirty rows that wait from one group to the next; of those over it the oldest are written after it. */
+#define ROWS_WAIT 128
+#define ROWS_TRIM 1024
 
 enum rows_state {
 	ROW_NONE,
@@ -31,9 +38,16 @@ enum rows_state {
 	ROW_NEW /* not in the log either */
 };
 
-/* Slots that have been dirty (new) since the list was emptied, each once. */
+/* What the tables have of it. */
+enum rows_born {
+	ROW_THERE,
+	ROW_BORN, /* nothing, and it is as it was put */
+	ROW_GROWN /* nothing, and it has changed since */
+};
+
+/* Slots that have been dirty (new), each once, the first first; a ring. */
 struct rows_list {
-	size_t count;
+	size_t head, count;
 	uint16_t slot[ROWS_SLOTS];
 	bool has[ROWS_SLOTS];
 };
@@ -41,6 +55,8 @@ struct rows_list {
 struct sq_rows {
 	struct rows_list dirty, changed;
 	uint8_t state[ROWS_SLOTS];
+	uint8_t born[ROWS_SLOTS];
+	uint32_t hash[ROWS_SLOTS]; /* of the id: rows are far apart in memory */
 	struct om_job_row row[ROWS_SLOTS];
 };
 
@@ -62,9 +78,9 @@ sq_rows_free(struct sq_rows *rows)
 	}
 }
 
-/* The first of its two places.  FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
-static size_t
-rows_place(const struct om_job_id *id)
+/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
+static uint32_t
+rows_hash(const struct om_job_id *id)
 {
 	const char *p = id->text;
 	uint32_t h = UINT32_C(0x811c9dc5);
@@ -72,18 +88,24 @@ rows_place(const struct om_job_id *id)
 	while (*p != '\0') {
 		h = (h ^ (uint8_t)*p++) * UINT32_C(0x01000193);
 	}
-	return (h ^ (h >> 16)) & (ROWS_SLOTS - 2);
+	return h ^ (h >> 16);
+}
+
+static bool
+rows_is(const struct sq_rows *rows, size_t slot, uint32_t hash, const struct om_job_id *id)
+{
+	return rows->state[slot] != ROW_NONE && rows->hash[slot] == hash &&
+	       strcmp(rows->row[slot].id.text, id->text) == 0;
 }
 
 /* Where the row is, or else the place that it may have: the one whose row is the least work. */
 static size_t
-rows_slot(const struct sq_rows *rows, const struct om_job_id *id)
+rows_slot(const struct sq_rows *rows, uint32_t hash, const struct om_job_id *id)
 {
-	const size_t first = rows_place(id);
+	const size_t first = hash & (ROWS_SLOTS - 2);
 
 	for (size_t slot = first; slot <= first + 1; slot++) {
-		if (rows->state[slot] != ROW_NONE &&
-		    strcmp(rows->row[slot].id.text, id->text) == 0) {
+		if (rows_is(rows, slot, hash, id)) {
 			return slot;
 		}
 	}
@@ -100,17 +122,14 @@ rows_usable(const struct om_sqlite *sq)
 static const struct om_job_row *
 rows_peek(const struct om_sqlite *sq, const struct om_job_id *id)
 {
+	const uint32_t hash = rows_hash(id);
 	size_t slot;
 
 	if (!rows_usable(sq)) {
 		return NULL;
 	}
-	slot = rows_slot(sq->rows, id);
-	if (sq->rows->state[slot] == ROW_NONE ||
-	    strcmp(sq->rows->row[slot].id.text, id->text) != 0) {
-		return NULL;
-	}
-	return &sq->rows->row[slot];
+	slot = rows_slot(sq->rows, hash, id);
+	return rows_is(sq->rows, slot, hash, id) ? &sq->rows->row[slot] : NULL;
 }
 
 bool
@@ -151,13 +170,19 @@ rows_log(struct om_sqlite *sq, size_t slot)
 static enum om_err
 rows_write(struct om_sqlite *sq, size_t slot)
 {
+	struct sq_rows *rows = sq->rows;
 	enum om_err err = rows_log(sq, slot);
 
-	if (err != OM_OK || sq->rows->state[slot] != ROW_DIRTY) {
+	if (err != OM_OK || rows->state[slot] != ROW_DIRTY) {
 		return err;
 	}
-	sq->rows->state[slot] = ROW_CLEAN;
-	sq_job_update(sq, &sq->rows->row[slot]);
+	if (rows->born[slot] == ROW_THERE) {
+		sq_job_update(sq, &rows->row[slot]);
+	} else {
+		sq_job_insert(sq, &rows->row[slot], rows->born[slot] == ROW_GROWN);
+	}
+	rows->state[slot] = ROW_CLEAN;
+	rows->born[slot] = ROW_THERE;
 	err = sq_log_ahead(sq); /* nothing that waits is of the table of jobs */
 	sq_log_drop(sq);
 	return err;
@@ -168,29 +193,59 @@ list_add(struct rows_list *list, size_t slot)
 {
 	if (!list->has[slot]) {
 		list->has[slot] = true;
-		list->slot[list->count++] = (uint16_t)slot;
+		list->slot[(list->head + list->count++) % ROWS_SLOTS] = (uint16_t)slot;
 	}
+}
+
+/* The first of it, which must be. */
+static size_t
+list_take(struct rows_list *list)
+{
+	const size_t slot = list->slot[list->head];
+
+	list->has[slot] = false;
+	list->head = (list->head + 1) % ROWS_SLOTS;
+	list->count--;
+	return slot;
 }
 
 static void
 list_clear(struct rows_list *list)
 {
-	for (size_t i = 0; i < list->count; i++) {
-		list->has[list->slot[i]] = false;
+	while (list->count > 0) {
+		(void)list_take(list);
 	}
-	list->count = 0;
+}
+
+/* A place for a changed or born row; the row that had it is written. */
+static enum om_err
+rows_take(struct om_sqlite *sq, const struct om_job_row *row, size_t *slot)
+{
+	const uint32_t hash = rows_hash(&row->id);
+	struct sq_rows *rows = sq->rows;
+	enum om_err err = OM_OK;
+
+	*slot = rows_slot(rows, hash, &row->id);
+	if (rows_is(rows, *slot, hash, &row->id)) {
+		return OM_OK;
+	}
+	err = rows_write(sq, *slot);
+	rows->hash[*slot] = hash;
+	rows->born[*slot] = ROW_THERE;
+	return err;
 }
 
 enum om_err
 sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 {
 	struct sq_rows *rows = sq->rows;
-	const size_t slot = rows_slot(rows, &row->id);
-	enum om_err err = OM_OK;
+	enum om_err err;
+	size_t slot;
 
 	OM_ASSERT(sq->in_tx);
-	if (rows->state[slot] >= ROW_DIRTY && rows->row[slot].seq != row->seq) {
-		err = rows_write(sq, slot);
+	err = rows_take(sq, row, &slot);
+	if (rows->born[slot] == ROW_BORN) {
+		rows->born[slot] = ROW_GROWN;
 	}
 	list_add(&rows->dirty, slot);
 	list_add(&rows->changed, slot);
@@ -199,17 +254,37 @@ sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 	return err;
 }
 
+enum om_err
+sq_rows_born(struct om_sqlite *sq, const struct om_job_row *row)
+{
+	struct sq_rows *rows = sq->rows;
+	enum om_err err;
+	size_t slot;
+
+	OM_ASSERT(sq->in_tx);
+	err = rows_take(sq, row, &slot);
+	list_add(&rows->dirty, slot);
+	rows->state[slot] = ROW_DIRTY;
+	rows->born[slot] = ROW_BORN;
+	memcpy(&rows->row[slot], row, sizeof(*row));
+	om_id_filter_add(sq->ids, row->id.text);
+	return err;
+}
+
 void
 sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row)
 {
+	const uint32_t hash = rows_hash(&row->id);
 	size_t slot;
 
 	if (!rows_usable(sq)) {
 		return;
 	}
-	slot = rows_slot(sq->rows, &row->id);
+	slot = rows_slot(sq->rows, hash, &row->id);
 	if (sq->rows->state[slot] < ROW_DIRTY) {
 		sq->rows->state[slot] = ROW_CLEAN;
+		sq->rows->born[slot] = ROW_THERE;
+		sq->rows->hash[slot] = hash;
 		memcpy(&sq->rows->row[slot], row, sizeof(*row));
 	}
 }
@@ -226,28 +301,44 @@ sq_rows_log(struct om_sqlite *sq)
 	struct rows_list *list = &sq->rows->changed;
 	enum om_err err = OM_OK;
 
-	for (size_t i = 0; err == OM_OK && i < list->count; i++) {
-		err = rows_log(sq, list->slot[i]);
+	while (err == OM_OK && list->count > 0) {
+		err = rows_log(sq, list_take(list));
 	}
 	list_clear(list); /* also after a failure: the group is doomed */
 	return err;
 }
 
+/* Writes the oldest dirty ones until `leave` are left. */
+static enum om_err
+rows_write_out(struct om_sqlite *sq, size_t leave)
+{
+	struct rows_list *list = &sq->rows->dirty;
+	enum om_err err = OM_OK;
+
+	while (err == OM_OK && list->count > leave) {
+		err = rows_write(sq, list_take(list));
+	}
+	return err == OM_OK ? OM_OK : sq_tables_fail(sq, err);
+}
+
+enum om_err
+sq_rows_trim(struct om_sqlite *sq)
+{
+	const size_t count = sq->rows->dirty.count,
+		     most = count > ROWS_TRIM ? count - ROWS_TRIM : 0;
+
+	if (!sq->in_fold || count <= ROWS_WAIT) {
+		return OM_OK;
+	}
+	return rows_write_out(sq, most > ROWS_WAIT ? most : ROWS_WAIT);
+}
+
 enum om_err
 sq_rows_flush(struct om_sqlite *sq)
 {
-	enum om_err err = sq->in_tx ? sq->doomed : OM_OK;
-	struct rows_list *list;
+	const enum om_err err = sq->in_tx ? sq->doomed : OM_OK;
 
-	if (err != OM_OK || !sq->in_fold) {
-		return err;
-	}
-	list = &sq->rows->dirty;
-	for (size_t i = 0; err == OM_OK && i < list->count; i++) {
-		err = rows_write(sq, list->slot[i]);
-	}
-	list_clear(list); /* also after a failure: the transaction is given up */
-	return err == OM_OK ? OM_OK : sq_tables_fail(sq, err);
+	return err != OM_OK || !sq->in_fold ? err : rows_write_out(sq, 0);
 }
 
 void

@@ -26,8 +26,18 @@ static const char *const sq_sql[SQ_STMTS] = {
 	    "VALUES(?1, ?2, ?3, "
 	    "?4, ?5, ?6,"
 	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, 0, ?20, ?21, ?22, ?23,"
-	    " ?24, ?25, ?26, 0)"
-	    " ON CONFLICT(id) DO NOTHING",
+	    " ?24, ?25, ?26, 0)",
+	[SQ_JOB_INSERT_GROWN] =
+	    "INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state,"
+	    " reason, text,"
+	    " cores, mem_mib, disk_mib, runtime_s, submitted, finished, not_before, expires,"
+	    " attempts_max, after_count, held, requeue, spec_hash, array_limit, sealed,"
+	    " picked, started, attempts, exited, exit_code, signal, cpu_ms, wall_ms,"
+	    " mem_peak_kib, rx_bytes, tx_bytes, dropped_bytes, boot_ms, handshake, has_output) "
+	    "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,"
+	    " ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33,"
+	    " ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41)",
+	[SQ_JOB_IDS] = "SELECT id FROM job",
 	[SQ_JOB_UPDATE] =
 	    "UPDATE job SET rank=?2, level=?3, state=?4, reason=?5, text=?6, picked=?7, started=?8,"
 	    " finished=?9, not_before=?10, expires=?11, attempts=?12, held=?13, exited=?14,"

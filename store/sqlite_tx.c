@@ -70,6 +70,9 @@ sq_see_others(struct om_sqlite *sq)
 	(void)sqlite3_reset(s);
 	if (version != sq->others) {
 		sq_rows_clear(sq); /* rows that we remember may be old */
+		if (sq->others != 0) {
+			om_id_filter_add_all(sq->ids); /* there may be jobs that are not ours */
+		}
 		sq->others = version;
 	}
 	return err;
@@ -104,6 +107,27 @@ sq_begin(struct om_store *st)
 	sq->saved = sq->now;
 	memset(&sq->tally, 0, sizeof(sq->tally));
 	return OM_OK;
+}
+
+/* The ids of all jobs, after the open. */
+enum om_err
+sq_ids_load(struct om_sqlite *sq)
+{
+	enum om_err err = OM_OK;
+	sqlite3_stmt *s = sq_stmt(sq, SQ_JOB_IDS, &err);
+	bool row = true;
+
+	om_id_filter_clear(sq->ids);
+	while (s != NULL && (err = sq_step(sq, s, &row, "read the ids")) == OM_OK && row) {
+		const char *id = (const char *)sqlite3_column_text(s, 0);
+
+		if (id == NULL) {
+			(void)sqlite3_reset(s);
+			return sq_why(sq, OM_ERR_NOMEM, "no memory for an id");
+		}
+		om_id_filter_add(sq->ids, id);
+	}
+	return err;
 }
 
 /* --- counters ----------------------------------------------------------------------------------- */
@@ -310,6 +334,9 @@ sq_maintain(struct om_store *st)
 	}
 	if (!sq->behind) {
 		err = sq_settle(sq);
+	}
+	if (err == OM_OK && !sq->behind) {
+		err = sq_rows_trim(sq);
 	}
 	if (err == OM_OK && sq->log.end >= sq->log_bytes) {
 		err = sq_fold(sq);

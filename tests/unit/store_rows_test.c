@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: ISC */
+#include "store/id_filter.h"
 #include "tests/unit/store_image.h"
 
 /* The rows that a group works on in memory: nobody can tell that they are there. */
@@ -207,13 +208,120 @@ test_rivals(void **state)
 	rivals_are(fx, names, OM_JOB_CANCELLED);
 }
 
+static bool
+put_again(struct fx *fx, const char *name, const char *body, enum om_err want)
+{
+	const struct om_job_new job = fx_job(name, body);
+	struct om_job_row row;
+	bool existed = false;
+
+	ERR(want, om_store_job_put(fx->st, &job, &existed, &row));
+	return existed;
+}
+
+/* A job that is in the log alone has its id for itself, is found, listed, waited for and removed. */
+static void
+test_a_job_that_the_tables_do_not_have(void **state)
+{
+	struct om_job_after after = { .id = fx_id("born1"), .when = OM_AFTER_END };
+	struct om_job_new waits = fx_job("waits", "x");
+	struct om_job_filter filter = { 0 };
+	struct om_job_row rows[4];
+	struct om_job_id ids[2], id = fx_id("born1");
+	struct fx *fx = *state;
+	size_t count;
+	bool existed;
+
+	OK(om_store_begin(fx->st));
+	assert_false(put_again(fx, "born1", "print(1)", OM_OK));
+	assert_true(put_again(fx, "born1", "print(1)", OM_OK)); /* in the same group */
+	(void)put_again(fx, "born1", "print(2)", OM_ERR_EXISTS);
+	OK(om_store_job_find(fx->st, OM_STR("bo"), OM_STR("alice"), ids, 2, &count));
+	assert_string_equal(ids[0].text, "born1");
+	OK(om_store_commit(fx->st));
+	OK(om_store_begin(fx->st)); /* in another, before a fold */
+	assert_true(put_again(fx, "born1", "print(1)", OM_OK));
+	(void)put_again(fx, "born1", "print(2)", OM_ERR_EXISTS);
+	assert_false(put_again(fx, "born2", "print(1)", OM_OK));
+	waits.after = &after;
+	waits.after_count = 1;
+	OK(om_store_job_put(fx->st, &waits, &existed, &rows[0]));
+	OK(om_store_job_list(fx->st, &filter, rows, 4, &count));
+	assert_int_equal(count, 3);
+	must_move(fx, "born1", OM_JOB_CANCELLED, 5);
+	must_move(fx, "waits", OM_JOB_CANCELLED, 5);
+	OK(om_store_job_remove(fx->st, &id));
+	assert_false(put_again(fx, "born1", "print(2)", OM_OK)); /* it is free again */
+	OK(om_store_commit(fx->st));
+	fx_close(fx);
+	fx_open(fx);
+	OK(om_store_begin(fx->st)); /* and after a restart */
+	assert_true(put_again(fx, "born1", "print(2)", OM_OK));
+	(void)put_again(fx, "born2", "print(2)", OM_ERR_EXISTS);
+	OK(om_store_commit(fx->st));
+	FX_ASK_IS(fx, "SELECT group_concat(id, ' ') FROM (SELECT id FROM job ORDER BY seq)",
+		  "born2 waits born1");
+	OK(om_store_check(fx->st));
+}
+
+/* Somebody else has added a job: its id is taken although we never put it. */
+static void
+test_a_job_of_somebody_else(void **state)
+{
+	struct fx *fx = *state;
+
+	fx_put(fx, "a1");
+	fx_sql(fx, "UPDATE job SET id = 'theirs'");
+	OK(om_store_begin(fx->st));
+	assert_true(put_again(fx, "theirs", "print(1)", OM_OK));
+	(void)put_again(fx, "theirs", "print(2)", OM_ERR_EXISTS);
+	assert_false(put_again(fx, "a1", "print(1)", OM_OK));
+	OK(om_store_commit(fx->st));
+	FX_ASK_IS(fx, "SELECT group_concat(id, ' ') FROM (SELECT id FROM job ORDER BY seq)",
+		  "theirs a1");
+}
+
+/* Never "not there" of what is; of what is not, seldom "perhaps". */
+static void
+test_id_filter(void **state)
+{
+	struct om_id_filter *filter = om_id_filter_new();
+	char id[32];
+	int wrong = 0;
+
+	(void)state;
+	assert_non_null(filter);
+	for (int i = 0; i < 1000000; i++) {
+		(void)snprintf(id, sizeof(id), "%x", i);
+		om_id_filter_add(filter, id);
+	}
+	for (int i = 0; i < 1000000; i++) {
+		(void)snprintf(id, sizeof(id), "%x", i);
+		assert_true(om_id_filter_may_have(filter, id));
+		(void)snprintf(id, sizeof(id), "%x.", i);
+		wrong += om_id_filter_may_have(filter, id);
+	}
+	assert_in_range(wrong, 1000, 4000); /* 0.24 % */
+	om_id_filter_clear(filter);
+	assert_false(om_id_filter_may_have(filter, "1"));
+	om_id_filter_add_all(filter);
+	assert_true(om_id_filter_may_have(filter, "1."));
+	om_id_filter_free(filter);
+}
+
 int
 main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_seen_inside_and_after), T(test_rollback_forgets), T(test_others_are_seen),
-		T(test_more_than_fit),         T(test_rivals),
+		T(test_seen_inside_and_after),
+		T(test_rollback_forgets),
+		T(test_others_are_seen),
+		T(test_more_than_fit),
+		T(test_rivals),
+		T(test_a_job_that_the_tables_do_not_have),
+		T(test_a_job_of_somebody_else),
+		cmocka_unit_test(test_id_filter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
