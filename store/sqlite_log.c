@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: ISC */
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include "store/sqlite_impl.h"
 
@@ -9,13 +7,13 @@
  *
  * Every statement that changes the tables is written down with its parameters.  A commit appends what
  * the group wrote down to the log, which is one write and one sync; the tables take it in within one
- * SQLite transaction that goes on over many groups, and is committed (folded) now and then.  What a
- * group costs does not depend on how many pages it touched, and a row that changes in several groups
- * is written to the tables once.
+ * SQLite transaction that goes on over many groups, behind their answers, and is committed (folded) now
+ * and then.  What a group costs does not depend on how many pages it touched.
  *
  * 1. The open transaction, the rows that are remembered (sqlite_rows.c), the audit's that wait for
- *    their pack (sqlite_audit.c) and the statements that wait here are together what the log says.  So what the transaction had can always be made again: read
- *    the log from its start (replay).  If broken: something acknowledged is lost.
+ *    their pack (sqlite_audit.c) and the statements that wait here are together what the log says.  So
+ *    what the transaction had can always be made again: read the log from its start (replay).  If
+ *    broken: something acknowledged is lost.
  * 2. A fold commits the tables together with a new generation, in one transaction; from then on the
  *    groups in the log are of an old one.  If broken: a group is taken in twice.
  * 3. After a failed append or a failed fold nothing is appended before a fold has worked (stuck): what
@@ -30,7 +28,7 @@
 enum { PARAM_NULL, PARAM_I8, PARAM_I64, PARAM_TEXT, PARAM_BLOB };
 
 #define GROUP_KEEP_BYTES (1 << 20) /* of memory, from one group to the next */
-#define RECORD_HEAD      8 /* u32 bytes behind it, u16 statement, u16: it is in the tables */
+#define RECORD_HEAD      8 /* u32 bytes behind it, u16 statement, u16: it has been run (in memory) */
 
 struct record {
 	uint32_t len;

@@ -126,4 +126,18 @@ state_is(const char *id, enum om_job_state state)
 	assert_string_equal(om_job_state_text(row->state), om_job_state_text(state));
 }
 
+/* The filter's only rule, until the next one. */
+static inline void
+one_rule(const char *kind, const char *key, const char *value)
+{
+	static struct om_pair pair;
+	static struct om_rule rule;
+
+	pair = (struct om_pair){ om_str_of(key), om_str_of(value) };
+	rule = (struct om_rule){ .name = OM_STR("r"), .kind = om_str_of(kind) };
+	OM_SET(&rule, rule, settings, ((struct om_pairs){ &pair, 1 }));
+	fake.filter.rules = &rule;
+	fake.filter.rule_count = 1;
+}
+
 #endif /* OM_TESTS_ACTORS_FAKE_JOBS_H */

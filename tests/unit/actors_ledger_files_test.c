@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* What the ledger leaves in its files, and what it tells when nobody listens. */
+/* What the ledger leaves in its files and beside a job, and what it tells when nobody listens. */
 #include "actors_ledger_rig.h"
 
 #define KEY "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
@@ -246,6 +246,113 @@ test_only_needed_events_when_nobody_listens(void **state)
 	assert_non_null(strstr(W.order, "j2:received>queued"));
 }
 
+/* --- beside a job that ended ------------------------------------------------------------------ */
+
+static struct om_vpn_config
+vpn_with_key(const struct om_str *address)
+{
+	struct om_vpn_config vpn = { 0 };
+
+	OM_SET(&vpn, vpn_config, private_key,
+	       OM_STR("cHJpdmF0ZSBrZXkgb2YgdGhlIGpvYiEhISEhISEhISE="));
+	OM_SET(&vpn, vpn_config, addresses, ((struct om_strs){ address, 1 }));
+	OM_SET(&vpn, vpn_config, peer_public_key, OM_STR("public"));
+	OM_SET(&vpn, vpn_config, endpoint, OM_STR("192.0.2.1:51820"));
+	OM_SET(&vpn, vpn_config, allowed_ips, ((struct om_strs){ address, 1 }));
+	return vpn;
+}
+
+/* A job that is rejected never moves, so its keys stayed in the ledger for ever. */
+static void
+test_a_rejected_job_leaves_no_private_key(void **state)
+{
+	struct om_str address = OM_STR("10.9.0.2/32");
+	struct om_vpn_config vpn = vpn_with_key(&address);
+	struct om_job_submit spec = plain_spec();
+
+	(void)state;
+	OM_SET(&spec, job_submit, vpn, &vpn);
+	ask_submit_as("rejected", "a1", &spec, true);
+	ask_submit_as("rejected", "a1", &spec, true); /* still the same job */
+	go();
+	FILE_IS("SELECT instr(body, 'cHJpdmF0ZSBr') > 0 FROM job_spec", "0");
+	FILE_IS("SELECT length(body) FROM job_spec", "1");
+	assert_true(((const struct om_ledger_stored *)body_of(1, OM_MSG_LEDGER_STORED))->duplicate);
+}
+
+static void
+test_private_keys_are_taken_out_at_the_end(void **state)
+{
+	struct om_str address = OM_STR("10.9.0.2/32");
+	struct om_vpn_config vpn = vpn_with_key(&address);
+	struct om_job_submit spec = plain_spec();
+	struct om_job_ref ref = { .job = OM_STR("a1") };
+	const struct om_job_info result = exit_0();
+
+	(void)state;
+	OM_SET(&spec, job_submit, vpn, &vpn);
+	ask_submit("a1", &spec, true);
+	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
+	go();
+	FILE_IS("SELECT hex(substr(body, 1, 1)) FROM job_spec", "C1"); /* sealed */
+	ask_run("a1");
+	ask_move("a1", "completed", &result);
+	ask_submit("a1", &spec, true); /* still the same job */
+	ask(OM_MSG_LEDGER_SPEC_GET, &ref);
+	go();
+	FILE_IS("SELECT hex(substr(body, 1, 1)) = 'C1' FROM job_spec", "0");
+	assert_true(((const struct om_ledger_stored *)body_of(3, OM_MSG_LEDGER_STORED))->duplicate);
+	(void)body_of(4, OM_MSG_LEDGER_SPEC);
+}
+
+static void
+test_evidence_of_a_rogue_job(void **state)
+{
+	const struct om_pair pairs[] = { { OM_STR("protocol"), OM_STR("tcp") },
+					 { OM_STR("to"), OM_STR("192.168.1.1:22") } };
+	struct om_job_info result = exit_0();
+	const struct om_job_info *info;
+
+	(void)state;
+	OM_SET(&result, job_info, evidence, ((struct om_pairs){ pairs, 2 }));
+	ask_running("a1");
+	ask_move("a1", "rogue_killed", &result);
+	ask_job("alice", OM_ROLE_REQUESTER, "a1");
+	go();
+	info = body_of(4, OM_MSG_JOB_INFO);
+	assert_int_equal(info->evidence.n, 2);
+	STR_IS(info->evidence.v[1].key, "to");
+	STR_IS(info->evidence.v[1].value, "192.168.1.1:22");
+	FILE_IS("SELECT data FROM outputs WHERE name='evidence'",
+		"protocol: tcp\nto: 192.168.1.1:22\n");
+}
+
+/* They were in the daemon's log alone, and the job was a success. */
+static void
+test_files_that_were_not_taken(void **state)
+{
+	const struct om_pair pairs[] = { { OM_STR("a: b"), OM_STR("No such file or directory") },
+					 { OM_STR("big"), OM_STR("over the limit") } };
+	struct om_job_info result = exit_0();
+	const struct om_job_info *info;
+
+	(void)state;
+	OM_SET(&result, job_info, files_missing, ((struct om_pairs){ pairs, 2 }));
+	OM_SET(&result, job_info, output_truncated, true);
+	ask_running("a1");
+	ask_move("a1", "completed", &result);
+	ask_job("alice", OM_ROLE_REQUESTER, "a1");
+	go();
+	info = body_of(4, OM_MSG_JOB_INFO);
+	assert_int_equal(info->files.n, 0);
+	assert_int_equal(info->files_missing.n, 2);
+	assert_true(info->output_truncated);
+	STR_IS(info->files_missing.v[0].key, "a: b");
+	STR_IS(info->files_missing.v[0].value, "No such file or directory");
+	STR_IS(info->files_missing.v[1].key, "big");
+	STR_IS(info->files_missing.v[1].value, "over the limit");
+}
+
 int
 main(void)
 {
@@ -257,6 +364,10 @@ main(void)
 		T(test_a_reader_delays_the_wipe),
 		T(test_output_sent_again_is_stored_once),
 		T(test_only_needed_events_when_nobody_listens),
+		T(test_a_rejected_job_leaves_no_private_key),
+		T(test_private_keys_are_taken_out_at_the_end),
+		T(test_evidence_of_a_rogue_job),
+		T(test_files_that_were_not_taken),
 	};
 
 	om_log_init(OM_LOG_ERROR + 1, 0);

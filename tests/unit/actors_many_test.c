@@ -57,19 +57,6 @@ detail_is(const struct om_batch_result *r, const char *key, const char *want)
 	fail_msg("no %s", key);
 }
 
-static struct om_pair pair;
-static struct om_rule rule;
-
-static void
-one_rule(const char *kind, const char *key, const char *value)
-{
-	pair = (struct om_pair){ om_str_of(key), om_str_of(value) };
-	rule = (struct om_rule){ .name = OM_STR("r"), .kind = om_str_of(kind) };
-	OM_SET(&rule, rule, settings, ((struct om_pairs){ &pair, 1 }));
-	fake.filter.rules = &rule;
-	fake.filter.rule_count = 1;
-}
-
 /* --- the provider ----------------------------------------------------------------------------- */
 
 static void

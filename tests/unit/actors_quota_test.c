@@ -16,19 +16,6 @@ minute(const char *id, uint64_t retries)
 	return m;
 }
 
-static struct om_pair pair;
-static struct om_rule rule;
-
-static void
-one_rule(const char *kind, const char *key, const char *value)
-{
-	pair = (struct om_pair){ om_str_of(key), om_str_of(value) };
-	rule = (struct om_rule){ .name = OM_STR("r"), .kind = om_str_of(kind) };
-	OM_SET(&rule, rule, settings, ((struct om_pairs){ &pair, 1 }));
-	fake.filter.rules = &rule;
-	fake.filter.rule_count = 1;
-}
-
 static void
 restart(void **state, const char *runtime)
 {

@@ -461,10 +461,6 @@ main(void)
 	};
 
 	om_log_init(OM_LOG_ERROR, 0);
-	/* It has one thread, and its many locks take long under ThreadSanitizer. */
-	assert_int_equal(sqlite3_config(SQLITE_CONFIG_SINGLETHREAD), SQLITE_OK);
-	assert_int_equal(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0),
-			 SQLITE_OK); /* as the store's own */
-	fault_install();
+	fault_alone();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

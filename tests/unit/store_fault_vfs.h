@@ -266,4 +266,15 @@ fault_install(void)
 	(void)sqlite3_vfs_register(&fault_vfs, 0);
 }
 
+/* The same, for a program of one thread: SQLite's many locks take long under ThreadSanitizer. */
+static inline void
+fault_alone(void)
+{
+	if (sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) != SQLITE_OK ||
+	    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) != SQLITE_OK) { /* as the store's own */
+		abort();
+	}
+	fault_install();
+}
+
 #endif /* OM_TESTS_STORE_FAULT_VFS_H */
