@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "daemon/intake.h"
 
+#define PROPERTY_MAX 63 /* characters; a public key has 40, pid:gid:uid at most 32 */
+
 struct option {
 	int name;
 	int value;
@@ -363,20 +365,40 @@ om_inbound_fini(struct om_inbound *in)
 	zmq_msg_close(&in->body);
 }
 
+/*
+ * What ZeroMQ knows of the connection that a message came by, copied: the text is its I/O thread's.
+ * False if it knows nothing of that name, or more than a name or an address can be.
+ */
+static bool
+connection_property(struct om_inbound *in, const char *name, char out[PROPERTY_MAX + 1])
+{
+	const char *text = zmq_msg_gets(&in->body, name);
+	size_t len = text != NULL ? strnlen(text, PROPERTY_MAX + 1) : PROPERTY_MAX + 1;
+
+	if (len > PROPERTY_MAX) {
+		return false;
+	}
+	memcpy(out, text, len);
+	out[len] = '\0';
+	return true;
+}
+
 enum om_err
 om_endpoint_who(const struct om_endpoint *ep, struct om_inbound *in, const struct om_auth *auth,
 		struct om_caller *out)
 {
 	static const struct om_caller anybody = { .role = OM_ROLE_REQUESTER,
 						  .peer = OM_AUTH_OPEN_PEER };
-	const char *text;
+	char text[PROPERTY_MAX + 1];
 
 	switch (ep->kind) {
 	case OM_ENDPOINT_IPC:
-		text = zmq_msg_gets(&in->body, "Peer-Address");
-		return text != NULL ? om_auth_local(auth, text, out) : OM_ERR_DENIED;
+		return connection_property(in, "Peer-Address", text)
+			       ? om_auth_local(auth, text, out)
+			       : OM_ERR_DENIED;
 	case OM_ENDPOINT_CURVE:
-		return om_auth_key(auth, zmq_msg_gets(&in->body, "User-Id"), out);
+		return connection_property(in, "User-Id", text) ? om_auth_key(auth, text, out)
+								: OM_ERR_DENIED;
 	case OM_ENDPOINT_OPEN:
 		break;
 	}
