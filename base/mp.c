@@ -192,19 +192,8 @@ om_mp_peek(const struct om_mp *mp)
 enum om_err
 om_mp_u64_any(struct om_mp *mp, uint64_t *out)
 {
-	const uint8_t first = om_mp_first(mp);
 	struct mp_head h;
 
-	if (first >= 0xcc && first <= 0xcf) { /* of 1, 2, 4 or 8 bytes */
-		const size_t bytes = (size_t)1 << (first & 3);
-
-		if (bytes >= (size_t)(mp->end - mp->at)) {
-			return OM_ERR_INVALID;
-		}
-		*out = mp_be(mp->at + 1, bytes);
-		mp->at += 1 + bytes;
-		return OM_OK;
-	}
 	mp_head(mp, &h);
 	if (h.kind != OM_MP_UINT) {
 		return OM_ERR_INVALID;
@@ -501,7 +490,7 @@ om_mp_put_bin(struct om_buf *buf, struct om_bin b)
 }
 
 void
-om_mp_put_array(struct om_buf *buf, size_t count)
+om_mp_put_array_any(struct om_buf *buf, size_t count)
 {
 	msgpack_packer pk = mp_packer(buf);
 
@@ -513,7 +502,7 @@ om_mp_put_array(struct om_buf *buf, size_t count)
 }
 
 void
-om_mp_put_map(struct om_buf *buf, size_t count)
+om_mp_put_map_any(struct om_buf *buf, size_t count)
 {
 	msgpack_packer pk = mp_packer(buf);
 

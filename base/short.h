@@ -6,6 +6,7 @@
  * Any thread.  At most OM_SHORT_MAX bytes at a time, for where a call of the C library costs more than
  * they do: a few loads that may overlap, and no loop.
  */
+#include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -38,6 +39,13 @@ om_short_tail(const uint8_t *at, size_t n)
 		return (uint64_t)om_short_4(at) << 32 | om_short_4(at + n - 4);
 	}
 	return n == 0 ? 0 : (uint64_t)at[0] << 16 | (uint64_t)at[n / 2] << 8 | at[n - 1];
+}
+
+/* The first n bytes, 1 to 8, where eight may be read. */
+static inline bool
+om_short_eq_8(const void *a, const void *b, size_t n)
+{
+	return htole64(om_short_8(a) ^ om_short_8(b)) << (64 - 8 * n) == 0;
 }
 
 static inline bool

@@ -351,89 +351,86 @@ static const dec_fn decoders[] = {
 };
 
 /*
- * The number of the field whose name comes next.  Senders write fields in the table's order: the one
- * behind the last is the first guess.
+ * A name that none of the fields in their order has: of one before them, in a longer form, or unknown.
+ * Out of line: what an error needs of the stack would be cleared and guarded in each body.
  */
-static enum om_err
-dec_field(struct dec *d, const struct om_body_info *info, size_t guess, const struct place *at,
-	  size_t *out)
+static __attribute__((noinline)) const struct om_field_info *
+dec_field(struct dec *d, const struct om_body_info *info, const struct place *at, enum om_err *err)
 {
-	const size_t count = info->field_count;
 	struct om_str key;
 
-	*out = guess;
-	for (size_t i = 0; i < count; i++, ++*out) {
-		*out = *out < count ? *out : 0;
-		if (om_mp_key(&d->mp, info->fields[*out].name, info->fields[*out].name_len)) {
-			return OM_OK;
-		}
-	}
 	if (om_mp_str(&d->mp, &key) != OM_OK) {
-		return dec_bad_kind(d, at, "a field's name");
+		*err = dec_bad_kind(d, at, "a field's name");
+		return NULL;
 	}
-	/* Not in its shortest form, which is a name too. */
-	for (*out = 0; *out < count; ++*out) {
-		if (om_str_eq(key, (struct om_str){ info->fields[*out].name,
-						    info->fields[*out].name_len })) {
-			return OM_OK;
+	for (size_t i = 0; i < info->field_count; i++) {
+		const struct om_field_info *f = &info->fields[i];
+
+		if (om_str_eq(key, (struct om_str){ f->name, f->name_len })) {
+			return f;
 		}
 	}
-	return dec_unknown(d, info, key, at);
+	*err = dec_unknown(d, info, key, at);
+	return NULL;
 }
 
-/* The two kinds that most fields are of, when there is nothing to say about the value. */
+/* The kinds that most fields are of, when there is nothing to say about the value. */
 static inline bool
-dec_plain(struct dec *d, const struct om_field_info *f, void *slot)
+dec_plain(struct om_mp *mp, const struct om_field_info *f, void *slot)
 {
-	const struct om_mp was = d->mp;
+	const uint8_t *was = mp->at;
 	bool good = false;
 
 	if (f->kind == OM_KIND_STR) {
-		good = om_mp_str(&d->mp, slot) == OM_OK &&
-		       ((const struct om_str *)slot)->len <= f->limit;
+		good = om_mp_short_str(mp, slot) && ((const struct om_str *)slot)->len <= f->limit;
 	} else if (f->kind == OM_KIND_U64) {
-		good = om_mp_u64(&d->mp, slot) == OM_OK && *(const uint64_t *)slot <= f->limit;
+		good = om_mp_short_u64(mp, slot) && *(const uint64_t *)slot <= f->limit;
 	}
 	if (!good) {
-		d->mp = was;
+		mp->at = was;
 	}
 	return good;
 }
 
+/* The fields of a map.  Senders write them in the table's order: each is looked for behind the last. */
 static enum om_err
-dec_body(struct dec *d, enum om_body_type body, void *out, const struct place *at)
+dec_fields(struct dec *d, const struct om_body_info *info, size_t count, char *out,
+	   const struct place *at)
 {
-	const struct om_body_info *info = om_body_info(body);
-	uint64_t has = 0;
-	size_t count;
-	size_t guess = 0;
+	const struct om_field_info *f = info->fields, *end = f + info->field_count;
+	struct om_mp mp = d->mp; /* may be in registers; d->mp, where others read, may not */
+	uint64_t has = 0, bit = 1;
 
-	if (om_mp_map(&d->mp, &count) != OM_OK) {
-		return dec_bad_kind(d, at, "a map");
-	}
-	for (size_t n = 0; n < count; n++) {
-		const struct om_field_info *f;
+	for (; count > 0; count--, f++, bit <<= 1) {
 		enum om_err err;
-		size_t i = 0;
 
-		err = dec_field(d, info, guess, at, &i);
-		if (err != OM_OK) {
-			return err;
+		for (; f != end && !om_mp_key(&mp, f->name, f->name_len); f++) {
+			bit <<= 1;
 		}
-		f = &info->fields[i];
-		if (has >> i & 1) {
+		if (f == end) {
+			d->mp.at = mp.at;
+			f = dec_field(d, info, at, &err);
+			if (f == NULL) {
+				return err;
+			}
+			mp.at = d->mp.at;
+			bit = UINT64_C(1) << (f - info->fields);
+		}
+		if ((has & bit) != 0) {
 			return dec_fail(d, at, OM_ERR_INVALID, "\"%s\" appears twice", f->name);
 		}
-		if (!dec_plain(d, f, (char *)out + f->offset)) {
-			err = decoders[f->kind](d, f, (char *)out + f->offset,
+		has |= bit;
+		if (!dec_plain(&mp, f, out + f->offset)) {
+			d->mp.at = mp.at;
+			err = decoders[f->kind](d, f, out + f->offset,
 						&(struct place){ at, f->name, NO_INDEX });
+			if (err != OM_OK) {
+				return err;
+			}
+			mp.at = d->mp.at;
 		}
-		if (err != OM_OK) {
-			return err;
-		}
-		has |= UINT64_C(1) << i;
-		guess = i + 1;
 	}
+	d->mp.at = mp.at;
 	memcpy(out, &has, sizeof(has)); /* `has` is the first member of every body */
 	has = info->required & ~has;
 	if (has != 0) {
@@ -441,6 +438,17 @@ dec_body(struct dec *d, enum om_body_type body, void *out, const struct place *a
 				info->fields[__builtin_ctzll(has)].name);
 	}
 	return OM_OK;
+}
+
+static enum om_err
+dec_body(struct dec *d, enum om_body_type body, void *out, const struct place *at)
+{
+	size_t count;
+
+	if (om_mp_map(&d->mp, &count) != OM_OK) {
+		return dec_bad_kind(d, at, "a map");
+	}
+	return dec_fields(d, om_body_info(body), count, out, at);
 }
 
 enum om_err

@@ -129,6 +129,33 @@ static const enc_fn encoders[] = {
 	[OM_KIND_OBJ] = enc_obj,   [OM_KIND_OBJS] = enc_objs,
 };
 
+/* Its name and value.  Those of nearly all are short: both in place then, with one look for the room. */
+static inline enum om_err
+enc_field(struct om_buf *out, const struct om_field_info *f, const void *slot)
+{
+	const struct om_str *s = slot;
+	uint8_t *at;
+
+	if (!om_buf_fits(out, 1 + sizeof(f->name) + OM_MP_PLACE_MAX)) {
+		om_mp_put_str(out, (struct om_str){ f->name, f->name_len });
+		return encoders[f->kind](out, f, slot);
+	}
+	at = out->data + out->len;
+	*at = 0xa0 | f->name_len;
+	memcpy(at + 1, f->name, sizeof(f->name)); /* a constant length: two moves */
+	at += 1 + f->name_len;
+	if (f->kind == OM_KIND_U64) {
+		at = om_mp_place_u64(at, *(const uint64_t *)slot);
+	} else if (f->kind == OM_KIND_STR && s->len <= OM_MP_PLACE_STR_MAX) {
+		at = om_mp_place_str(at, *s);
+	} else {
+		out->len = (size_t)(at - out->data);
+		return encoders[f->kind](out, f, slot);
+	}
+	out->len = (size_t)(at - out->data);
+	return OM_OK;
+}
+
 static enum om_err
 enc_body(struct om_buf *out, enum om_body_type body, const void *in)
 {
@@ -143,8 +170,7 @@ enc_body(struct om_buf *out, enum om_body_type body, const void *in)
 	for (; goes != 0 && err == OM_OK; goes &= goes - 1) {
 		const struct om_field_info *f = &info->fields[__builtin_ctzll(goes)];
 
-		om_mp_put_str(out, (struct om_str){ f->name, f->name_len });
-		err = encoders[f->kind](out, f, (const char *)in + f->offset);
+		err = enc_field(out, f, (const char *)in + f->offset);
 	}
 	return err;
 }

@@ -41,13 +41,18 @@
 	  .required = NEED_##need,                         \
 	  .sub = SUB_##kind_(sub_),                        \
 	  .doc = doc_ },
-#define OM_BODY_END(body)    \
-	{                    \
-		.name = NULL \
-	}                    \
-	}                    \
-	;                    \
+#define OM_BODY_END(body)  \
+	{                  \
+		.name = "" \
+	}                  \
+	}                  \
+	;                  \
 	_Static_assert(OM_FIELD_##body##_COUNT <= 64, "`has` has 64 bits");
+#include "msg/schema.tbl"
+
+/* Its zeros too. */
+#define OM_F(body, kind, field, sub, need, limit, doc) \
+	_Static_assert(sizeof(#field) <= OM_FIELD_NAME_MAX, "a field's name is too long");
 #include "msg/schema.tbl"
 
 static const struct om_body_info bodies[OM_BODY_COUNT] = {

@@ -109,14 +109,16 @@ enum om_who {
 	OM_WHO_PEER, /* and every authenticated requester */
 };
 
+#define OM_FIELD_NAME_MAX 24
+
 struct om_field_info {
-	const char *name;
-	size_t name_len;
-	enum om_kind kind;
-	size_t offset;
-	uint64_t limit;
+	char name[OM_FIELD_NAME_MAX]; /* zeros behind it: may be copied and compared with them */
+	uint8_t name_len;
 	bool required;
+	enum om_kind kind;
+	uint32_t offset;
 	enum om_body_type sub; /* OBJ, OBJS */
+	uint64_t limit;
 	const char *doc;
 };
 

@@ -188,23 +188,54 @@ test_key_is_compared_in_place(void **state)
 				    "abc"
 				    "\xd9\x03"
 				    "abc";
+	static const char abc[8] = "abc", abd[8] = "abd", ab[8] = "ab", abcd[8] = "abcd";
 	struct om_mp mp;
 
 	(void)state;
 	om_mp_init(&mp, input, sizeof(input) - 1);
-	assert_false(om_mp_key(&mp, "abd", 3));
-	assert_false(om_mp_key(&mp, "ab", 2));
-	assert_false(om_mp_key(&mp, "abcd", 4));
+	assert_false(om_mp_key(&mp, abd, 3));
+	assert_false(om_mp_key(&mp, ab, 2));
+	assert_false(om_mp_key(&mp, abcd, 4));
 	assert_ptr_equal(mp.at, input);
-	assert_true(om_mp_key(&mp, "abc", 3));
+	assert_true(om_mp_key(&mp, abc, 3));
 	/* A longer form than needed is valid, but left to om_mp_str. */
-	assert_false(om_mp_key(&mp, "abc", 3));
+	assert_false(om_mp_key(&mp, abc, 3));
 	for (size_t len = 0; len < 4; len++) { /* cut off */
 		uint8_t *copy = exact_copy(input, len);
 
 		om_mp_init(&mp, copy, len);
-		assert_false(om_mp_key(&mp, "abc", 3));
+		assert_false(om_mp_key(&mp, abc, 3));
 		free(copy);
+	}
+}
+
+/* Near the input's end and far from it. */
+static void
+test_keys_of_every_length(void **state)
+{
+	static const char key[] = "abcdefghijklmnopqrstuvwxyz12345";
+
+	(void)state;
+	for (size_t len = 1; len < sizeof(key); len++) {
+		for (size_t behind = 0; behind < 10; behind++) {
+			char other[sizeof(key)];
+			uint8_t bytes[64] = { (uint8_t)(0xa0 | len) };
+			uint8_t *copy;
+			struct om_mp mp;
+
+			memcpy(bytes + 1, key, len);
+			copy = exact_copy(bytes, 1 + len + behind);
+			om_mp_init(&mp, copy, 1 + len + behind);
+			for (size_t i = 0; i < len; i++) {
+				memcpy(other, key, sizeof(key));
+				other[i] ^= 1;
+				assert_false(om_mp_key(&mp, other, len));
+			}
+			assert_ptr_equal(mp.at, copy);
+			assert_true(om_mp_key(&mp, key, len));
+			assert_ptr_equal(mp.at, copy + 1 + len);
+			free(copy);
+		}
 	}
 }
 
@@ -423,6 +454,10 @@ test_our_writers_write_what_msgpack_c_writes(void **state)
 		msgpack_pack_array(&pk, v % 100000);
 		om_mp_put_map(&buf, v % 100000);
 		msgpack_pack_map(&pk, v % 100000);
+		om_mp_put_array(&buf, v % 20);
+		msgpack_pack_array(&pk, v % 20);
+		om_mp_put_map(&buf, v % 20);
+		msgpack_pack_map(&pk, v % 20);
 		om_mp_put_nil(&buf);
 		msgpack_pack_nil(&pk);
 	}
@@ -448,6 +483,15 @@ test_writers_respect_the_buffers_limit(void **state)
 	om_mp_put_bin(&buf, (struct om_bin){ (const uint8_t *)"12345678", 8 });
 	assert_true(buf.failed);
 	assert_int_equal(buf.len, 0); /* no head without its body */
+	om_buf_reset(&buf);
+	om_mp_put_u64(&buf, 7);
+	om_mp_put_u64(&buf, UINT32_MAX);
+	om_mp_put_array(&buf, 3);
+	om_mp_put_map(&buf, 3);
+	assert_false(buf.failed);
+	om_mp_put_map(&buf, 3);
+	assert_true(buf.failed);
+	assert_int_equal(buf.len, 8);
 	om_buf_reset(&buf);
 	om_mp_put_array(&buf, (size_t)UINT32_MAX + 1);
 	assert_true(buf.failed);
@@ -490,6 +534,7 @@ main(void)
 		cmocka_unit_test(test_numbers_do_not_wrap),
 		cmocka_unit_test(test_strings_are_utf8_and_binaries_are_not),
 		cmocka_unit_test(test_key_is_compared_in_place),
+		cmocka_unit_test(test_keys_of_every_length),
 		cmocka_unit_test(test_same_as_msgpack_c),
 		cmocka_unit_test(test_our_writers_write_what_msgpack_c_writes),
 		cmocka_unit_test(test_writers_respect_the_buffers_limit),

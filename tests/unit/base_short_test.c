@@ -40,6 +40,24 @@ one_byte_makes_a_difference(void **state)
 	}
 }
 
+/* What is behind the n bytes makes none. */
+static void
+up_to_eight_bytes_are_compared(void **state)
+{
+	(void)state;
+	for (size_t n = 1; n <= 8; n++) {
+		uint8_t *a = bytes_new(8), *b = bytes_new(8);
+
+		for (size_t i = 0; i < 8; i++) {
+			b[i] ^= 0x10;
+			assert_true(om_short_eq_8(a, b, n) == (i >= n));
+			b[i] ^= 0x10;
+		}
+		free(a);
+		free(b);
+	}
+}
+
 static void
 one_byte_is_not_ascii(void **state)
 {
@@ -96,6 +114,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_byte_makes_a_difference),
+		cmocka_unit_test(up_to_eight_bytes_are_compared),
 		cmocka_unit_test(one_byte_is_not_ascii),
 		cmocka_unit_test(a_copy_is_all_and_no_more),
 		cmocka_unit_test(tails_differ),
