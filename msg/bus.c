@@ -10,7 +10,10 @@
  * 1. A link is made by its sender, both ends, before the first ring; the ring carries the receiving
  *    socket over to the receiver's thread with the full fence that libzmq asks for.
  * 2. A frame is reserved on the bell, sent, then rung: the receiver takes as many as were rung and
- *    never sees EAGAIN.  If broken: frames stay in the socket, or the reader falls asleep.
+ *    never sees EAGAIN.  If broken: frames stay in the socket, or the reader falls asleep.  Frames that a
+ *    turn puts one behind the other for one peer leave as one message, at its end at the latest, and are
+ *    rung together; a frame for another peer makes them leave first.  If broken: who hears of one
+ *    frame and writes to the receiver of an earlier one overtakes it.
  * 3. High-water marks are off: the bound is the bell's limit, and the receiver's count of frames
  *    that were rung but wait for its next turn.  Answers pass it.
  */
@@ -60,6 +63,9 @@ slot_free(struct bus_slot *slot)
 		om_bell_unref(slot->bell[i]);
 		if (slot->push[i] != NULL) {
 			(void)zmq_close(slot->push[i]);
+		}
+		if (slot->inbox[i].open) {
+			(void)zmq_msg_close(&slot->inbox[i].msg);
 		}
 		if (slot->pull[i] != NULL) {
 			(void)zmq_close(slot->pull[i]);
@@ -222,6 +228,7 @@ om_bus_stats(struct om_bus *bus, struct om_bus_stats *out, size_t max)
 			.name = slot->def->name,
 			.handled = om_counter_get(&c[BUS_HANDLED]),
 			.sent = om_counter_get(&c[BUS_SENT]),
+			.lost = om_counter_get(&c[BUS_LOST]),
 			.asks = om_counter_get(&c[BUS_ASKS]),
 			.asks_failed = om_counter_get(&c[BUS_ASKS_FAILED]),
 			.late = om_counter_get(&c[BUS_LATE]),
@@ -284,23 +291,33 @@ bus_link(struct bus_slot *from, struct bus_slot *to)
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
-void
-bus_frame_begin(struct om_buf *buf, enum bus_kind kind, uint64_t id, const struct om_caller *as)
+size_t
+bus_frame_begin(struct om_service *sv, struct bus_slot *to, const struct bus_head *head_,
+		const struct om_caller *as)
 {
-	struct bus_head head = { .magic = BUS_MAGIC, .kind = (uint8_t)kind, .id = id };
+	struct bus_head head = *head_;
+	struct om_buf *buf = &sv->out;
+	size_t from;
 
-	om_buf_reset(buf);
+	if (sv->pack_to != to) {
+		om_service_flush(sv);
+		sv->pack_to = to;
+	}
+	from = buf->len;
+	head.magic = BUS_MAGIC;
 	if (as == NULL) {
 		head.role = OM_ROLE_ACTOR;
 		om_buf_add(buf, &head, sizeof(head));
-		return;
+	} else {
+		head.role = (uint8_t)as->role;
+		head.peer_len = (uint8_t)strnlen(as->peer, OM_PEER_MAX);
+		head.network_len = (uint8_t)strnlen(as->network, OM_NETWORK_MAX);
+		om_buf_add(buf, &head, sizeof(head));
+		om_buf_add(buf, as->peer, head.peer_len);
+		om_buf_add(buf, as->network, head.network_len);
 	}
-	head.role = (uint8_t)as->role;
-	head.peer_len = (uint8_t)strnlen(as->peer, OM_PEER_MAX);
-	head.network_len = (uint8_t)strnlen(as->network, OM_NETWORK_MAX);
-	om_buf_add(buf, &head, sizeof(head));
-	om_buf_add(buf, as->peer, head.peer_len);
-	om_buf_add(buf, as->network, head.network_len);
+	sv->envelope_at = buf->len;
+	return from;
 }
 
 static void
@@ -310,45 +327,120 @@ frame_release(void *data, void *hint)
 	free(data);
 }
 
-/* A large frame gives its buffer away; a small one is copied and the buffer used again. */
+/*
+ * What is large gives its buffer away: the next is often as large.  What is small is copied, and the buffer
+ * used again.
+ */
 static int
 frame_msg(zmq_msg_t *msg, struct om_buf *buf)
 {
-	if (buf->len >= BUS_HANDOVER_MIN) {
-		if (zmq_msg_init_data(msg, buf->data, buf->len, frame_release, NULL) != 0) {
+	const size_t len = buf->len;
+
+	if (len >= BUS_HANDOVER_MIN) {
+		if (zmq_msg_init_data(msg, buf->data, len, frame_release, NULL) != 0) {
 			return -1;
 		}
 		*buf = (struct om_buf){ .max = buf->max };
+		if (len < BUS_KEEP_MAX && om_buf_reserve(buf, len) != OM_OK) {
+			buf->failed = false; /* it grows when it has to */
+		}
 		return 0;
 	}
-	if (zmq_msg_init_size(msg, buf->len) != 0) {
+	if (zmq_msg_init_size(msg, len) != 0) {
 		return -1;
 	}
-	memcpy(zmq_msg_data(msg), buf->data, buf->len);
-	om_buf_reset(buf);
+	memcpy(zmq_msg_data(msg), buf->data, len);
 	return 0;
 }
 
-enum om_err
-bus_frame_send(struct bus_slot *from, struct bus_slot *to, struct om_buf *buf)
+/* Who put these frames was told that they leave: nobody will answer their asks. */
+static void
+pack_lost(struct om_service *sv, struct om_bin bytes)
 {
+	struct bus_frame frame;
+
+	om_counter_add(&sv->slot->counts[BUS_LOST], sv->packed);
+	while (bytes.len > 0 && bus_frame_parse(bytes, &frame)) {
+		struct bus_asked *ask =
+		    frame.head.kind != BUS_ANSWER ? bus_table_find(&sv->asks, frame.head.id) : NULL;
+
+		if (ask != NULL) {
+			ask->actor = BUS_NO_LIFE;
+			sv->stale_asks = true;
+			bus_ring_tail(sv);
+		}
+		bytes = (struct om_bin){ bytes.ptr + frame.size, bytes.len - frame.size };
+	}
+}
+
+/* All that is in sv->out.  An error: nothing of it was sent. */
+static enum om_err
+pack_send(struct om_service *sv)
+{
+	struct bus_slot *from = sv->slot, *to = sv->pack_to;
 	struct om_bell *bell = to->bell[from->index];
+	struct om_bin bytes = { sv->out.data, sv->out.len };
+	enum om_err err = OM_OK;
 	zmq_msg_t msg;
 
-	if (buf->failed || frame_msg(&msg, buf) != 0) {
-		om_bell_cancel(bell);
-		om_buf_reset(buf);
-		return OM_ERR_NOMEM;
+	(void)zmq_msg_init(&msg);
+	if (frame_msg(&msg, &sv->out) != 0) {
+		err = OM_ERR_NOMEM;
+	} else if (zmq_msg_send(&msg, from->push[to->index], ZMQ_DONTWAIT) < 0) {
+		bytes = (struct om_bin){ zmq_msg_data(&msg), zmq_msg_size(&msg) };
+		err = OM_ERR_IO;
 	}
-	if (zmq_msg_send(&msg, from->push[to->index], ZMQ_DONTWAIT) < 0) {
+	if (err == OM_OK) {
+		om_bell_ring_many(bell, sv->packed);
+		om_counter_add(&from->counts[BUS_SENT], sv->packed);
+	} else {
 		om_error("bus.send", "%s to %s: %s", from->def->name, to->def->name,
 			 zmq_strerror(zmq_errno()));
+		if (sv->packing) {
+			pack_lost(sv, bytes);
+		}
+		for (uint32_t i = 0; i < sv->packed; i++) {
+			om_bell_cancel(bell);
+		}
 		(void)zmq_msg_close(&msg);
-		om_bell_cancel(bell);
-		return OM_ERR_IO;
 	}
-	om_bell_ring(bell);
-	bus_count(from, BUS_SENT);
+	om_buf_reset(&sv->out);
+	sv->packed = 0;
+	return err;
+}
+
+void
+om_service_flush(struct om_service *sv)
+{
+	if (sv->packed > 0) {
+		(void)!pack_send(sv); /* what is lost is counted, and its asks end */
+	}
+}
+
+enum om_err
+bus_frame_end(struct om_service *sv, size_t from, enum om_err err)
+{
+	struct om_buf *buf = &sv->out;
+	uint32_t len;
+
+	if (err == OM_OK && buf->failed) {
+		err = OM_ERR_NOMEM;
+	}
+	if (err != OM_OK) {
+		om_bell_cancel(sv->pack_to->bell[sv->slot->index]);
+		buf->len = from;
+		buf->failed = false;
+		return err;
+	}
+	len = (uint32_t)(buf->len - sv->envelope_at);
+	memcpy(buf->data + from + offsetof(struct bus_head, len), &len, sizeof(len));
+	sv->packed++;
+	if (!sv->packing) {
+		return pack_send(sv);
+	}
+	if (buf->len >= BUS_PACK_MAX) {
+		om_service_flush(sv);
+	}
 	return OM_OK;
 }
 
@@ -376,6 +468,10 @@ bus_frame_parse(struct om_bin bytes, struct bus_frame *out)
 	memcpy(out->caller.network, at, out->head.network_len);
 	out->caller.network[out->head.network_len] = '\0';
 	at += out->head.network_len;
-	out->envelope = (struct om_bin){ at, (size_t)(bytes.ptr + bytes.len - at) };
+	if (out->head.len > (size_t)(bytes.ptr + bytes.len - at)) {
+		return false;
+	}
+	out->envelope = (struct om_bin){ at, out->head.len };
+	out->size = (size_t)(at - bytes.ptr) + out->head.len;
 	return true;
 }

@@ -134,6 +134,12 @@ void om_service_exit(struct om_service *sv);
 void om_service_fail(struct om_service *sv, enum om_err why);
 
 /*
+ * What a handler or on_msg sends, asks and answers leaves at the end of its turn; from anywhere else,
+ * and of a detached service, at once.  This makes it leave now: before what takes long.
+ */
+void om_service_flush(struct om_service *sv);
+
+/*
  * Sends without an answer.  body is the struct of the type.
  * FULL, NOT_FOUND (no such service), GONE (not started, or ended), TOO_BIG, NOMEM.
  */
@@ -198,6 +204,7 @@ struct om_bus_stats {
 	const char *name; /* of the service */
 	uint64_t handled; /* requests and plain messages */
 	uint64_t sent; /* frames, answers included */
+	uint64_t lost; /* frames that were put, and then there was no memory to send them */
 	uint64_t asks; /* of this service */
 	uint64_t asks_failed; /* timed out, or the peer ended */
 	uint64_t late; /* answers that came after the ask had ended */

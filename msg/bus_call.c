@@ -31,14 +31,20 @@ struct parcel {
 	uint64_t deadline_ms;
 };
 
+/* A whole frame, behind those that wait. */
 static enum om_err
-parcel_encode(const struct parcel *p, uint64_t id, struct om_buf *out)
+parcel_put(struct om_service *sv, struct bus_slot *to, const struct parcel *p, uint64_t id)
 {
-	bus_frame_begin(out, p->kind, id, p->as);
+	const struct bus_head head = { .kind = (uint8_t)p->kind, .id = id };
+	const size_t from = bus_frame_begin(sv, to, &head, p->as);
+	enum om_err err;
+
 	if (p->body != NULL) {
-		return om_envelope_encode(p->type, id, p->deadline_ms, p->body, out);
+		err = om_envelope_encode(p->type, id, p->deadline_ms, p->body, &sv->out);
+	} else {
+		err = om_envelope_encode_raw(p->type, id, p->deadline_ms, p->raw, &sv->out);
 	}
-	return om_envelope_encode_raw(p->type, id, p->deadline_ms, p->raw, out);
+	return bus_frame_end(sv, from, err);
 }
 
 /*
@@ -68,15 +74,7 @@ svc_put(struct om_service *sv, struct bus_slot *to, const struct parcel *p, uint
 {
 	enum om_err err = svc_reserve(sv, to);
 
-	if (err != OM_OK) {
-		return err;
-	}
-	err = parcel_encode(p, id, &sv->out);
-	if (err != OM_OK) {
-		om_bell_cancel(to->bell[sv->slot->index]);
-		return err;
-	}
-	return bus_frame_send(sv->slot, to, &sv->out);
+	return err == OM_OK ? parcel_put(sv, to, p, id) : err;
 }
 
 enum om_err
@@ -95,27 +93,29 @@ om_service_send(struct om_service *sv, const char *to_name, enum om_msg_type typ
 
 /* --- answering -------------------------------------------------------------------------------- */
 
-/* A whole frame into sv->out; when the answer cannot be encoded, an error is in its place. */
-static void
-answer_encode(struct om_service *sv, uint64_t ask, enum om_msg_type type, const void *body,
-	      enum om_err err, const char *text)
+/* A whole frame, behind those that wait; when the answer cannot be encoded, an error is in its place. */
+static enum om_err
+answer_put(struct om_service *sv, struct bus_slot *to, uint64_t ask, enum om_msg_type type,
+	   const void *body, enum om_err err, const char *text)
 {
+	const struct bus_head head = { .kind = BUS_ANSWER, .id = ask };
+	size_t from = bus_frame_begin(sv, to, &head, NULL);
+
 	if (err == OM_OK) {
-		bus_frame_begin(&sv->out, BUS_ANSWER, ask, NULL);
 		err = om_envelope_encode(type, ask, 0, body, &sv->out);
 		if (err == OM_OK) {
-			return;
+			return bus_frame_end(sv, from, OM_OK);
 		}
 		om_error("bus.answer", "%s: %s: %s", sv->slot->def->name, om_msg_info(type)->name,
 			 om_err_text(err));
 		err = OM_ERR_INTERNAL;
 		text = "the answer could not be encoded";
+		/* From the beginning: it may be the frame's head that there was no memory for. */
+		sv->out.len = from;
+		sv->out.failed = false;
+		from = bus_frame_begin(sv, to, &head, NULL);
 	}
-	/* From the beginning: it may be the frame's head that there was no memory for. */
-	bus_frame_begin(&sv->out, BUS_ANSWER, ask, NULL);
-	if (om_envelope_encode_error(ask, err, text, &sv->out) != OM_OK) {
-		sv->out.failed = true; /* the send gives the reservation back */
-	}
+	return bus_frame_end(sv, from, om_envelope_encode_error(ask, err, text, &sv->out));
 }
 
 /*
@@ -137,8 +137,7 @@ bus_answer(struct om_service *sv, uint32_t from, uint64_t ask, enum om_msg_type 
 		return;
 	}
 	if (sent == OM_OK) {
-		answer_encode(sv, ask, type, body, err, text);
-		sent = bus_frame_send(sv->slot, to, &sv->out);
+		sent = answer_put(sv, to, ask, type, body, err, text);
 	}
 	if (sent != OM_OK) {
 		/* No memory even for an error: the asker's time-out ends the ask. */
@@ -316,13 +315,14 @@ asks_until(const struct om_service *sv, uint64_t deadline_ms)
 static enum om_err
 asks_watch(struct om_service *sv, int64_t until_ns)
 {
-	const int64_t wait_ns = until_ns - om_now(sv->cx).ns;
 	enum om_err err;
 	uint64_t timer;
+	int64_t wait_ns;
 
 	if (sv->ask_timer != 0 && sv->ask_timer_at_ns <= until_ns) {
 		return OM_OK;
 	}
+	wait_ns = until_ns - om_now(sv->cx).ns;
 	err =
 	    om_timer_start(sv->cx, wait_ns <= 0 ? 0 : (uint64_t)((wait_ns - 1) / OM_NS_PER_MS) + 1,
 			   ASK_TIMER_AGAIN_MS, 0, &timer);
@@ -394,6 +394,11 @@ svc_ask(struct om_service *sv, const char *to_name, const struct parcel *p, om_b
 	}
 	sv->slot->next_seq++;
 	id = ask->row.id;
+	ask->actor = sv->peer[to->index].actor.v;
+	ask->cookie = cookie;
+	ask->fn = fn;
+	ask->to = to->index;
+	ask->raw = p->body == NULL;
 	ask->until_ns = asks_until(sv, p->deadline_ms);
 	err = asks_watch(sv, ask->until_ns);
 	if (err == OM_OK) {
@@ -403,11 +408,6 @@ svc_ask(struct om_service *sv, const char *to_name, const struct parcel *p, om_b
 		bus_table_remove(&sv->asks, ask);
 		return err;
 	}
-	ask->actor = sv->peer[to->index].actor.v;
-	ask->cookie = cookie;
-	ask->fn = fn;
-	ask->to = to->index;
-	ask->raw = p->body == NULL;
 	bus_count(sv->slot, BUS_ASKS);
 	return OM_OK;
 }

@@ -52,6 +52,7 @@ enum bus_kind {
 /* Before the envelope: this, the caller's peer, its network.  Native byte order: one machine. */
 struct bus_head {
 	uint32_t magic;
+	uint32_t len; /* of the envelope */
 	uint8_t kind;
 	uint8_t role;
 	uint8_t peer_len;
@@ -61,13 +62,25 @@ struct bus_head {
 #define BUS_MAGIC        UINT32_C(0x6f6d6231)
 #define SERVICE_MAGIC    UINT32_C(0x6f6d7376)
 #define IN_MAGIC         UINT32_C(0x6f6d696e)
-#define BUS_HANDOVER_MIN 65536 /* bytes from which a frame gives its buffer away, not a copy */
+#define BUS_HANDOVER_MIN 65536 /* bytes from which frames give their buffer away, not a copy */
+#define BUS_KEEP_MAX \
+	(4u * 1024 * 1024) /* of those: up to which the next has as much room at once */
+#define BUS_PACK_MAX 16384 /* bytes from which frames wait for no others */
+#define BUS_NO_LIFE  UINT64_MAX /* in bus_asked.actor: it was never asked */
+
+/* A message whose frames are not all taken. */
+struct bus_inbox {
+	bool open;
+	zmq_msg_t msg;
+	struct om_bin bytes; /* of msg: what is not taken */
+};
 
 /* --- services --------------------------------------------------------------------------------- */
 
 enum bus_count {
 	BUS_HANDLED,
 	BUS_SENT,
+	BUS_LOST,
 	BUS_ASKS,
 	BUS_ASKS_FAILED,
 	BUS_LATE,
@@ -95,6 +108,7 @@ struct bus_slot {
 	/* The running actor. */
 	void *push[OM_SERVICE_MAX]; /* to each peer; NULL: not written to yet */
 	uint64_t next_seq; /* of asks and of requests put off; never repeats */
+	struct bus_inbox inbox[OM_SERVICE_MAX]; /* from each peer */
 
 	/* By the sender, before it rings for the first time; read by the actor after that ring. */
 	void *pull[OM_SERVICE_MAX];
@@ -140,24 +154,14 @@ struct bus_slot *bus_peer_find(struct bus_slot *from, const char *name);
  */
 enum om_err bus_link(struct bus_slot *from, struct bus_slot *to) OM_MUST_CHECK;
 
-/* Owner thread.  Starts a frame in buf: header and caller.  `as` NULL: the service itself. */
-void bus_frame_begin(struct om_buf *buf, enum bus_kind kind, uint64_t id,
-		     const struct om_caller *as);
-
-/*
- * Owner thread of `from`.  Sends the frame in buf over an existing link; a reservation on the bell
- * is used up in any case.  buf is empty afterwards.
- */
-enum om_err bus_frame_send(struct bus_slot *from, struct bus_slot *to,
-			   struct om_buf *buf) OM_MUST_CHECK;
-
 /* A frame taken apart; all is borrowed from the bytes. */
 struct bus_frame {
 	struct bus_head head;
 	struct om_caller caller;
 	struct om_bin envelope;
+	size_t size; /* of all of it */
 };
-/* Any thread.  false: no frame of ours. */
+/* Any thread.  The first of the bytes; false: no frame of ours. */
 bool bus_frame_parse(struct om_bin bytes, struct bus_frame *out);
 
 /* --- a running service (bus_service.c: what it takes; bus_call.c: what it sends) ----------------- */
@@ -183,7 +187,11 @@ struct om_service {
 	uint32_t magic;
 	struct om_ctx *cx;
 	struct bus_slot *slot;
-	struct om_buf out;
+	struct om_buf out; /* frames for pack_to that leave together */
+	struct bus_slot *pack_to;
+	uint32_t packed; /* frames in `out` */
+	size_t envelope_at; /* in `out`, of the frame that is being put */
+	bool packing; /* a turn is on: frames may wait for its end */
 	struct om_arena arena; /* of the frame being handled */
 	struct bus_table asks;
 	struct bus_table later;
@@ -228,6 +236,18 @@ bus_ring_tail(struct om_service *sv)
 }
 
 /* Owner thread, all. */
+
+/*
+ * Starts a frame for a peer in sv->out, behind those that wait for the same peer; those for another
+ * leave first.  `as` NULL: the service itself.  Gives where it begins.
+ */
+size_t bus_frame_begin(struct om_service *sv, struct bus_slot *to, const struct bus_head *head,
+		       const struct om_caller *as);
+/*
+ * The envelope is in place, or could not be made (err).  A reservation on the bell is used up in any case.
+ * OM_OK: it leaves now, or at the end of the turn; an ask for which that fails then ends as GONE.
+ */
+enum om_err bus_frame_end(struct om_service *sv, size_t from, enum om_err err) OM_MUST_CHECK;
 
 /*
  * err != OM_OK: an error answer with this text (NULL: that of err).  When the asker has ended there

@@ -6,6 +6,7 @@
  *    or failed, or, when it was put off, by om_service_reply_to or by the end of this life.
  * 2. One run takes at most BUS_BATCH frames, then the tail bell brings the rest behind what others
  *    have sent meanwhile.  A detached service takes all: it owns its thread.
+ *    So does a message of several frames: what a run leaves of it waits for the next, or the next life.
  * 3. The tail bell rings behind every bell that has rung already, so on_batch_end comes after all
  *    frames that were waiting, of all peers: one commit for all of them.
  */
@@ -31,6 +32,21 @@ svc_enter(struct om_ctx *cx, void *actor_state)
 	OM_ASSERT(sv->magic == SERVICE_MAGIC);
 	sv->cx = cx;
 	return sv;
+}
+
+/* A service with a thread of its own may be long in one turn: what it puts leaves at once. */
+static void
+svc_turn_begin(struct om_service *sv)
+{
+	sv->packing = !sv->slot->def->detached;
+}
+
+/* What this turn has put leaves. */
+static void
+svc_turn_end(struct om_service *sv)
+{
+	om_service_flush(sv);
+	sv->packing = false;
 }
 
 /* --- a frame ---------------------------------------------------------------------------------- */
@@ -185,24 +201,41 @@ svc_on_request(struct om_service *sv, uint32_t from, const struct bus_frame *fra
 	b.magic = 0;
 }
 
+/* The next frame of the peer.  The inbox keeps its bytes until the message is taken to its end. */
+static bool
+svc_next(struct om_service *sv, uint32_t from, struct bus_frame *out)
+{
+	struct bus_inbox *in = &sv->slot->inbox[from];
+	const char *error = "not a frame";
+
+	if (!in->open) {
+		(void)zmq_msg_init(&in->msg);
+		if (zmq_msg_recv(&in->msg, sv->slot->pull[from], ZMQ_DONTWAIT) < 0) {
+			error = zmq_strerror(zmq_errno());
+		}
+		in->open = true;
+		in->bytes = (struct om_bin){ zmq_msg_data(&in->msg), zmq_msg_size(&in->msg) };
+	}
+	if (bus_frame_parse(in->bytes, out)) {
+		in->bytes.ptr += out->size;
+		in->bytes.len -= out->size;
+		return true;
+	}
+	/* The bell announced it: this is a bug of ours or of a library. */
+	bus_count(sv->slot, BUS_BAD);
+	om_error("bus.receive", "%s: from %s: %s", sv->slot->def->name,
+		 bus_peer(sv, from)->def->name, error);
+	in->bytes.len = 0;
+	return false;
+}
+
 static void
 svc_take(struct om_service *sv, uint32_t from)
 {
+	struct bus_inbox *in = &sv->slot->inbox[from];
 	struct bus_frame frame;
-	zmq_msg_t msg;
 
-	(void)zmq_msg_init(&msg);
-	if (zmq_msg_recv(&msg, sv->slot->pull[from], ZMQ_DONTWAIT) < 0) {
-		/* The bell announced it: this is a bug of ours or of a library. */
-		bus_count(sv->slot, BUS_BAD);
-		om_error("bus.receive", "%s: from %s: %s", sv->slot->def->name,
-			 bus_peer(sv, from)->def->name, zmq_strerror(zmq_errno()));
-	} else if (!bus_frame_parse((struct om_bin){ zmq_msg_data(&msg), zmq_msg_size(&msg) },
-				    &frame)) {
-		bus_count(sv->slot, BUS_BAD);
-		om_error("bus.receive", "%s: from %s: not a frame", sv->slot->def->name,
-			 bus_peer(sv, from)->def->name);
-	} else {
+	if (svc_next(sv, from, &frame)) {
 		om_arena_reset(&sv->arena);
 		if (frame.head.kind == BUS_ANSWER) {
 			svc_on_answer(sv, from, &frame);
@@ -211,7 +244,10 @@ svc_take(struct om_service *sv, uint32_t from)
 		}
 		sv->batch = true;
 	}
-	(void)zmq_msg_close(&msg);
+	if (in->bytes.len == 0) {
+		(void)zmq_msg_close(&in->msg);
+		in->open = false;
+	}
 }
 
 /* --- bells ------------------------------------------------------------------------------------ */
@@ -273,16 +309,14 @@ svc_on_tail(struct om_service *sv)
 	}
 }
 
-static enum om_err
-svc_on_bell(struct om_ctx *cx, void *actor_state, const struct om_msg *msg)
+static void
+svc_on_rung(struct om_service *sv, const struct om_bell_rung *rung)
 {
-	struct om_service *sv = svc_enter(cx, actor_state);
-	const struct om_bell_rung *rung = om_bell_rung_of(msg);
 	struct om_counter *ready;
 
 	if (rung->cookie == TAIL_COOKIE) {
 		svc_on_tail(sv);
-		return OM_OK;
+		return;
 	}
 	OM_ASSERT(rung->cookie < OM_SERVICE_MAX);
 	ready = &sv->slot->ready[rung->cookie];
@@ -292,6 +326,16 @@ svc_on_bell(struct om_ctx *cx, void *actor_state, const struct om_msg *msg)
 	    (om_counter_get(ready) > 0 || (sv->batch && sv->slot->def->on_batch_end != NULL))) {
 		bus_ring_tail(sv);
 	}
+}
+
+static enum om_err
+svc_on_bell(struct om_ctx *cx, void *actor_state, const struct om_msg *msg)
+{
+	struct om_service *sv = svc_enter(cx, actor_state);
+
+	svc_turn_begin(sv);
+	svc_on_rung(sv, om_bell_rung_of(msg));
+	svc_turn_end(sv);
 	return OM_OK;
 }
 
@@ -301,11 +345,15 @@ static enum om_err
 svc_on_other(struct om_ctx *cx, void *actor_state, const struct om_msg *msg)
 {
 	struct om_service *sv = svc_enter(cx, actor_state);
+	enum om_err err;
 
 	if (sv->slot->def->on_msg == NULL) {
 		return OM_ERR_UNKNOWN_TYPE;
 	}
-	return sv->slot->def->on_msg(sv, sv->state, msg);
+	svc_turn_begin(sv);
+	err = sv->slot->def->on_msg(sv, sv->state, msg);
+	svc_turn_end(sv);
+	return err;
 }
 
 static enum om_err
@@ -352,7 +400,8 @@ svc_start(struct om_ctx *cx, void *actor_state, const void *arg_)
 	sv->cx = cx;
 	sv->slot = bus_find(arg->bus, arg->def->name);
 	OM_ASSERT(sv->slot != NULL && sv->slot->def == arg->def);
-	sv->out.max = OM_FRAME_MAX + sizeof(struct bus_head) + OM_PEER_MAX + OM_NETWORK_MAX;
+	sv->out.max =
+	    BUS_PACK_MAX + OM_FRAME_MAX + sizeof(struct bus_head) + OM_PEER_MAX + OM_NETWORK_MAX;
 	sv->arena.max = BUS_ARENA_MAX;
 	sv->asks.row_size = sizeof(struct bus_asked);
 	sv->later.row_size = sizeof(struct bus_put_off);

@@ -151,7 +151,7 @@ om_bell_cancel(struct om_bell *bell)
 }
 
 void
-om_bell_ring(struct om_bell *bell)
+om_bell_ring_many(struct om_bell *bell, uint32_t n)
 {
 	/*
 	 * Order: the item before the ring.  Pairs with the acquire fence in om_bell_take.
@@ -159,9 +159,15 @@ om_bell_ring(struct om_bell *bell)
 	 */
 	ck_pr_fence_release();
 	om_tsan_release(&bell->rung);
-	if (ck_pr_faa_32(&bell->rung, 1) == 0) {
+	if (ck_pr_faa_32(&bell->rung, n) == 0) {
 		bell_post(bell);
 	}
+}
+
+void
+om_bell_ring(struct om_bell *bell)
+{
+	om_bell_ring_many(bell, 1);
 }
 
 void
@@ -192,7 +198,7 @@ om_bell_take(struct om_ctx *cx, struct om_node *node, struct om_bell_rung *rung)
 
 	bell_unqueue(bell);
 	/*
-	 * Order: `queued` is clear before we take the rings.  Pairs with om_bell_ring (rung, then
+	 * Order: `queued` is clear before we take the rings.  Pairs with om_bell_ring_many (rung, then
 	 * queued).  Without it a ring after our exchange finds `queued` set and posts nothing.
 	 */
 	ck_pr_fence_memory();

@@ -76,15 +76,16 @@ void om_bell_own(struct om_ctx *cx, struct om_bell *bell, uint64_t cookie);
 
 /*
  * Any thread.  A right to put one item: FULL (limit reached), GONE (no owner, or it has ended).
- * After OM_OK exactly one om_bell_ring or om_bell_cancel must follow.
+ * After OM_OK exactly one om_bell_ring or om_bell_cancel must follow; one om_bell_ring_many may follow many.
  */
 enum om_err om_bell_reserve(struct om_bell *bell) OM_MUST_CHECK;
 /* The same for replies: never FULL. */
 enum om_err om_bell_reserve_force(struct om_bell *bell) OM_MUST_CHECK;
 /* Any thread.  The item could not be put. */
 void om_bell_cancel(struct om_bell *bell);
-/* Any thread.  The item is in place. */
+/* Any thread.  The item is in place; n > 0 items are. */
 void om_bell_ring(struct om_bell *bell);
+void om_bell_ring_many(struct om_bell *bell, uint32_t n);
 /*
  * Any thread, no reservation: for a queue that is fed from outside (a socket that the kernel says
  * is readable).  Counts as one ring.

@@ -341,6 +341,141 @@ test_backlog_is_bounded_and_recovers(void **state)
 	world_free(w);
 }
 
+/* --- frames that leave together ---------------------------------------------------------------- */
+
+static void
+send_limits(struct om_service *sv, const char *to, uint64_t what)
+{
+	const struct om_queue_limits body = { .max_jobs = what };
+
+	assert_int_equal(om_service_send(sv, to, OM_MSG_QUEUE_LIMITS, &body), OM_OK);
+}
+
+static enum om_err
+relay_on_limits(struct om_service *sv, void *state, const struct om_in *in)
+{
+	(void)state;
+	send_limits(sv, "server", ((const struct om_queue_limits *)in->body)->max_jobs);
+	return OM_OK;
+}
+
+static const struct om_service_handler relay_on[] = {
+	{ OM_MSG_QUEUE_LIMITS, relay_on_limits },
+};
+static const struct om_service_def relay_def = {
+	.name = "relay",
+	.on = relay_on,
+	.on_count = OM_COUNT(relay_on),
+};
+
+static void
+script_around(struct om_service *sv, struct world *w)
+{
+	(void)w;
+	send_limits(sv, "server", 1);
+	send_limits(sv, "server", 2);
+	send_limits(sv, "relay", 3);
+	send_limits(sv, "server", 4);
+}
+
+/* What the relay passes on was sent after 1 and 2. */
+static void
+test_nothing_is_overtaken_by_what_followed_it(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct world *w = world_new(seed, true);
+		const struct om_service_arg arg = { w->bus, &relay_def, NULL };
+		struct om_actor_id id;
+
+		assert_int_equal(om_service_spawn(w->bus, &arg, &id), OM_OK);
+		(void)om_sim_run(w->sys);
+		play(w, script_around);
+		assert_int_equal(w->served, 4);
+		assert_int_equal(w->order[0], 1);
+		assert_int_equal(w->order[1], 2);
+		assert_int_equal(w->order[2] + w->order[3], 3 + 4);
+		assert_int_equal(stats_of(w, "client").sent, 4);
+		world_free(w);
+	}
+}
+
+static void
+ask_large(struct om_service *sv, size_t size)
+{
+	uint8_t *raw = calloc(1, size);
+
+	assert_non_null(raw);
+	raw[0] = 0x80;
+	assert_int_equal(om_service_ask_raw(sv, "server", OM_MSG_QUEUE_PAUSE,
+					    (struct om_bin){ raw, size }, NULL, 1000,
+					    client_on_answer, size),
+			 OM_OK);
+	free(raw);
+}
+
+static void
+script_sizes(struct om_service *sv, struct world *w)
+{
+	(void)w;
+	send_limits(sv, "server", 1);
+	ask_large(sv, 20000); /* more than waits for the end of the turn */
+	send_limits(sv, "server", 2);
+	send_limits(sv, "server", 3);
+	ask_large(sv, 200000); /* gives the buffer away, with the two before it */
+	send_limits(sv, "server", 4);
+}
+
+static void
+test_small_and_large_frames_stay_in_order(void **state)
+{
+	static const uint64_t order[] = { 1, 20000, 2, 3, 200000, 4 };
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		struct world *w = world_new(seed, true);
+
+		for (int round = 0; round < 2; round++) {
+			w->served = w->answers = 0;
+			play(w, script_sizes);
+			assert_int_equal(w->served, OM_COUNT(order));
+			for (size_t i = 0; i < OM_COUNT(order); i++) {
+				assert_int_equal(w->order[i], order[i]);
+			}
+			assert_int_equal(w->answers, 2);
+			assert_int_equal(w->last_cookie, 200000);
+		}
+		world_free(w);
+	}
+}
+
+static void
+script_flush(struct om_service *sv, struct world *w)
+{
+	om_service_flush(sv);
+	send_limits(sv, "server", 1);
+	send_limits(sv, "server", 2);
+	assert_int_equal(stats_of(w, "client").sent, 0);
+	assert_int_equal(stats_of(w, "server").waiting, 2);
+	om_service_flush(sv);
+	assert_int_equal(stats_of(w, "client").sent, 2);
+	send_limits(sv, "server", 3);
+	assert_int_equal(stats_of(w, "client").sent, 2);
+}
+
+static void
+test_flush_does_not_wait_for_the_turns_end(void **state)
+{
+	struct world *w = world_new(1, true);
+
+	(void)state;
+	play(w, script_flush);
+	assert_int_equal(w->served, 3);
+	assert_int_equal(stats_of(w, "client").sent, 3);
+	assert_int_equal(stats_of(w, "server").waiting, 0);
+	world_free(w);
+}
+
 /* --- a flood ---------------------------------------------------------------------------------- */
 
 #define FLOOD_BACKLOG 1000u
@@ -430,6 +565,9 @@ main(void)
 		cmocka_unit_test(test_a_handler_of_raw_bytes_gets_them),
 		cmocka_unit_test(test_sends_arrive_in_order_and_once),
 		cmocka_unit_test(test_backlog_is_bounded_and_recovers),
+		cmocka_unit_test(test_nothing_is_overtaken_by_what_followed_it),
+		cmocka_unit_test(test_small_and_large_frames_stay_in_order),
+		cmocka_unit_test(test_flush_does_not_wait_for_the_turns_end),
 		cmocka_unit_test(test_a_flood_is_bounded_and_loses_nothing),
 	};
 

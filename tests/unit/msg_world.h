@@ -138,6 +138,9 @@ server_on_raw(struct om_service *sv, void *state, const struct om_in *in)
 	struct world *w = ((struct server *)state)->w;
 
 	assert_null(in->body);
+	if (w->served < OM_COUNT(w->order)) {
+		w->order[w->served] = in->raw.len;
+	}
 	w->served++;
 	w->raw_len = in->raw.len;
 	return om_service_reply_ok(sv, in);
