@@ -19,6 +19,7 @@
 #include "base/log.h"
 
 #define LEDGER_FOLD_MS   200 /* from a commit until the file has it for other readers */
+#define LEDGER_FOLD_WAIT 64 /* commits whose fold takes less than others notice */
 #define LEDGER_TICK_MS   1000 /* followers' time, events that wait */
 #define LEDGER_PURGE_MS  UINT64_C(60000) /* from a write to the look at the limits of retention */
 #define LEDGER_IDLE_MS   UINT64_C(3600000) /* when nothing is written: jobs grow old all the same */
@@ -323,11 +324,14 @@ ledger_wipe(struct ledger *l)
 	}
 }
 
-/* Between groups: whoever reads the file sees what was committed. */
+/* Between groups: whoever reads the file sees what was committed.  Much of it goes on beside us. */
 static void
 ledger_fold(struct ledger *l)
 {
-	const enum om_err err = om_store_fold(l->store);
+	const bool wait = l->commits - l->commits_folded <= LEDGER_FOLD_WAIT;
+	const enum om_err err = om_store_fold(l->store, wait);
+
+	l->commits_folded = l->commits;
 
 	if (err != OM_OK && !l->fold_failed) {
 		om_warn("ledger.fold", "%s", om_store_why(l->store));

@@ -105,6 +105,7 @@ struct ledger {
 	uint8_t seal_key[OM_LEDGER_SEAL_LEN];
 	bool keys_left; /* of a job that ended: in the store's log */
 	bool fold_failed;
+	uint64_t commits_folded; /* commits when the last fold began */
 };
 
 static inline struct ledger *

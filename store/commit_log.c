@@ -117,8 +117,19 @@ void
 om_commit_log_restart(struct om_commit_log *log, uint64_t generation)
 {
 	log->generation = generation;
+	log->follows = 0;
+	log->first = 0;
 	log->count = 0;
 	log->end = 0;
+}
+
+void
+om_commit_log_follow(struct om_commit_log *log, uint64_t generation,
+		     const struct om_commit_log *other)
+{
+	om_commit_log_restart(log, generation);
+	log->follows = (uint32_t)other->generation;
+	log->first = other->first + other->count;
 }
 
 int
@@ -131,9 +142,10 @@ om_commit_log_append(struct om_commit_log *log, struct om_buf *group)
 	OM_ASSERT(group->len >= OM_COMMIT_LOG_HEAD && group->len <= INT32_MAX);
 	put_int(head, GROUP_MAGIC, 4);
 	put_int(head + 4, log->format, 4);
-	put_int(head + 8, len, 8);
+	put_int(head + 8, len, 4);
+	put_int(head + 12, log->follows, 4);
 	put_int(head + 16, log->generation, 8);
-	put_int(head + 24, log->count, 8);
+	put_int(head + 24, log->first + log->count, 8);
 	put_int(head + HASHED, group_hash(head, head + OM_COMMIT_LOG_HEAD, len), 8);
 	rc = in_pieces(log->file, write_piece, group->data, group->len, log->end);
 	if (rc == SQLITE_OK) {
@@ -148,28 +160,54 @@ om_commit_log_append(struct om_commit_log *log, struct om_buf *group)
 	return rc;
 }
 
+/* The head of a group at the log's end.  *left: bytes behind it.  *there false: there is none. */
+static int
+head_read(struct om_commit_log *log, uint8_t head[OM_COMMIT_LOG_HEAD], uint64_t *left, bool *there)
+{
+	sqlite3_int64 size = 0;
+	int rc;
+
+	*there = false;
+	rc = log->file->pMethods->xFileSize(log->file, &size);
+	if (rc != SQLITE_OK || log->end + OM_COMMIT_LOG_HEAD > (uint64_t)size) {
+		return rc;
+	}
+	*left = (uint64_t)size - log->end - OM_COMMIT_LOG_HEAD;
+	rc = log->file->pMethods->xRead(log->file, head, OM_COMMIT_LOG_HEAD,
+					(sqlite3_int64)log->end);
+	*there = rc == SQLITE_OK && get_int(head, 4) == GROUP_MAGIC;
+	return rc;
+}
+
+/* Is it the next group of the log's generation?  The first one says where that begins. */
+static bool
+head_is_next(struct om_commit_log *log, const uint8_t head[OM_COMMIT_LOG_HEAD])
+{
+	if (get_int(head + 16, 8) != log->generation) {
+		return false;
+	}
+	if (log->count == 0) {
+		log->first = get_int(head + 24, 8);
+		log->follows = (uint32_t)get_int(head + 12, 4);
+	}
+	return get_int(head + 24, 8) == log->first + log->count;
+}
+
 /* The group at the log's end into log->body.  *there false: there is none. */
 static int
 group_read(struct om_commit_log *log, bool *there)
 {
 	uint8_t head[OM_COMMIT_LOG_HEAD];
-	sqlite3_int64 size = 0;
-	uint64_t len;
+	uint64_t len, left = 0;
 	int rc;
 
+	rc = head_read(log, head, &left, there);
+	if (rc != SQLITE_OK || !*there) {
+		return rc;
+	}
 	*there = false;
-	rc = log->file->pMethods->xFileSize(log->file, &size);
-	if (rc != SQLITE_OK || log->end + sizeof(head) > (uint64_t)size) {
-		return rc;
-	}
-	rc = log->file->pMethods->xRead(log->file, head, sizeof(head), (sqlite3_int64)log->end);
-	if (rc != SQLITE_OK) {
-		return rc;
-	}
-	len = get_int(head + 8, 8);
-	if (get_int(head, 4) != GROUP_MAGIC || get_int(head + 16, 8) != log->generation ||
-	    get_int(head + 24, 8) != log->count || len > INT32_MAX ||
-	    len > (uint64_t)size - log->end - sizeof(head)) {
+	len = get_int(head + 8, 4);
+	if (!head_is_next(log, head) || len > INT32_MAX || len > left) {
 		return SQLITE_OK;
 	}
 	om_buf_reset(&log->body);
@@ -209,6 +247,22 @@ om_commit_log_read(struct om_commit_log *log, uint64_t generation, uint64_t limi
 		log->used = log->end > log->used ? log->end : log->used;
 	}
 	return SQLITE_OK;
+}
+
+int
+om_commit_log_follower(struct om_commit_log *log, const struct om_commit_log *other,
+		       uint64_t *generation)
+{
+	uint8_t head[OM_COMMIT_LOG_HEAD];
+	uint64_t left = 0;
+	bool there = false;
+	int rc;
+
+	om_commit_log_restart(log, 0);
+	rc = head_read(log, head, &left, &there);
+	there = there && get_int(head + 12, 4) == (uint32_t)other->generation;
+	*generation = there ? get_int(head + 16, 8) : 0;
+	return rc;
 }
 
 int

@@ -10,9 +10,13 @@
  * which one continues them.  When the tables have taken them all in, they say so with another number,
  * and the file is written from its start again: what an older generation left in it counts no more.
  *
- * A group: magic, format, bytes of its body, generation, index in the generation, the XXH3 of the body
- * seeded with that of the head before it (https://github.com/Cyan4973/xxHash); then the body.
- * Integers little-endian.  A torn or old group fails that hash, and is the end.
+ * While the tables take a generation in, the next one is written to another file.  Its groups say which
+ * one it follows, and go on counting; so whoever finds the tables as they were before reads both.
+ *
+ * A group: magic, format, bytes of its body, the low half of the generation before (0: none),
+ * generation, index, the XXH3 of the body seeded with that of the head before it
+ * (https://github.com/Cyan4973/xxHash); then the body.  Integers little-endian.  A torn or old group
+ * fails that hash, and is the end.
  *
  * All functions: owner thread.  Results are SQLite's codes: the file is reached through an SQLite
  * VFS, so that a test's disk is everybody's disk.
@@ -27,6 +31,8 @@ struct om_commit_log {
 	char *path;
 	uint32_t format; /* of the bodies: groups of another are not read */
 	uint64_t generation, count, end; /* count groups, the next one is written at end */
+	uint64_t first; /* index of the generation's first group */
+	uint32_t follows; /* low half of the generation before, 0: none */
 	uint64_t used; /* the most bytes that were written since it was zeros */
 	bool other_format; /* read met a group of this generation that this program does not know */
 	struct om_buf body; /* what read gives */
@@ -37,8 +43,11 @@ int om_commit_log_open(struct om_commit_log *log, const char *vfs, const char *p
 		       uint32_t format) OM_MUST_CHECK;
 void om_commit_log_close(struct om_commit_log *log);
 
-/* The next group is the first of that generation. */
+/* The next group is the first of that generation, which follows nothing. */
 void om_commit_log_restart(struct om_commit_log *log, uint64_t generation);
+/* The same; it follows what the other log has, of which no more groups come. */
+void om_commit_log_follow(struct om_commit_log *log, uint64_t generation,
+			  const struct om_commit_log *other);
 
 /*
  * Writes the group: OM_COMMIT_LOG_HEAD bytes for us, then its body.  After a failure it is not known
@@ -51,10 +60,14 @@ typedef bool (*om_commit_log_fn)(void *arg, struct om_bin body);
 
 /*
  * The groups of the generation in order, at most limit; leaves the log after the last one that was
- * given.  Stops without an error at the first that is none.  SQLITE_NOMEM, or what reading gave.
+ * given.  Its first group says what it follows.  Stops without an error at the first that is none.  SQLITE_NOMEM, or what reading gave.
  */
 int om_commit_log_read(struct om_commit_log *log, uint64_t generation, uint64_t limit,
 		       om_commit_log_fn fn, void *arg) OM_MUST_CHECK;
+
+/* *generation: the one in this log that follows that of the other one, 0: none. */
+int om_commit_log_follower(struct om_commit_log *log, const struct om_commit_log *other,
+			   uint64_t *generation) OM_MUST_CHECK;
 
 /*
  * Zeros over all that was written, and a sync.  The log must be empty.  bytes, unless 0: what the file

@@ -73,14 +73,16 @@ sq_err_of(int rc)
 enum om_err
 sq_fail(struct om_sqlite *sq, int rc, const char *what)
 {
-	const int sys = sq->db == NULL ? 0 : sqlite3_system_errno(sq->db);
+	OM_ASSERT(!sq->lent);
+	const bool is_its = sq->db != NULL && sqlite3_extended_errcode(sq->db) == rc;
+	const int sys = is_its ? sqlite3_system_errno(sq->db) : 0;
 	const bool show_sys =
 	    sys != 0 && ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN);
 	const enum om_err err = sq_err_of(rc);
 
 	(void)sq_why(sq, err, "%.100s: %.60s: %s%s%s", sq->path, what,
-		     sq->db == NULL ? sqlite3_errstr(rc) : sqlite3_errmsg(sq->db),
-		     show_sys ? ": " : "", show_sys ? strerror(sys) : "");
+		     is_its ? sqlite3_errmsg(sq->db) : sqlite3_errstr(rc), show_sys ? ": " : "",
+		     show_sys ? strerror(sys) : "");
 	if (sq->in_tx && sq->doomed == OM_OK) {
 		sq->doomed = err;
 	}
@@ -250,13 +252,16 @@ sq_close(struct om_store *st)
 	if (sq->db != NULL) {
 		sq_rollback(st);
 		/* What cannot be folded stays in the log, as safe, for the next open. */
-		if (sq->log.file != NULL) {
+		if (sq->log[0].file != NULL) {
 			(void)!sq_fold(sq);
 		}
+		sq_recall(sq);
 		sq_disconnect(sq);
 	}
-	om_commit_log_close(&sq->log);
+	sq_log_close(sq);
+	sq_applier_free(sq->applier);
 	om_buf_fini(&sq->group);
+	om_buf_fini(&sq->wait);
 	om_buf_fini(&sq->pack);
 	om_buf_fini(&sq->json);
 	om_hasher_free(sq->hasher);
@@ -292,8 +297,9 @@ sq_new(const struct om_sqlite_conf *conf)
 	sq->hasher = om_hasher_new();
 	sq->rows = conf->read_only ? NULL : sq_rows_new();
 	sq->ids = conf->read_only ? NULL : om_id_filter_new();
+	sq->applier = conf->read_only ? NULL : sq_applier_new(sq);
 	if (sq->path == NULL || (conf->vfs != NULL && sq->vfs == NULL) || sq->hasher == NULL ||
-	    (!conf->read_only && (sq->rows == NULL || sq->ids == NULL))) {
+	    (!conf->read_only && (sq->rows == NULL || sq->ids == NULL || sq->applier == NULL))) {
 		sq_close(&sq->st);
 		return NULL;
 	}
@@ -333,8 +339,7 @@ om_sqlite_open(const struct om_sqlite_conf *conf, struct om_store **out, struct 
 	}
 	if (err != OM_OK) {
 		err = om_why_set(why, err, "%s", sq->st.why.text);
-		om_commit_log_close(
-		    &sq->log); /* nobody folds it into what is not as it should be */
+		sq_log_close(sq); /* nobody folds it into what is not as it should be */
 		sq_close(&sq->st);
 		return err;
 	}

@@ -129,7 +129,10 @@ admin_used(struct om_sqlite *sq, uint64_t *used, uint64_t *unused)
 	int64_t pages = 0, spare = 0, size = 0;
 	enum om_err err;
 
-	err = sq_pragma_i64(sq, "PRAGMA page_count", &pages);
+	err = sq_settle(sq);
+	if (err == OM_OK) {
+		err = sq_pragma_i64(sq, "PRAGMA page_count", &pages);
+	}
 	if (err == OM_OK) {
 		err = sq_pragma_i64(sq, "PRAGMA freelist_count", &spare);
 	}
@@ -352,7 +355,7 @@ sq_stat(struct om_store *st, struct om_store_stat *out)
 		out->jobs += counts[i];
 	}
 	out->audit_rows = sq->now.head.seq - sq->now.base.seq;
-	out->wal_bytes = sq->log.end + (uint64_t)sq->wal_frames * 4120;
+	out->wal_bytes = sq->log[0].end + sq->log[1].end + (uint64_t)sq->wal_frames * 4120;
 	out->commits = sq->commits;
 	out->rollbacks = sq->rollbacks;
 	out->checkpoints = sq->checkpoints;

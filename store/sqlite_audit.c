@@ -59,22 +59,22 @@ audit_clean(struct om_audit_row *row, struct audit_room *room)
  * A row that waits for its pack, as JSON.  Packs are for the tables' sake: a row alone costs as much as
  * one of sixty-four.
  */
-enum om_err
+int
 sq_audit_add(struct om_sqlite *sq, uint64_t seq, struct om_str row)
 {
-	enum om_err err = OM_OK;
+	int rc = SQLITE_OK;
 
 	if (sq->pack_rows == OM_AUDIT_PACK_ROWS || seq != sq->pack_first + sq->pack_rows) {
-		err = sq_audit_flush(sq);
+		rc = sq_audit_flush(sq);
 		sq->pack_first = seq;
 	}
-	if (err != OM_OK) {
-		return err;
+	if (rc != SQLITE_OK) {
+		return rc;
 	}
 	om_buf_add(&sq->pack, sq->pack_rows == 0 ? "[" : ",", 1);
 	om_buf_add(&sq->pack, row.ptr, row.len);
 	sq->pack_rows++;
-	return sq->pack.failed ? sq_why(sq, OM_ERR_NOMEM, "no memory for the audit") : OM_OK;
+	return sq->pack.failed ? SQLITE_NOMEM : SQLITE_OK;
 }
 
 void
@@ -84,26 +84,26 @@ sq_audit_forget(struct om_sqlite *sq)
 	sq->pack_rows = 0;
 }
 
-enum om_err
+int
 sq_audit_flush(struct om_sqlite *sq)
 {
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
+	sqlite3_stmt *s = NULL;
+	int rc;
 
 	if (sq->pack_rows == 0) {
-		return OM_OK;
+		return SQLITE_OK;
 	}
 	om_buf_add(&sq->pack, "]", 1);
-	s = sq->pack.failed ? NULL : sq_stmt_now(sq, SQ_AUDIT_PACK, &err);
-	if (s == NULL) {
-		return sq->pack.failed ? sq_why(sq, OM_ERR_NOMEM, "no memory for the audit") : err;
+	rc = sq->pack.failed ? SQLITE_NOMEM : sq_stmt_raw(sq, SQ_AUDIT_PACK, &s);
+	if (rc != SQLITE_OK) {
+		return rc;
 	}
 	sq_bind_u64(s, 1, sq->pack_first);
 	sq_bind_u64(s, 2, sq->pack_first + sq->pack_rows - 1);
 	sq_bind_str(s, 3, (struct om_str){ (const char *)sq->pack.data, sq->pack.len });
-	err = sq_run(sq, s, "add to the audit");
+	rc = sq_run_raw(s);
 	sq_audit_forget(sq);
-	return err;
+	return rc;
 }
 
 static enum om_err
@@ -185,15 +185,16 @@ static enum om_err
 cursor_open(struct om_sqlite *sq, uint64_t after, struct audit_cursor *c)
 {
 	enum om_err err = OM_OK;
+	int rc;
 
 	*c = (struct audit_cursor){ .sq = sq, .after = after };
 	c->s = sq_stmt(sq, SQ_AUDIT_EACH, &err);
 	if (c->s == NULL) {
 		return err;
 	}
-	err = sq_audit_flush(sq);
-	if (err != OM_OK) {
-		return sq_tables_fail(sq, err);
+	rc = sq_audit_flush(sq);
+	if (rc != SQLITE_OK) {
+		return sq_records_fail(sq, rc);
 	}
 	sq_bind_u64(c->s, 1, after);
 	sq_bind_u64(c->s, 2, OM_AUDIT_PACK_ROWS);

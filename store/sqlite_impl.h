@@ -47,7 +47,7 @@ enum sq_stmt {
 	SQ_BEGIN,
 	SQ_COMMIT,
 	SQ_OTHERS,
-	SQ_GENERATION_NEW,
+	SQ_GENERATION_SET,
 	SQ_JOB_INSERT_GROWN,
 	SQ_JOB_IDS,
 	SQ_JOB_BY_ID,
@@ -108,11 +108,18 @@ struct om_sqlite {
 	bool stuck; /* a group or a fold failed: nothing is appended before a fold has worked */
 	bool unusable; /* the connection cannot even roll back: open it anew (sq_reconnect) */
 
-	struct om_commit_log log;
+	struct om_commit_log log[2];
+	unsigned
+	    log_now; /* the one that is appended to; the other one has groups until it is folded */
 	uint64_t log_bytes; /* folded when it is as long */
 	struct om_buf group; /* the records of this group, or of the last until they are settled */
-	size_t record, settled; /* where the open record starts; records before are in the tables */
+	size_t record,
+	    settled; /* where the open record starts; those before are in the tables or wait */
 	enum sq_stmt record_stmt;
+	struct om_buf wait; /* records for the tables, of groups before it and of this one */
+	struct sq_applier *applier; /* NULL when read_only */
+	bool lent; /* the connection is the applier's */
+	bool folding; /* and it folds the other log */
 
 	struct om_buf pack,
 	    json; /* the audit's rows that are not in the tables; the last row alone */
@@ -129,8 +136,28 @@ struct om_sqlite {
 	uint32_t wal_dirty; /* the most frames that the log has held since it was zeros */
 	int wal_spills; /* of pages out of memory, when it was zeros */
 	bool wal_given_up; /* a fold has failed since */
+	int checkpoint_rc; /* of the last one that the applier made; reported by maintain */
 	uint64_t commits, rollbacks, checkpoints, recoveries, folds;
 };
+
+static inline struct om_commit_log *
+sq_log_now(struct om_sqlite *sq)
+{
+	return &sq->log[sq->log_now];
+}
+
+static inline struct om_commit_log *
+sq_log_other(struct om_sqlite *sq)
+{
+	return &sq->log[!sq->log_now];
+}
+
+/* Groups that the tables do not have for ever. */
+static inline bool
+sq_is_unfolded(const struct om_sqlite *sq)
+{
+	return sq->log[0].count > 0 || sq->log[1].count > 0;
+}
 
 static inline struct om_sqlite *
 sq_of(struct om_store *st)
@@ -162,6 +189,9 @@ extern const struct om_store_ops sq_ops;
 sqlite3_stmt *sq_stmt(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err);
 /* Any statement, and the tables as they are. */
 sqlite3_stmt *sq_stmt_now(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err);
+/* Both for whoever has the connection: SQLite's code, and its message is left for sq_fail. */
+int sq_stmt_raw(struct om_sqlite *sq, enum sq_stmt which, sqlite3_stmt **out) OM_MUST_CHECK;
+int sq_run_raw(sqlite3_stmt *s) OM_MUST_CHECK;
 void sq_finalize_all(struct om_sqlite *sq);
 /* Runs a statement that gives no rows, and resets it. */
 enum om_err sq_run(struct om_sqlite *sq, sqlite3_stmt *s, const char *what) OM_MUST_CHECK;
@@ -192,9 +222,9 @@ extern const uint32_t sq_schema_version;
 enum om_err sq_wal_open(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_wal_checkpoint(struct om_sqlite *sq, int mode) OM_MUST_CHECK;
 enum om_err sq_wal_maintain(struct om_sqlite *sq) OM_MUST_CHECK;
+/* Whoever has the connection: a checkpoint when it is time.  SQLite's code. */
+int sq_wal_maintain_raw(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_wal_wipe(struct om_sqlite *sq) OM_MUST_CHECK;
-/* After a commit: folds the log when nobody called maintain for long. */
-void sq_wal_after_commit(struct om_sqlite *sq);
 
 /*
  * sqlite_log.c.  A statement that changes the tables: sq_log_stmt, its parameters in order, and one of
@@ -208,19 +238,34 @@ void sq_log_str(struct om_sqlite *sq, struct om_str v); /* absent is NULL */
 void sq_log_text(struct om_sqlite *sq, const char *v);
 void sq_log_bin(struct om_sqlite *sq, struct om_bin v);
 enum om_err sq_log_run(struct om_sqlite *sq) OM_MUST_CHECK; /* now */
-/* Now, before those that wait: it must not depend on them. */
-enum om_err sq_log_ahead(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_log_later(struct om_sqlite *sq) OM_MUST_CHECK; /* before anything reads */
+/* The same, before those of this group that wait already: it must not depend on them. */
+enum om_err sq_log_ahead(struct om_sqlite *sq) OM_MUST_CHECK;
 /* Only into the log: the tables get it otherwise, by the next fold. */
 enum om_err sq_log_only(struct om_sqlite *sq) OM_MUST_CHECK;
 void sq_log_drop(struct om_sqlite *sq); /* not into the log: it changed nothing, or not for ever */
 /* The tables could not take in what the log has: dooms the group, or outside of one has all made again. */
 enum om_err sq_tables_fail(struct om_sqlite *sq, enum om_err err);
+enum om_err sq_records_fail(struct om_sqlite *sq, int rc);
+/* What waits in the group waits behind it. */
+void sq_log_hand(struct om_sqlite *sq);
 /* Runs what waits. */
 enum om_err sq_settle(struct om_sqlite *sq) OM_MUST_CHECK;
+/* Whoever has the connection: runs records, and empties the buffer.  SQLite's code; nothing else is changed. */
+int sq_records_run(struct om_sqlite *sq, struct om_buf *records) OM_MUST_CHECK;
 /* Runs all of a group that was read from the log. */
 enum om_err sq_log_take(struct om_sqlite *sq, struct om_bin group) OM_MUST_CHECK;
 void sq_group_reset(struct om_sqlite *sq);
+
+/* sqlite_apply.c */
+struct sq_applier *sq_applier_new(struct om_sqlite *sq);
+void sq_applier_free(struct sq_applier *a); /* what was lent to it is done first */
+/* Between groups: what waits goes to the applier, when it is much and that is free.  fold: all of it. */
+enum om_err sq_lend(struct om_sqlite *sq, bool fold) OM_MUST_CHECK;
+/* The connection is the caller's. */
+enum om_err sq_own(struct om_sqlite *sq) OM_MUST_CHECK;
+/* The same, to give up the transaction: whatever has become of what waited. */
+void sq_recall(struct om_sqlite *sq);
 
 /* sqlite_fold.c */
 enum om_err sq_log_append(struct om_sqlite *sq) OM_MUST_CHECK;
@@ -229,6 +274,13 @@ void sq_lost(struct om_sqlite *sq);
 enum om_err sq_replay(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_fold_begin(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_fold(struct om_sqlite *sq) OM_MUST_CHECK;
+/* All that changed since the last fold waits for the tables; the generation that it will have. */
+enum om_err sq_fold_collect(struct om_sqlite *sq, uint64_t *generation) OM_MUST_CHECK;
+/* Whoever has the connection, when nothing waits: the tables say so.  SQLite's code, as sq_run_raw. */
+int sq_fold_commit(struct om_sqlite *sq, uint64_t generation) OM_MUST_CHECK;
+/* The tables have all groups of a log. */
+void sq_fold_done(struct om_sqlite *sq, struct om_commit_log *log);
+void sq_log_close(struct om_sqlite *sq);
 /* At the open: takes in what an earlier life has left in the log. */
 enum om_err sq_log_attach(struct om_sqlite *sq) OM_MUST_CHECK;
 /* VERSION: an older program has left groups, which are of its schema: it alone can take them in. */
@@ -242,7 +294,7 @@ enum om_err sq_counters_flush(struct om_sqlite *sq) OM_MUST_CHECK; /* into the t
 enum om_err sq_tally_flush(struct om_sqlite *sq) OM_MUST_CHECK; /* that alone */
 enum om_err sq_maintain(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_wipe(struct om_store *st) OM_MUST_CHECK;
-enum om_err sq_fold_op(struct om_store *st) OM_MUST_CHECK;
+enum om_err sq_fold_op(struct om_store *st, bool wait) OM_MUST_CHECK;
 enum om_err sq_begin(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_commit(struct om_store *st) OM_MUST_CHECK;
 void sq_rollback(struct om_store *st);
@@ -296,6 +348,7 @@ void sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row);
 /* What changed goes into the tables, before a statement that reads jobs. */
 enum om_err sq_rows_flush(struct om_sqlite *sq) OM_MUST_CHECK;
 void sq_rows_clear(struct om_sqlite *sq);
+void sq_rows_doubt(struct om_sqlite *sq); /* forgets those that the tables have */
 
 /* sqlite_read.c */
 #define SQ_JOB_COLS                                                                              \
@@ -355,11 +408,11 @@ enum om_err sq_audit_each(struct om_store *st, struct om_audit_filter *filter, s
 enum om_err sq_audit_head(struct om_store *st, struct om_audit_mark *out) OM_MUST_CHECK;
 enum om_err sq_audit_verify(struct om_store *st, struct om_audit_check *check,
 			    size_t limit) OM_MUST_CHECK;
-/* A record of the log: the row waits for its pack. */
-enum om_err sq_audit_add(struct om_sqlite *sq, uint64_t seq, struct om_str row) OM_MUST_CHECK;
+/* A record of the log: the row waits for its pack.  SQLite's code, as sq_run_raw. */
+int sq_audit_add(struct om_sqlite *sq, uint64_t seq, struct om_str row) OM_MUST_CHECK;
 void sq_audit_forget(struct om_sqlite *sq);
-/* What waits goes into the tables. */
-enum om_err sq_audit_flush(struct om_sqlite *sq) OM_MUST_CHECK;
+/* What waits goes into the tables.  The same. */
+int sq_audit_flush(struct om_sqlite *sq) OM_MUST_CHECK;
 /* Removes at most limit rows older than `before` from the front. */
 enum om_err sq_audit_cut(struct om_sqlite *sq, struct om_wall before, size_t limit,
 			 uint64_t *removed) OM_MUST_CHECK;

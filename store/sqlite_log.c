@@ -28,12 +28,22 @@
 enum { PARAM_NULL, PARAM_I8, PARAM_I64, PARAM_TEXT, PARAM_BLOB };
 
 #define GROUP_KEEP_BYTES (1 << 20) /* of memory, from one group to the next */
-#define RECORD_HEAD      8 /* u32 bytes behind it, u16 statement, u16: it has been run (in memory) */
+#define RECORD_HEAD      8 /* u32 bytes behind it, u16 statement, u16: not of what waits (in memory) */
 
 struct record {
 	uint32_t len;
 	uint16_t stmt, done;
 };
+
+/* Large ones are seldom. */
+static void
+records_forget(struct om_buf *records)
+{
+	if (records->cap > GROUP_KEEP_BYTES) {
+		om_buf_fini(records);
+	}
+	om_buf_reset(records);
+}
 
 static struct record
 record_at(const uint8_t *at)
@@ -216,7 +226,7 @@ param_bind(sqlite3_stmt *s, int index, const uint8_t *at)
 	return at;
 }
 
-static enum om_err
+static int
 record_audit(struct om_sqlite *sq, const uint8_t *at)
 {
 	struct param seq, row;
@@ -226,40 +236,62 @@ record_audit(struct om_sqlite *sq, const uint8_t *at)
 	return sq_audit_add(sq, (uint64_t)seq.i64, (struct om_str){ row.data, row.len });
 }
 
-static enum om_err
+static int
 record_run(struct om_sqlite *sq, const uint8_t *at)
 {
 	const struct record r = record_at(at);
 	const uint8_t *param = at + RECORD_HEAD, *end = param + r.len;
-	enum om_err err = OM_OK;
-	sqlite3_stmt *s;
+	sqlite3_stmt *s = NULL;
+	int rc = SQLITE_OK;
 
 	if (r.stmt == SQ_AUDIT_ADD) {
 		return record_audit(sq, param);
 	}
 	if (r.stmt == SQ_AUDIT_CUT) {
-		err = sq_audit_flush(sq); /* of what waits, some may be cut */
+		rc = sq_audit_flush(sq); /* of what waits, some may be cut */
 	}
-	s = err == OM_OK ? sq_stmt_now(sq, (enum sq_stmt)r.stmt, &err) : NULL;
-	if (s == NULL) {
-		return err;
+	if (rc == SQLITE_OK) {
+		rc = sq_stmt_raw(sq, (enum sq_stmt)r.stmt, &s);
+	}
+	if (rc != SQLITE_OK) {
+		return rc;
 	}
 	for (int i = 1; param < end; i++) {
 		param = param_bind(s, i, param);
 	}
-	return sq_run(sq, s, "write to the tables");
+	return sq_run_raw(s);
 }
+
+static int
+records_run(struct om_sqlite *sq, const uint8_t *ptr, size_t len)
+{
+	int rc = SQLITE_OK;
+
+	for (size_t at = 0; rc == SQLITE_OK && at < len;) {
+		rc = record_run(sq, ptr + at);
+		at += RECORD_HEAD + record_at(ptr + at).len;
+	}
+	return rc;
+}
+
+int
+sq_records_run(struct om_sqlite *sq, struct om_buf *records)
+{
+	const int rc =
+	    records->failed ? SQLITE_NOMEM : records_run(sq, records->data, records->len);
+
+	records_forget(records);
+	return rc;
+}
+
+static const char records_what[] = "write to the tables";
 
 enum om_err
 sq_log_take(struct om_sqlite *sq, struct om_bin group)
 {
-	enum om_err err = OM_OK;
+	const int rc = records_run(sq, group.ptr, group.len);
 
-	for (size_t at = 0; err == OM_OK && at < group.len;) {
-		err = record_run(sq, group.ptr + at);
-		at += RECORD_HEAD + record_at(group.ptr + at).len;
-	}
-	return err;
+	return rc == SQLITE_OK ? OM_OK : sq_fail(sq, rc, records_what);
 }
 
 /* Closes the record; NOMEM dooms the group, which would be logged without it. */
@@ -303,18 +335,26 @@ sq_log_ahead(struct om_sqlite *sq)
 {
 	enum om_err err = log_close(sq, true);
 
-	return err == OM_OK ? record_run(sq, sq->group.data + sq->record) : err;
+	if (err == OM_OK) {
+		om_buf_add(&sq->wait, sq->group.data + sq->record, sq->group.len - sq->record);
+	}
+	return err;
 }
 
 enum om_err
 sq_log_run(struct om_sqlite *sq)
 {
 	enum om_err err = log_close(sq, true);
+	int rc;
 
 	if (err == OM_OK) {
 		err = sq_settle(sq);
 	}
-	return err == OM_OK ? record_run(sq, sq->group.data + sq->record) : err;
+	if (err != OM_OK) {
+		return err;
+	}
+	rc = record_run(sq, sq->group.data + sq->record);
+	return rc == SQLITE_OK ? OM_OK : sq_fail(sq, rc, records_what);
 }
 
 enum om_err
@@ -329,31 +369,44 @@ sq_tables_fail(struct om_sqlite *sq, enum om_err err)
 }
 
 enum om_err
-sq_settle(struct om_sqlite *sq)
+sq_records_fail(struct om_sqlite *sq, int rc)
 {
-	enum om_err err = OM_OK;
+	records_forget(&sq->wait);
+	return sq_tables_fail(sq, sq_fail(sq, rc, records_what));
+}
 
-	while (err == OM_OK && sq->settled < sq->group.len) {
-		uint8_t *at = sq->group.data + sq->settled;
-		struct record r = record_at(at);
+void
+sq_log_hand(struct om_sqlite *sq)
+{
+	while (sq->settled < sq->group.len) {
+		const uint8_t *at = sq->group.data + sq->settled;
+		const struct record r = record_at(at);
 
 		sq->settled += RECORD_HEAD + r.len;
 		if (!r.done) {
-			r.done = true;
-			record_put(at, r);
-			err = record_run(sq, at);
+			om_buf_add(&sq->wait, at, RECORD_HEAD + r.len);
 		}
 	}
-	return err == OM_OK ? OM_OK : sq_tables_fail(sq, err);
+}
+
+enum om_err
+sq_settle(struct om_sqlite *sq)
+{
+	enum om_err err = sq_own(sq);
+	int rc;
+
+	if (err != OM_OK) {
+		return err;
+	}
+	sq_log_hand(sq);
+	rc = sq_records_run(sq, &sq->wait);
+	return rc == SQLITE_OK ? OM_OK : sq_records_fail(sq, rc);
 }
 
 void
 sq_group_reset(struct om_sqlite *sq)
 {
-	if (sq->group.cap > GROUP_KEEP_BYTES) {
-		om_buf_fini(&sq->group);
-	}
-	om_buf_reset(&sq->group);
+	records_forget(&sq->group);
 	(void)log_room(sq, OM_COMMIT_LOG_HEAD); /* without it the first record fails, and says so */
 	sq->settled = OM_COMMIT_LOG_HEAD;
 }

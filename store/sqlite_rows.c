@@ -336,9 +336,22 @@ sq_rows_trim(struct om_sqlite *sq)
 enum om_err
 sq_rows_flush(struct om_sqlite *sq)
 {
-	const enum om_err err = sq->in_tx ? sq->doomed : OM_OK;
+	enum om_err err = sq->in_tx ? sq->doomed : OM_OK;
 
-	return err != OM_OK || !sq->in_fold ? err : rows_write_out(sq, 0);
+	if (err == OM_OK && sq->in_fold) {
+		err = rows_write_out(sq, 0);
+	}
+	return err;
+}
+
+void
+sq_rows_doubt(struct om_sqlite *sq)
+{
+	for (size_t slot = 0; slot < ROWS_SLOTS; slot++) {
+		if (sq->rows->state[slot] == ROW_CLEAN) {
+			sq->rows->state[slot] = ROW_NONE;
+		}
+	}
 }
 
 void

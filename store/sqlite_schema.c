@@ -107,10 +107,12 @@ static const char schema_v6[] =
     " r.value ->> 2 AS event, r.value ->> 3 AS actor, r.value ->> 4 AS job,"
     " r.value ->> 5 AS requester, r.value ->> 6 AS network, r.value ->> 7 AS activity,"
     " r.value ->> 8 AS details, r.value ->> 9 AS hash FROM audit, json_each(audit.rows) r;";
+/* The commit log is two files, one generation follows the other (commit_log.h). */
+static const char schema_v7[] = "";
 /* clang-format on */
 
-static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3,
-					    schema_v4, schema_v5, schema_v6 };
+static const char *const schema_steps[] = { schema_v1, schema_v2, schema_v3, schema_v4,
+					    schema_v5, schema_v6, schema_v7 };
 const uint32_t sq_schema_version = OM_COUNT(schema_steps);
 
 static enum om_err

@@ -16,7 +16,7 @@ static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_BEGIN] = "BEGIN IMMEDIATE",
 	[SQ_COMMIT] = "COMMIT",
 	[SQ_OTHERS] = "PRAGMA data_version",
-	[SQ_GENERATION_NEW] = "UPDATE commit_log SET generation=random() RETURNING generation",
+	[SQ_GENERATION_SET] = "UPDATE commit_log SET generation=?1",
 	[SQ_JOB_INSERT] =
 	    "INSERT INTO job(seq, rank, id, requester, network, lang, activity, level, state,"
 	    " reason, text,"
@@ -120,33 +120,62 @@ sq_stmt(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err)
 	if (sq->behind) {
 		*err = sq_replay(sq);
 	}
-	if (*err == OM_OK && sq->settled < sq->group.len) {
+	if (*err == OM_OK) {
 		*err = sq_settle(sq);
+		if (*err != OM_OK && sq->behind && !sq->in_tx) {
+			*err =
+			    sq_replay(sq); /* what failed was not this reader's: the log has it */
+		}
 	}
 	return *err == OM_OK ? sq_stmt_now(sq, which, err) : NULL;
+}
+
+int
+sq_stmt_raw(struct om_sqlite *sq, enum sq_stmt which, sqlite3_stmt **out)
+{
+	sqlite3_stmt **slot = &sq->stmts[which];
+	int rc = SQLITE_OK;
+
+	if (sq->db == NULL) {
+		return SQLITE_CANTOPEN; /* closed after a failure */
+	}
+	if (*slot != NULL) {
+		(void)sqlite3_reset(
+		    *slot); /* repeats the error of its last step, which was reported */
+	} else {
+		rc = sqlite3_prepare_v3(sq->db, sq_sql[which], -1, SQLITE_PREPARE_PERSISTENT, slot,
+					NULL);
+	}
+	*out = *slot;
+	return rc;
+}
+
+int
+sq_run_raw(sqlite3_stmt *s)
+{
+	const int rc = sqlite3_step(s);
+
+	OM_ASSERT(rc != SQLITE_ROW);
+	if (rc != SQLITE_DONE) {
+		return rc; /* not reset yet: its message is the connection's last */
+	}
+	(void)sqlite3_reset(s);
+	return SQLITE_OK;
 }
 
 sqlite3_stmt *
 sq_stmt_now(struct om_sqlite *sq, enum sq_stmt which, enum om_err *err)
 {
-	sqlite3_stmt **slot = &sq->stmts[which];
+	sqlite3_stmt *s = NULL;
 	int rc;
 
-	if (sq->db == NULL) {
-		*err = sq_why(sq, OM_ERR_DISK, "%.100s: closed after a failure", sq->path);
+	OM_ASSERT(!sq->lent);
+	rc = sq_stmt_raw(sq, which, &s);
+	if (rc != SQLITE_OK) {
+		*err = sq_fail(sq, rc, "prepare a statement");
 		return NULL;
 	}
-	if (*slot == NULL) {
-		rc = sqlite3_prepare_v3(sq->db, sq_sql[which], -1, SQLITE_PREPARE_PERSISTENT, slot,
-					NULL);
-		if (rc != SQLITE_OK) {
-			*err = sq_fail(sq, rc, "prepare a statement");
-			return NULL;
-		}
-		return *slot;
-	}
-	(void)sqlite3_reset(*slot); /* repeats the error of its last step, which was reported */
-	return *slot;
+	return s;
 }
 
 void
@@ -189,8 +218,10 @@ sq_run(struct om_sqlite *sq, sqlite3_stmt *s, const char *what)
 enum om_err
 sq_exec(struct om_sqlite *sq, const char *sql)
 {
-	const int rc = sqlite3_exec(sq->db, sql, NULL, NULL, NULL);
+	int rc;
 
+	OM_ASSERT(!sq->lent);
+	rc = sqlite3_exec(sq->db, sql, NULL, NULL, NULL);
 	return rc == SQLITE_OK ? OM_OK : sq_fail(sq, rc, sql);
 }
 
@@ -202,6 +233,7 @@ sq_pragma_i64(struct om_sqlite *sq, const char *sql, int64_t *out)
 	bool row;
 	int rc;
 
+	OM_ASSERT(!sq->lent);
 	rc = sqlite3_prepare_v2(sq->db, sql, -1, &s, NULL);
 	if (rc != SQLITE_OK) {
 		return sq_fail(sq, rc, sql);

@@ -69,7 +69,7 @@ sq_see_others(struct om_sqlite *sq)
 	}
 	(void)sqlite3_reset(s);
 	if (version != sq->others) {
-		sq_rows_clear(sq); /* rows that we remember may be old */
+		sq_rows_doubt(sq); /* rows that we remember may be old */
 		if (sq->others != 0) {
 			om_id_filter_add_all(sq->ids); /* there may be jobs that are not ours */
 		}
@@ -86,14 +86,14 @@ sq_begin(struct om_store *st)
 
 	OM_ASSERT(!sq->in_tx && !sq->read_only);
 	/* (A log that nobody maintains does not grow for ever.) */
-	if (sq->stuck || sq->log.end >= LOG_FOLDS_MAX * sq->log_bytes) {
+	if (sq->stuck || sq_log_now(sq)->end >= LOG_FOLDS_MAX * sq->log_bytes) {
 		err = sq_fold(sq);
 	}
 	if (err == OM_OK && sq->behind) {
 		err = sq_replay(sq);
 	}
 	if (err == OM_OK) {
-		err = sq_settle(sq);
+		sq_log_hand(sq);
 	}
 	if (err == OM_OK && !sq->in_fold) {
 		err = sq_fold_begin(sq);
@@ -255,7 +255,7 @@ tally_merge(struct om_sqlite *sq)
 static void
 tx_let_go(struct om_sqlite *sq)
 {
-	if (sq->in_fold && sq->log.count == 0) {
+	if (sq->in_fold && !sq_is_unfolded(sq)) {
 		sq_lost(sq);
 		sq->behind = false;
 	}
@@ -286,7 +286,7 @@ sq_commit(struct om_store *st)
 	if (tally_merge(sq) != OM_OK) {
 		sq_lost(sq); /* the group is safe: it is in the log */
 	}
-	st->unfolded = sq->log.count > 0;
+	st->unfolded = sq_is_unfolded(sq);
 	tx_let_go(sq);
 	return OM_OK;
 }
@@ -297,7 +297,7 @@ tx_again(struct om_sqlite *sq)
 {
 	const struct om_why why = sq->st.why;
 
-	if (sq->log.count > 0) {
+	if (sq_is_unfolded(sq)) {
 		(void)!sq_replay(sq);
 	}
 	sq->st.why = why;
@@ -333,19 +333,16 @@ sq_maintain(struct om_store *st)
 		return OM_OK;
 	}
 	if (!sq->behind) {
-		err = sq_settle(sq);
-	}
-	if (err == OM_OK && !sq->behind) {
 		err = sq_rows_trim(sq);
 	}
-	if (err == OM_OK && sq->log.end >= sq->log_bytes) {
-		err = sq_fold(sq);
+	if (err == OM_OK && !sq->behind) {
+		err = sq_lend(sq, sq_log_now(sq)->end >= sq->log_bytes);
 	}
 	return err == OM_OK ? sq_wal_maintain(sq) : err;
 }
 
 enum om_err
-sq_fold_op(struct om_store *st)
+sq_fold_op(struct om_store *st, bool wait)
 {
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err;
@@ -354,7 +351,7 @@ sq_fold_op(struct om_store *st)
 	if (sq->read_only) {
 		return OM_OK;
 	}
-	err = sq_fold(sq);
+	err = wait || sq->stuck || sq->behind ? sq_fold(sq) : sq_lend(sq, true);
 	return err == OM_OK ? sq_wal_maintain(sq) : err;
 }
 

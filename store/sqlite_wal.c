@@ -31,20 +31,30 @@ wal_bytes_used(const struct om_sqlite *sq)
 	return (uint64_t)sq->wal_frames * (WAL_PAGE + WAL_FRAME_HEAD);
 }
 
-enum om_err
-sq_wal_checkpoint(struct om_sqlite *sq, int mode)
+static int
+wal_checkpoint_raw(struct om_sqlite *sq, int mode)
 {
 	int frames = 0, folded = 0;
 	const int rc = sqlite3_wal_checkpoint_v2(sq->db, "main", mode, &frames, &folded);
 
 	if (rc != SQLITE_OK) {
-		return sq_fail(sq, rc, "checkpoint");
+		return rc;
 	}
 	sq->checkpoints++;
 	if (folded >= frames) {
 		sq->wal_frames = 0; /* the next commit starts at the beginning */
 	}
-	return OM_OK;
+	return SQLITE_OK;
+}
+
+enum om_err
+sq_wal_checkpoint(struct om_sqlite *sq, int mode)
+{
+	int rc;
+
+	OM_ASSERT(!sq->lent);
+	rc = wal_checkpoint_raw(sq, mode);
+	return rc == SQLITE_OK ? OM_OK : sq_fail(sq, rc, "checkpoint");
 }
 
 /* Zeros up to `end` (0: all, at least wal_bytes), when the data is still of that version (invariant 4). */
@@ -158,17 +168,23 @@ sq_wal_wipe(struct om_sqlite *sq)
 enum om_err
 sq_wal_maintain(struct om_sqlite *sq)
 {
-	if (sq->in_fold || wal_bytes_used(sq) < sq->wal_bytes / 2) {
+	int rc;
+
+	if (sq->lent) {
 		return OM_OK;
 	}
-	return sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_PASSIVE);
+	rc = sq->checkpoint_rc;
+	sq->checkpoint_rc = SQLITE_OK;
+	if (rc == SQLITE_OK && !sq->in_fold) {
+		rc = sq_wal_maintain_raw(sq);
+	}
+	return rc == SQLITE_OK ? OM_OK : sq_fail(sq, rc, "checkpoint");
 }
 
-void
-sq_wal_after_commit(struct om_sqlite *sq)
+int
+sq_wal_maintain_raw(struct om_sqlite *sq)
 {
-	if (wal_bytes_used(sq) >= sq->wal_bytes) {
-		/* The commit itself is safe, whatever becomes of this. */
-		(void)!sq_wal_checkpoint(sq, SQLITE_CHECKPOINT_PASSIVE);
-	}
+	return wal_bytes_used(sq) < sq->wal_bytes / 2
+		   ? SQLITE_OK
+		   : wal_checkpoint_raw(sq, SQLITE_CHECKPOINT_PASSIVE);
 }

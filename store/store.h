@@ -200,7 +200,7 @@ struct om_store_ops {
 	enum om_err (*commit)(struct om_store *st);
 	void (*rollback)(struct om_store *st);
 	enum om_err (*maintain)(struct om_store *st);
-	enum om_err (*fold)(struct om_store *st);
+	enum om_err (*fold)(struct om_store *st, bool wait);
 	enum om_err (*wipe)(struct om_store *st);
 	enum om_err (*check)(struct om_store *st);
 	enum om_err (*stat)(struct om_store *st, struct om_store_stat *out);
@@ -315,12 +315,13 @@ om_store_maintain(struct om_store *st)
 
 /*
  * Outside a transaction: what was committed is in the main file's tables, for whoever reads it beside
- * us.  Costs a sync when there is something.  DISK: it stays in the log, as safe.
+ * us.  Costs a sync when there is something.  wait false: it is begun, and done when a later call
+ * leaves nothing `unfolded`.  DISK: it stays in the log, as safe.
  */
 static inline OM_MUST_CHECK enum om_err
-om_store_fold(struct om_store *st)
+om_store_fold(struct om_store *st, bool wait)
 {
-	return st->ops->fold(st);
+	return st->ops->fold(st, wait);
 }
 
 /*

@@ -43,7 +43,7 @@ struct ack {
 };
 
 static char dir[64], path[96];
-static const char *ends[] = { "", "-wal", "-shm", "-log", ".lock" };
+static const char *ends[] = { "", "-wal", "-shm", "-log", "-log2", ".lock" };
 
 static uint32_t
 draw(uint64_t *seed, uint32_t below)

@@ -381,7 +381,7 @@ test_power_cut_anywhere(void **state)
 		assert_false(fx_verify(fx, NULL).broken);
 		assert_int_equal(fault_teardown(&one), 0);
 	}
-	assert_true(at > 100);
+	assert_true(at > 50);
 }
 
 /* A real file system without room. */

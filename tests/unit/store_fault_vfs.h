@@ -5,8 +5,10 @@
 /*
  * A disk that fails when it is told to: an SQLite VFS over the system's own.  Operations that
  * change the disk are counted; number `at` (from 1) fails with `rc`, and all after it too when
- * `stays` is set.  Only those in `ops` are counted.
+ * `stays` is set.  Only those in `ops` are counted.  One operation at a time: the store has a thread of
+ * its own.
  */
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,17 +39,22 @@ struct fault_file {
 static struct fault_file *fault_files;
 static int fault_track; /* keep what power_cut needs */
 
+static pthread_mutex_t fault_lock =
+    PTHREAD_MUTEX_INITIALIZER; /* of all above, while a store is open */
+
 static sqlite3_vfs fault_vfs;
 static sqlite3_vfs *fault_real;
 
 static inline void
 fault_set(int ops, int at, int rc, int stays)
 {
+	(void)pthread_mutex_lock(&fault_lock);
 	memset(&fault, 0, sizeof(fault));
 	fault.ops = ops;
 	fault.at = at;
 	fault.rc = rc;
 	fault.stays = stays;
+	(void)pthread_mutex_unlock(&fault_lock);
 }
 
 static inline void
@@ -178,40 +185,63 @@ fault_xShmBarrier(sqlite3_file *f)
 	FAULT_REAL(f)->pMethods->xShmBarrier(FAULT_REAL(f));
 }
 
+/* The code that the operation fails with, SQLITE_OK: it goes on, under the lock. */
+static int
+fault_enter(int op)
+{
+	(void)pthread_mutex_lock(&fault_lock);
+	return fault_hits(op) ? fault.rc : SQLITE_OK;
+}
+
+static int
+fault_leave(int rc)
+{
+	(void)pthread_mutex_unlock(&fault_lock);
+	return rc;
+}
+
 static int
 fault_xRead(sqlite3_file *f, void *data, int n, sqlite3_int64 at)
 {
-	return fault_hits(FAULT_READ) ? fault.rc
-				      : FAULT_REAL(f)->pMethods->xRead(FAULT_REAL(f), data, n, at);
+	const int rc = fault_enter(FAULT_READ);
+
+	return fault_leave(
+	    rc != SQLITE_OK ? rc : FAULT_REAL(f)->pMethods->xRead(FAULT_REAL(f), data, n, at));
 }
 
 static int
 fault_xWrite(sqlite3_file *f, const void *data, int n, sqlite3_int64 at)
 {
-	if (fault_hits(FAULT_WRITE)) {
+	const int rc = fault_enter(FAULT_WRITE);
+
+	if (rc != SQLITE_OK) {
 		/* A write that fails has often written a part. */
 		(void)FAULT_REAL(f)->pMethods->xWrite(FAULT_REAL(f), data, n / 2, at);
-		return fault.rc;
+		return fault_leave(rc);
 	}
 	fault_remember(f, at, n);
-	return FAULT_REAL(f)->pMethods->xWrite(FAULT_REAL(f), data, n, at);
+	return fault_leave(FAULT_REAL(f)->pMethods->xWrite(FAULT_REAL(f), data, n, at));
 }
 
 static int
 fault_xTruncate(sqlite3_file *f, sqlite3_int64 n)
 {
-	return fault_hits(FAULT_TRUNCATE) ? fault.rc
-					  : FAULT_REAL(f)->pMethods->xTruncate(FAULT_REAL(f), n);
+	const int rc = fault_enter(FAULT_TRUNCATE);
+
+	return fault_leave(rc != SQLITE_OK ? rc
+					   : FAULT_REAL(f)->pMethods->xTruncate(FAULT_REAL(f), n));
 }
 
 static int
 fault_xSync(sqlite3_file *f, int flags)
 {
-	if (fault_hits(FAULT_SYNC)) {
-		return fault.rc;
+	const int rc = fault_enter(FAULT_SYNC);
+
+	if (rc != SQLITE_OK) {
+		return fault_leave(rc);
 	}
 	fault_forget((struct fault_file *)(void *)f);
-	return FAULT_REAL(f)->pMethods->xSync(FAULT_REAL(f), flags);
+	return fault_leave(FAULT_REAL(f)->pMethods->xSync(FAULT_REAL(f), flags));
 }
 
 static const sqlite3_io_methods fault_io = {
@@ -266,7 +296,7 @@ fault_install(void)
 	(void)sqlite3_vfs_register(&fault_vfs, 0);
 }
 
-/* The same, for a program of one thread: SQLite's many locks take long under ThreadSanitizer. */
+/* The same without SQLite's many locks, which take long under ThreadSanitizer: one thread at a time is inside. */
 static inline void
 fault_alone(void)
 {

@@ -101,7 +101,7 @@ fx_setup(void **state)
 static inline int
 fx_teardown(void **state)
 {
-	static const char *const ends[] = { "", "-wal", "-shm", "-log", ".lock" };
+	static const char *const ends[] = { "", "-wal", "-shm", "-log", "-log2", ".lock" };
 	struct fx *fx = *state;
 	char path[128];
 	size_t i;
@@ -121,7 +121,7 @@ static inline void
 fx_fold(struct fx *fx)
 {
 	if (fx->st != NULL) {
-		OK(om_store_fold(fx->st));
+		OK(om_store_fold(fx->st, true));
 	}
 }
 

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "tests/unit/store_fixture.h"
 
-static const char *const image_ends[] = { "", "-wal", "-log" };
+static const char *const image_ends[] = { "", "-wal", "-log", "-log2" };
 
 struct image {
 	struct om_buf file[OM_COUNT(image_ends)];

@@ -195,11 +195,28 @@ test_a_row_that_could_not_be_written(void **state)
 	size_t count;
 
 	acknowledge(fx);
-	fault_set(FAULT_READ, 1, SQLITE_CORRUPT, 0);
+	fault_set(FAULT_READ, 1, SQLITE_CORRUPT, 1);
 	ERR(OM_ERR_CORRUPT, om_store_job_list(fx->st, &filter, rows, 8, &count));
 	fault_clear();
 	all_is_there(fx);
 	image_same(fx);
+	all_is_there(fx);
+}
+
+/* What waited failed, not the list: all is made anew for it. */
+static void
+test_a_list_behind_a_row_that_could_not_be_written(void **state)
+{
+	struct fx *fx = *state;
+	struct om_job_filter filter = { .states = OM_JOB_BIT(OM_JOB_RUNNING) };
+	struct om_job_row rows[8];
+	size_t count;
+
+	acknowledge(fx);
+	fault_set(FAULT_READ, 1, SQLITE_CORRUPT, 0);
+	OK(om_store_job_list(fx->st, &filter, rows, 8, &count));
+	assert_int_equal(fault.failed, 1);
+	assert_int_equal(count, 1);
 	all_is_there(fx);
 }
 
@@ -270,7 +287,7 @@ test_in_a_fold(void **state)
 			fx = one;
 			acknowledge(fx);
 			fault_set(faults[i].op, at, faults[i].rc, 0);
-			lost += om_store_fold(fx->st) != OM_OK;
+			lost += om_store_fold(fx->st, true) != OM_OK;
 			hit = fault.failed;
 			fault_clear();
 			all_is_there(fx);
@@ -292,7 +309,7 @@ test_no_room_to_fold(void **state)
 	acknowledge(fx);
 	fault_set(FAULT_SYNC, 1, SQLITE_FULL, 1);
 	for (int i = 0; i < 3; i++) {
-		ERR(OM_ERR_DISK, om_store_fold(fx->st));
+		ERR(OM_ERR_DISK, om_store_fold(fx->st, true));
 		assert_true(fx->st->unfolded);
 		all_is_there(fx);
 		ERR(OM_ERR_DISK, om_store_begin(fx->st));
@@ -334,7 +351,7 @@ test_somebody_else_came_between(void **state)
 	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
 	tells_the_truth(fx, OM_ERR_DISK);
 	ERR(OM_ERR_DISK, om_store_begin(fx->st));
-	ERR(OM_ERR_DISK, om_store_fold(fx->st));
+	ERR(OM_ERR_DISK, om_store_fold(fx->st, true));
 	assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
 	assert_int_equal(sqlite3_close(db), SQLITE_OK);
 	all_is_there(fx);
@@ -427,7 +444,7 @@ random_life(struct fx *fx, uint64_t *seed, int *refused)
 			(void)!look_around(fx);
 		}
 		if (next_rand(seed) % 6 == 0) {
-			(void)!om_store_fold(fx->st);
+			(void)!om_store_fold(fx->st, true);
 		}
 		fault_clear();
 		assert_int_equal(number_told(fx), acked);
@@ -436,7 +453,7 @@ random_life(struct fx *fx, uint64_t *seed, int *refused)
 			image_same(fx);
 		}
 	}
-	OK(om_store_fold(fx->st));
+	OK(om_store_fold(fx->st, true));
 	image_same(fx);
 	assert_int_equal(number_told(fx), acked);
 }
@@ -464,6 +481,7 @@ main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, lost_setup, lost_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_a_row_that_could_not_be_written),
+		T(test_a_list_behind_a_row_that_could_not_be_written),
 		cmocka_unit_test(test_outside_a_group),
 		cmocka_unit_test(test_inside_a_group),
 		cmocka_unit_test(test_in_a_fold),

@@ -49,9 +49,9 @@ test_older_file_is_brought_up_to_date(void **state)
 	make_version_1(fx);
 	FX_ASK_IS(fx, "PRAGMA user_version", "1");
 	fx_open(fx);
-	FX_ASK_IS(fx, "PRAGMA user_version", "6");
+	FX_ASK_IS(fx, "PRAGMA user_version", "7");
 	OK(om_store_stat(fx->st, &info));
-	assert_int_equal(info.schema, 6);
+	assert_int_equal(info.schema, 7);
 	/* Nothing is lost, and what the new version added works. */
 	OK(om_store_job_get(fx->st, &id, &row));
 	before.sealed = true; /* not known of a job that old */
@@ -104,10 +104,10 @@ test_newer_file_is_left_alone(void **state)
 	struct om_why why;
 
 	fx_close(fx);
-	fx_sql(fx, "PRAGMA user_version=7");
+	fx_sql(fx, "PRAGMA user_version=8");
 	ERR(OM_ERR_VERSION, om_sqlite_open(&fx->conf, &fx->st, &why));
-	assert_non_null(strstr(why.text, "knows up to 6"));
-	FX_ASK_IS(fx, "PRAGMA user_version", "7");
+	assert_non_null(strstr(why.text, "knows up to 7"));
+	FX_ASK_IS(fx, "PRAGMA user_version", "8");
 }
 
 static void
