@@ -178,16 +178,20 @@ om_books_jobs(const struct om_books *books, struct om_str peer)
 }
 
 struct om_page
+om_books_page_of(struct om_books *books, const struct om_account *a, struct om_wall now)
+{
+	turn_page(books, now);
+	return (struct om_page){ .jobs = a->jobs,
+				 .asked_s = a->asked_s,
+				 .ran_ms = a->ran_day_s == books->day_s ? a->ran_ms : 0 };
+}
+
+struct om_page
 om_books_page(struct om_books *books, struct om_str peer, struct om_wall now)
 {
 	const struct om_account *a;
 
 	turn_page(books, now);
 	a = (const struct om_account *)om_name_table_find(&books->peers, peer);
-	if (a == NULL) {
-		return (struct om_page){ 0 };
-	}
-	return (struct om_page){ .jobs = a->jobs,
-				 .asked_s = a->asked_s,
-				 .ran_ms = a->ran_day_s == books->day_s ? a->ran_ms : 0 };
+	return a == NULL ? (struct om_page){ 0 } : om_books_page_of(books, a, now);
 }

@@ -48,5 +48,8 @@ struct om_page {
 	uint64_t ran_ms; /* milliseconds run since the last local midnight */
 };
 struct om_page om_books_page(struct om_books *books, struct om_str peer, struct om_wall now);
+/* The same of an account that is open. */
+struct om_page om_books_page_of(struct om_books *books, const struct om_account *account,
+				struct om_wall now);
 
 #endif /* OM_ACTORS_BOOKS_H */

@@ -551,7 +551,6 @@ ledger_on_set(struct om_service *sv, void *state, const struct om_in *in)
 	struct om_audit_note note = {
 		.event = OM_STR("config_changed"),
 		.actor = m->by.len > 0 ? m->by : om_str_of(in->from),
-		.details = om_str_of(text),
 	};
 	enum om_err err;
 

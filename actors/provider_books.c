@@ -23,11 +23,9 @@
 #define RAN_RETRY_MS 1000
 
 void
-provider_books_tell(struct provider *p, struct om_str peer, uint64_t jobs, uint64_t runtime_s,
+provider_books_tell(struct om_page page, uint64_t jobs, uint64_t runtime_s,
 		    struct om_filter_request *out)
 {
-	const struct om_page page = om_books_page(&p->books, peer, p->wall());
-
 	OM_SET(out, filter_request, peer_jobs, page.jobs - jobs);
 	OM_SET(out, filter_request, peer_runtime_s,
 	       page.ran_ms / 1000 + page.asked_s - jobs * runtime_s);
@@ -196,7 +194,7 @@ provider_on_test(struct om_service *sv, void *state, const struct om_in *in)
 	if (provider_too_big(p, m.cores, m.mem_mib, &why)) {
 		return test_refused(sv, in, "fits", "never_fits", &why);
 	}
-	provider_books_tell(p, m.peer, 0, 0, &m);
+	provider_books_tell(om_books_page(&p->books, m.peer, p->wall()), 0, 0, &m);
 	test = calloc(1, sizeof(*test));
 	if (test == NULL) {
 		return OM_ERR_NOMEM;

@@ -60,7 +60,8 @@ provider_submit_filter(struct om_service *sv, struct provider *p, struct submit 
 {
 	struct om_filter_request has = { 0 };
 
-	provider_books_tell(p, om_str_of(s->peer), s->opened, s->runtime_s, &has); /* but these */
+	provider_books_tell(om_books_page_of(&p->books, s->account, p->wall()), s->opened,
+			    s->runtime_s, &has); /* but these */
 	s->peer_jobs = has.peer_jobs;
 	s->peer_runtime_s = has.peer_runtime_s;
 	provider_many_add(sv, p, SUBMIT_AT_FILTER, s);

@@ -435,8 +435,8 @@ bool provider_too_big(const struct provider *p, uint64_t cores, uint64_t mem_mib
 
 /* --- provider_books.c ------------------------------------------------------------------------- */
 
-/* What the requester has, but for these jobs, which are in the books and ask for it. */
-void provider_books_tell(struct provider *p, struct om_str peer, uint64_t jobs, uint64_t runtime_s,
+/* What the requester has by his page, but for these jobs, which are in the books and ask for it. */
+void provider_books_tell(struct om_page page, uint64_t jobs, uint64_t runtime_s,
 			 struct om_filter_request *out);
 /* The time that the attempt took which the event ends; 0: none, or it is known from the ledger. */
 uint64_t provider_ran_ms(const struct provider *p, const struct om_job_event *event);

@@ -296,7 +296,8 @@ retry_decide(struct om_service *sv, struct provider *p, struct provider_task *ta
 	if (OM_HAS(info, job_info, activity)) {
 		OM_SET(&m, filter_request, activity, info->activity);
 	}
-	provider_books_tell(p, info->peer, 1, info->runtime_s, &m);
+	provider_books_tell(om_books_page(&p->books, info->peer, p->wall()), 1, info->runtime_s,
+			    &m);
 	provider_task_ask(sv, p, task, OM_FILTER_MANAGER, OM_MSG_FILTER_DECIDE, &m,
 			  retry_on_decision);
 }

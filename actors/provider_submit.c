@@ -377,13 +377,14 @@ array_on_stored(struct om_service *sv, void *state, const struct om_bus_answer *
 			       answer->err == OM_OK && m->duplicate);
 }
 
+/* Into a zeroed one: there is much of it. */
 static void
 submit_row(const struct submit *s, struct om_job_info *info)
 {
 	const struct om_job_submit *m = &s->body;
 
-	*info = (struct om_job_info){ .job = om_str_of(s->id.text),
-				      .state = om_str_of(om_job_state_text(s->state)) };
+	info->job = om_str_of(s->id.text);
+	info->state = om_str_of(om_job_state_text(s->state));
 	OM_SET(info, job_info, reason, om_str_of(s->reason));
 	OM_SET(info, job_info, text, om_str_of(s->text));
 	OM_SET(info, job_info, peer, om_str_of(s->peer));
@@ -440,7 +441,7 @@ static void
 array_store(struct om_service *sv, struct provider *p, struct submit *s)
 {
 	struct om_ledger_submit m;
-	struct om_job_info info;
+	struct om_job_info info = { 0 };
 	enum om_err err;
 
 	provider_many_ask(sv, p);

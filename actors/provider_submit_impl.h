@@ -11,38 +11,38 @@
 
 struct batch;
 
+/* What each step looks at comes first: with thousands on their way each line is a cache miss. */
 struct submit {
 	LIST_ENTRY(submit) link;
 	struct om_bus_request rq;
 	struct batch *batch; /* it is one of many; NULL: rq asks for it alone */
 	size_t place; /* in the batch */
-	struct om_caller caller;
+	struct om_job_array *array; /* NULL: one job; owned */
+	struct om_account
+	    *account; /* counts these jobs until they are live, so that many at once do
+				       not slip past a limit */
 	struct om_job_id id;
-	uint32_t hash; /* of the id, when it is stored */
 	bool chosen; /* the id, by the client */
+	bool operator_own;
+	uint32_t hash; /* of the id, when it is stored */
 	unsigned tries;
+	enum om_job_state state; /* decided, as is the level */
+	enum om_job_level level;
+	uint64_t counted; /* in provider.submitting: so many jobs */
+	uint64_t opened; /* times that the account was opened */
 	uint8_t
 	    *raw; /* the body as it came; may hold secrets: wiped; of a batch: the batch has it */
 	size_t raw_len;
 	uint8_t *spec; /* the same in the one form that is stored and compared; wiped; as raw */
 	size_t spec_len;
-	struct om_job_submit body; /* views into raw and arena, or the batch's */
 	struct om_arena arena;
-	char peer[OM_PEER_MAX + 1], network[OM_NETWORK_MAX + 1];
-	bool operator_own;
-	struct om_job_array *array; /* NULL: one job; owned */
-	uint64_t counted; /* in provider.submitting: so many jobs */
-	struct om_account
-	    *account; /* counts these jobs until they are live, so that many at once do
-				       not slip past a limit */
-	uint64_t opened; /* times that the account was opened */
 	uint64_t cores, mem_mib, disk_mib, runtime_s;
-	uint64_t peer_jobs, peer_runtime_s; /* what its requester had when it came */
-	/* the decision */
-	enum om_job_state state;
-	enum om_job_level level;
 	int64_t stored_ns; /* when it was decided, as the row has it */
 	int64_t expires_ns;
+	uint64_t peer_jobs, peer_runtime_s; /* what its requester had when it came */
+	struct om_job_submit body; /* views into raw and arena, or the batch's */
+	struct om_caller caller;
+	char peer[OM_PEER_MAX + 1], network[OM_NETWORK_MAX + 1];
 	char reason[33], rule[65], text[513]; /* last: only their first bytes are cleared */
 };
 
@@ -76,7 +76,7 @@ enum om_err provider_submit_open(const struct provider *p, struct om_why *why);
 
 /* The decision is made: makes it durable, then queues it and answers. */
 void provider_submit_store(struct om_service *sv, struct provider *p, struct submit *s);
-/* The question that does so; its parts live as long as the submit and info. */
+/* The question that does so; its parts live as long as the submit and info, which is zeroed. */
 void provider_submit_ask_ledger(struct submit *s, struct om_job_info *info,
 				struct om_ledger_submit *out);
 void provider_submit_stored(struct om_service *sv, struct provider *p, struct submit *s,

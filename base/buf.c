@@ -20,24 +20,6 @@
 
 /* --- views ------------------------------------------------------------------------------------ */
 
-struct om_str
-om_str_of(const char *cstr)
-{
-	return (struct om_str){ cstr, cstr != NULL ? strlen(cstr) : 0 };
-}
-
-bool
-om_str_eq(struct om_str a, struct om_str b)
-{
-	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
-}
-
-bool
-om_str_is(struct om_str a, const char *cstr)
-{
-	return om_str_eq(a, om_str_of(cstr));
-}
-
 enum om_err
 om_str_copy(struct om_str s, char *out, size_t out_size)
 {

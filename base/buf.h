@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include "base/err.h"
 
 /* Borrowed views.  Not NUL-terminated.  {NULL, 0} is "absent". */
@@ -19,10 +20,22 @@ struct om_bin {
 #define OM_STR(literal) ((struct om_str){ (literal), sizeof(literal) - 1 })
 #define OM_STR_ARG(s)   (int)(s).len, (s).ptr ? (s).ptr : "" /* for "%.*s" */
 
-/* Any thread. */
-struct om_str om_str_of(const char *cstr); /* NULL gives the absent view */
-bool om_str_eq(struct om_str a, struct om_str b);
-bool om_str_is(struct om_str a, const char *cstr);
+/* Any thread.  In place: of a literal the compiler knows the length. */
+static inline struct om_str
+om_str_of(const char *cstr) /* NULL gives the absent view */
+{
+	return (struct om_str){ cstr, cstr != NULL ? strlen(cstr) : 0 };
+}
+static inline bool
+om_str_eq(struct om_str a, struct om_str b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+static inline bool
+om_str_is(struct om_str a, const char *cstr)
+{
+	return om_str_eq(a, om_str_of(cstr));
+}
 /* Copies into out and ends it with NUL; OM_ERR_TOO_BIG if it does not fit or holds a NUL. */
 enum om_err om_str_copy(struct om_str s, char *out, size_t out_size) OM_MUST_CHECK;
 
