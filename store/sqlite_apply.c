@@ -21,6 +21,8 @@
 
 /* Bytes of records.  Fewer wait for more, or for a reader: a thread is woken for them. */
 #define LEND_MIN (64 << 10)
+/* A smaller group says that there is time between groups: who has it writes the tables himself. */
+#define GROUP_LARGE (16 << 10)
 /* As many make the store's thread wait: what a reader waits for stays some milliseconds. */
 #define WAIT_MAX (4 << 20)
 
@@ -224,6 +226,9 @@ sq_lend(struct om_sqlite *sq, bool fold)
 	enum om_err err;
 
 	OM_ASSERT(!sq->in_tx);
+	if (!sq->lent && !fold && sq->group.len < GROUP_LARGE) {
+		return sq_settle(sq);
+	}
 	sq_log_hand(sq);
 	if (sq->lent && sq->wait.len < WAIT_MAX && applier_is_busy(sq->applier)) {
 		return OM_OK;
