@@ -300,7 +300,7 @@ bus_frame_begin(struct om_service *sv, struct bus_slot *to, const struct bus_hea
 	size_t from;
 
 	if (sv->pack_to != to) {
-		om_service_flush(sv);
+		bus_flush(sv);
 		sv->pack_to = to;
 	}
 	from = buf->len;
@@ -316,7 +316,7 @@ bus_frame_begin(struct om_service *sv, struct bus_slot *to, const struct bus_hea
 		om_buf_add(buf, as->peer, head.peer_len);
 		om_buf_add(buf, as->network, head.network_len);
 	}
-	sv->envelope_at = buf->len;
+	sv->body_at = buf->len;
 	return from;
 }
 
@@ -410,7 +410,7 @@ pack_send(struct om_service *sv)
 }
 
 void
-om_service_flush(struct om_service *sv)
+bus_flush(struct om_service *sv)
 {
 	if (sv->packed > 0) {
 		(void)!pack_send(sv); /* what is lost is counted, and its asks end */
@@ -426,20 +426,23 @@ bus_frame_end(struct om_service *sv, size_t from, enum om_err err)
 	if (err == OM_OK && buf->failed) {
 		err = OM_ERR_NOMEM;
 	}
+	if (err == OM_OK && buf->len - sv->body_at > OM_FRAME_MAX) {
+		err = OM_ERR_TOO_BIG;
+	}
 	if (err != OM_OK) {
 		om_bell_cancel(sv->pack_to->bell[sv->slot->index]);
 		buf->len = from;
 		buf->failed = false;
 		return err;
 	}
-	len = (uint32_t)(buf->len - sv->envelope_at);
+	len = (uint32_t)(buf->len - sv->body_at);
 	memcpy(buf->data + from + offsetof(struct bus_head, len), &len, sizeof(len));
 	sv->packed++;
 	if (!sv->packing) {
 		return pack_send(sv);
 	}
 	if (buf->len >= BUS_PACK_MAX) {
-		om_service_flush(sv);
+		bus_flush(sv);
 	}
 	return OM_OK;
 }
@@ -456,6 +459,7 @@ bus_frame_parse(struct om_bin bytes, struct bus_frame *out)
 	memcpy(&out->head, bytes.ptr, sizeof(out->head));
 	left = bytes.len - sizeof(out->head);
 	if (out->head.magic != BUS_MAGIC || out->head.kind >= BUS_KIND_COUNT ||
+	    out->head.type == OM_MSG_NONE || out->head.type >= OM_MSG_COUNT ||
 	    out->head.role > OM_ROLE_OPERATOR || out->head.peer_len > OM_PEER_MAX ||
 	    out->head.network_len > OM_NETWORK_MAX ||
 	    (size_t)out->head.peer_len + out->head.network_len > left) {
@@ -471,7 +475,7 @@ bus_frame_parse(struct om_bin bytes, struct bus_frame *out)
 	if (out->head.len > (size_t)(bytes.ptr + bytes.len - at)) {
 		return false;
 	}
-	out->envelope = (struct om_bin){ at, out->head.len };
+	out->body = (struct om_bin){ at, out->head.len };
 	out->size = (size_t)(at - bytes.ptr) + out->head.len;
 	return true;
 }

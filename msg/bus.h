@@ -8,8 +8,8 @@
  * A service owns a PUSH socket per peer it has written to, connected to a PULL of that peer,
  * inproc://omerta/<peer>/<service>.  ZeroMQ carries, the mailbox rings: after a send the bus rings
  * the counting doorbell of that link (runtime/mailbox.h), and the receiver takes exactly that many
- * frames from that socket, so it never probes an empty one.  A frame holds a bus header (request or
- * answer, for whom) and the envelope of msg/envelope.h.
+ * frames from that socket, so it never probes an empty one.  A frame holds a bus header (what an
+ * envelope says, as numbers; request or answer, for whom) and the body, as it is in msg/envelope.h.
  *
  * Messages from one service to another arrive in order, across a restart of the receiver too.  A
  * restarted service finds the frames that waited; requests it had put off with om_service_later are
@@ -132,12 +132,6 @@ void *om_service_state(struct om_service *sv); /* what the service's own functio
 /* om_exit and om_fail for services: frames that wait are not handled any more by this life. */
 void om_service_exit(struct om_service *sv);
 void om_service_fail(struct om_service *sv, enum om_err why);
-
-/*
- * What a handler or on_msg sends, asks and answers leaves at the end of its turn; from anywhere else,
- * and of a detached service, at once.  This makes it leave now: before what takes long.
- */
-void om_service_flush(struct om_service *sv);
 
 /*
  * Sends without an answer.  body is the struct of the type.

@@ -17,6 +17,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "msg/bus_impl.h"
+#include "msg/codec.h"
 
 #define ASK_TIMER_AGAIN_MS 1000 /* when there was no memory for the next */
 
@@ -35,14 +36,17 @@ struct parcel {
 static enum om_err
 parcel_put(struct om_service *sv, struct bus_slot *to, const struct parcel *p, uint64_t id)
 {
-	const struct bus_head head = { .kind = (uint8_t)p->kind, .id = id };
+	const struct bus_head head = { .id = id,
+				       .deadline_ms = p->deadline_ms,
+				       .type = (uint16_t)p->type,
+				       .kind = (uint8_t)p->kind };
 	const size_t from = bus_frame_begin(sv, to, &head, p->as);
-	enum om_err err;
+	enum om_err err = OM_OK;
 
 	if (p->body != NULL) {
-		err = om_envelope_encode(p->type, id, p->deadline_ms, p->body, &sv->out);
+		err = om_body_encode(om_msg_info(p->type)->body, p->body, &sv->out);
 	} else {
-		err = om_envelope_encode_raw(p->type, id, p->deadline_ms, p->raw, &sv->out);
+		om_buf_add(&sv->out, p->raw.ptr, p->raw.len);
 	}
 	return bus_frame_end(sv, from, err);
 }
@@ -98,11 +102,16 @@ static enum om_err
 answer_put(struct om_service *sv, struct bus_slot *to, uint64_t ask, enum om_msg_type type,
 	   const void *body, enum om_err err, const char *text)
 {
-	const struct bus_head head = { .kind = BUS_ANSWER, .id = ask };
+	struct bus_head head = { .id = ask,
+				 .type = (uint16_t)(err == OM_OK ? type : OM_MSG_ERROR),
+				 .kind = BUS_ANSWER };
 	size_t from = bus_frame_begin(sv, to, &head, NULL);
 
 	if (err == OM_OK) {
-		err = om_envelope_encode(type, ask, 0, body, &sv->out);
+		err = om_body_encode(om_msg_info(type)->body, body, &sv->out);
+		if (err == OM_OK && sv->out.len - sv->body_at > OM_FRAME_MAX) {
+			err = OM_ERR_TOO_BIG;
+		}
 		if (err == OM_OK) {
 			return bus_frame_end(sv, from, OM_OK);
 		}
@@ -113,9 +122,10 @@ answer_put(struct om_service *sv, struct bus_slot *to, uint64_t ask, enum om_msg
 		/* From the beginning: it may be the frame's head that there was no memory for. */
 		sv->out.len = from;
 		sv->out.failed = false;
+		head.type = OM_MSG_ERROR;
 		from = bus_frame_begin(sv, to, &head, NULL);
 	}
-	return bus_frame_end(sv, from, om_envelope_encode_error(ask, err, text, &sv->out));
+	return bus_frame_end(sv, from, om_envelope_encode_error_body(err, text, &sv->out));
 }
 
 /*

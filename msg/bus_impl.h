@@ -49,15 +49,17 @@ enum bus_kind {
 	BUS_KIND_COUNT
 };
 
-/* Before the envelope: this, the caller's peer, its network.  Native byte order: one machine. */
+/* Before the body: this, the caller's peer, its network.  Native byte order: one machine. */
 struct bus_head {
 	uint32_t magic;
-	uint32_t len; /* of the envelope */
+	uint32_t len; /* of the body */
+	uint64_t id; /* the asker's number of this ask; 0: a plain send */
+	uint64_t deadline_ms;
+	uint16_t type;
 	uint8_t kind;
 	uint8_t role;
 	uint8_t peer_len;
 	uint8_t network_len;
-	uint64_t id; /* the asker's number of this ask; 0: a plain send */
 };
 #define BUS_MAGIC        UINT32_C(0x6f6d6231)
 #define SERVICE_MAGIC    UINT32_C(0x6f6d7376)
@@ -158,7 +160,7 @@ enum om_err bus_link(struct bus_slot *from, struct bus_slot *to) OM_MUST_CHECK;
 struct bus_frame {
 	struct bus_head head;
 	struct om_caller caller;
-	struct om_bin envelope;
+	struct om_bin body;
 	size_t size; /* of all of it */
 };
 /* Any thread.  The first of the bytes; false: no frame of ours. */
@@ -190,7 +192,7 @@ struct om_service {
 	struct om_buf out; /* frames for pack_to that leave together */
 	struct bus_slot *pack_to;
 	uint32_t packed; /* frames in `out` */
-	size_t envelope_at; /* in `out`, of the frame that is being put */
+	size_t body_at; /* in `out`, of the frame that is being put */
 	bool packing; /* a turn is on: frames may wait for its end */
 	struct om_arena arena; /* of the frame being handled */
 	struct bus_table asks;
@@ -244,10 +246,12 @@ bus_ring_tail(struct om_service *sv)
 size_t bus_frame_begin(struct om_service *sv, struct bus_slot *to, const struct bus_head *head,
 		       const struct om_caller *as);
 /*
- * The envelope is in place, or could not be made (err).  A reservation on the bell is used up in any case.
+ * The body is in place, or could not be made (err).  A reservation on the bell is used up in any case.
  * OM_OK: it leaves now, or at the end of the turn; an ask for which that fails then ends as GONE.
  */
 enum om_err bus_frame_end(struct om_service *sv, size_t from, enum om_err err) OM_MUST_CHECK;
+/* What waits in sv->out leaves. */
+void bus_flush(struct om_service *sv);
 
 /*
  * err != OM_OK: an error answer with this text (NULL: that of err).  When the asker has ended there

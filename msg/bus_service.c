@@ -45,7 +45,7 @@ svc_turn_begin(struct om_service *sv)
 static void
 svc_turn_end(struct om_service *sv)
 {
-	om_service_flush(sv);
+	bus_flush(sv);
 	sv->packing = false;
 }
 
@@ -62,47 +62,43 @@ svc_text(struct om_service *sv, struct om_str s, const char *otherwise)
 
 /* Decodes the body into the arena. */
 static enum om_err
-svc_body(struct om_service *sv, const struct om_envelope *env, const void **out, struct om_why *why)
+svc_body(struct om_service *sv, const struct bus_frame *frame, const void **out, struct om_why *why)
 {
-	enum om_body_type type = om_msg_info(env->type)->body;
+	enum om_body_type type = om_msg_info(frame->head.type)->body;
 	void *body = om_arena_alloc(&sv->arena, om_body_info(type)->size);
 
 	if (body == NULL) {
 		return om_why_set(why, OM_ERR_NOMEM, "no memory for the message");
 	}
 	*out = body;
-	return om_body_decode(type, env->body, body, &sv->arena, why);
+	return om_body_decode(type, frame->body, body, &sv->arena, why);
 }
 
 static void
 svc_on_answer(struct om_service *sv, uint32_t from, const struct bus_frame *frame)
 {
-	struct om_bus_answer answer = { .text = "" };
+	struct om_bus_answer answer = { .text = "",
+					.type = (enum om_msg_type)frame->head.type,
+					.raw = frame->body };
 	struct bus_asked *ask = bus_table_find(&sv->asks, frame->head.id);
-	struct om_envelope env;
-	struct om_why why = { "" };
+	struct om_why why;
 
 	if (ask == NULL || ask->to != from) {
 		bus_count(sv->slot, BUS_LATE);
 		return;
 	}
-	answer.err = om_envelope_decode(frame->envelope, &env, &why);
-	if (answer.err == OM_OK && (!ask->raw || env.type == OM_MSG_ERROR)) {
-		answer.err = svc_body(sv, &env, &answer.body, &why);
+	if (!ask->raw || answer.type == OM_MSG_ERROR) {
+		answer.err = svc_body(sv, frame, &answer.body, &why);
 	}
 	if (answer.err != OM_OK) {
 		bus_count(sv->slot, BUS_BAD);
 		om_error("bus.answer", "%s: from %s: %s", sv->slot->def->name,
 			 bus_peer(sv, from)->def->name, why.text);
-		answer.err = OM_ERR_INTERNAL;
-		answer.text = why.text;
-		answer.body = NULL;
+		answer = (struct om_bus_answer){ .err = OM_ERR_INTERNAL, .text = why.text };
 		bus_complete(sv, ask, &answer);
 		return;
 	}
-	answer.type = env.type;
-	answer.raw = env.body;
-	if (env.type == OM_MSG_ERROR) {
+	if (answer.type == OM_MSG_ERROR) {
 		const struct om_error *e = answer.body;
 
 		answer.err = om_err_from_code(e->code.ptr, e->code.len);
@@ -116,7 +112,7 @@ svc_on_answer(struct om_service *sv, uint32_t from, const struct bus_frame *fram
 static void
 svc_settle(struct om_service *sv, struct bus_in *b, enum om_err err, const struct om_why *why)
 {
-	const char *name = b->type != OM_MSG_NONE ? om_msg_info(b->type)->name : "?";
+	const char *name = om_msg_info(b->type)->name;
 
 	if (b->due && err == OM_OK) {
 		bus_count(sv->slot, BUS_UNANSWERED);
@@ -143,31 +139,21 @@ static enum om_err
 svc_admit(struct om_service *sv, const struct bus_frame *frame, struct bus_in *b, om_service_fn *fn,
 	  struct om_why *why)
 {
-	struct om_envelope env;
-	enum om_err err = om_envelope_decode(frame->envelope, &env, why);
-	unsigned n;
+	const unsigned n = sv->slot->handler[b->type];
 
-	if (err != OM_OK) {
-		return err;
-	}
-	b->type = env.type;
-	b->in.type = env.type;
-	b->in.deadline_ms = env.deadline_ms;
-	b->in.raw = env.body;
-	if (frame->head.kind == BUS_ASK_OUTSIDE && !om_caller_may(b->in.caller, env.type)) {
+	if (frame->head.kind == BUS_ASK_OUTSIDE && !om_caller_may(b->in.caller, b->type)) {
 		return om_why_set(why, OM_ERR_DENIED, "%s is not permitted",
-				  om_msg_info(env.type)->name);
+				  om_msg_info(b->type)->name);
 	}
-	n = sv->slot->handler[env.type];
 	if (n == 0) {
 		return om_why_set(why, OM_ERR_UNKNOWN_TYPE, "%s does not take %s",
-				  sv->slot->def->name, om_msg_info(env.type)->name);
+				  sv->slot->def->name, om_msg_info(b->type)->name);
 	}
 	*fn = bus_handler(sv->slot->def, n - 1)->fn;
 	if (n > sv->slot->def->on_count) {
 		return OM_OK; /* it decodes the body itself */
 	}
-	return svc_body(sv, &env, &b->in.body, why);
+	return svc_body(sv, frame, &b->in.body, why);
 }
 
 static void
@@ -177,8 +163,12 @@ svc_on_request(struct om_service *sv, uint32_t from, const struct bus_frame *fra
 		.magic = IN_MAGIC,
 		.from = from,
 		.ask = frame->head.id,
+		.type = (enum om_msg_type)frame->head.type,
 		.due = frame->head.kind != BUS_SEND,
 		.in = {
+			.type = (enum om_msg_type)frame->head.type,
+			.deadline_ms = frame->head.deadline_ms,
+			.raw = frame->body,
 			.caller = frame->caller.role == OM_ROLE_ACTOR ? &caller_actor : &frame->caller,
 			.from = bus_peer(sv, from)->def->name,
 			.wants_answer = frame->head.kind != BUS_SEND,

@@ -144,7 +144,7 @@ clean_text(const char *text, char out[ERROR_TEXT_MAX])
 }
 
 enum om_err
-om_envelope_encode_error(uint64_t id, enum om_err err, const char *text, struct om_buf *out)
+om_envelope_encode_error_body(enum om_err err, const char *text, struct om_buf *out)
 {
 	char clean[ERROR_TEXT_MAX];
 	struct om_error body = { .has = 0 };
@@ -154,5 +154,14 @@ om_envelope_encode_error(uint64_t id, enum om_err err, const char *text, struct 
 		text = om_err_text(err);
 	}
 	OM_SET(&body, error, text, clean_text(text, clean));
-	return om_envelope_encode(OM_MSG_ERROR, id, 0, &body, out);
+	return om_body_encode(OM_BODY_error, &body, out);
+}
+
+enum om_err
+om_envelope_encode_error(uint64_t id, enum om_err err, const char *text, struct om_buf *out)
+{
+	size_t from = out->len;
+
+	put_head(OM_MSG_ERROR, id, 0, out);
+	return finish(out, from, om_envelope_encode_error_body(err, text, out));
 }

@@ -3,9 +3,9 @@
 #define OM_MSG_ENVELOPE_H
 
 /*
- * [version, "type.name", id, deadline_ms, {body}], the same on the bus and on the control endpoint.
+ * [version, "type.name", id, deadline_ms, {body}], on the control endpoint and in what is published.
  * The requester chooses id and the answer carries it.  deadline_ms: how long the requester will
- * wait, 0: the receiver's default.
+ * wait, 0: the receiver's default.  On the bus the body is the same, and a header is around it.
  */
 #include "msg/schema.h"
 
@@ -33,8 +33,10 @@ enum om_err om_envelope_encode(enum om_msg_type type, uint64_t id, uint64_t dead
 /* The same with a body that is encoded already. */
 enum om_err om_envelope_encode_raw(enum om_msg_type type, uint64_t id, uint64_t deadline_ms,
 				   struct om_bin body, struct om_buf *out) OM_MUST_CHECK;
-/* An "error" envelope. */
+/* An "error" envelope; its body alone. */
 enum om_err om_envelope_encode_error(uint64_t id, enum om_err err, const char *text,
 				     struct om_buf *out) OM_MUST_CHECK;
+enum om_err om_envelope_encode_error_body(enum om_err err, const char *text,
+					  struct om_buf *out) OM_MUST_CHECK;
 
 #endif /* OM_MSG_ENVELOPE_H */

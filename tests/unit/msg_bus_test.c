@@ -371,11 +371,14 @@ static const struct om_service_def relay_def = {
 static void
 script_around(struct om_service *sv, struct world *w)
 {
-	(void)w;
 	send_limits(sv, "server", 1);
 	send_limits(sv, "server", 2);
+	assert_int_equal(stats_of(w, "client").sent, 0); /* the turn is not over */
+	assert_int_equal(stats_of(w, "server").waiting, 2);
 	send_limits(sv, "relay", 3);
+	assert_int_equal(stats_of(w, "client").sent, 2);
 	send_limits(sv, "server", 4);
+	assert_int_equal(stats_of(w, "client").sent, 3);
 }
 
 /* What the relay passes on was sent after 1 and 2. */
@@ -447,33 +450,6 @@ test_small_and_large_frames_stay_in_order(void **state)
 		}
 		world_free(w);
 	}
-}
-
-static void
-script_flush(struct om_service *sv, struct world *w)
-{
-	om_service_flush(sv);
-	send_limits(sv, "server", 1);
-	send_limits(sv, "server", 2);
-	assert_int_equal(stats_of(w, "client").sent, 0);
-	assert_int_equal(stats_of(w, "server").waiting, 2);
-	om_service_flush(sv);
-	assert_int_equal(stats_of(w, "client").sent, 2);
-	send_limits(sv, "server", 3);
-	assert_int_equal(stats_of(w, "client").sent, 2);
-}
-
-static void
-test_flush_does_not_wait_for_the_turns_end(void **state)
-{
-	struct world *w = world_new(1, true);
-
-	(void)state;
-	play(w, script_flush);
-	assert_int_equal(w->served, 3);
-	assert_int_equal(stats_of(w, "client").sent, 3);
-	assert_int_equal(stats_of(w, "server").waiting, 0);
-	world_free(w);
 }
 
 /* --- a flood ---------------------------------------------------------------------------------- */
@@ -567,7 +543,6 @@ main(void)
 		cmocka_unit_test(test_backlog_is_bounded_and_recovers),
 		cmocka_unit_test(test_nothing_is_overtaken_by_what_followed_it),
 		cmocka_unit_test(test_small_and_large_frames_stay_in_order),
-		cmocka_unit_test(test_flush_does_not_wait_for_the_turns_end),
 		cmocka_unit_test(test_a_flood_is_bounded_and_loses_nothing),
 	};
 
