@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Groups, and the ledger's life.
+ * The ledger's life, and its long work.
  *
- * 1. A write is answered after the commit that holds it, never before.  If broken: an acknowledged
- *    job is lost in a crash.
- * 2. Answers go out in the order of the requests, then the events of the group in theirs.  If broken:
- *    the provider hears of a job's end before it knows the job.
- * 3. An event is never dropped while the provider lives: what it has no room for is kept (`unsent`)
- *    and made anew from the row.  If broken: a job that ended stays in its books for ever.
- * 4. A failed group leaves nothing behind; every write in it gets the reason.  The writes that
- *    follow are groups of their own (`degraded`) until one works, so that questions between them are
- *    answered although nothing can be written.
+ * An event is never dropped while the provider lives: what it has no room for is kept (`unsent`)
+ * and made anew from the row.  If broken: a job that ended stays in its books for ever.
  */
 #include "actors/ledger.h"
 #include <stdlib.h>
@@ -18,67 +11,13 @@
 #include "actors/ledger_impl.h"
 #include "base/log.h"
 
-#define LEDGER_FOLD_MS   200 /* from a commit until the file has it for other readers */
 #define LEDGER_FOLD_WAIT 64 /* commits whose fold takes less than others notice */
-#define LEDGER_TICK_MS   1000 /* followers' time, events that wait */
 #define LEDGER_PURGE_MS  UINT64_C(60000) /* from a write to the look at the limits of retention */
 #define LEDGER_IDLE_MS   UINT64_C(3600000) /* when nothing is written: jobs grow old all the same */
-#define LEDGER_WIPE_MS   1000 /* the keys of all jobs that ended meanwhile go together */
 #define LEDGER_STEP_MS   1 /* between two pieces of a long work */
 #define LEDGER_ARENA_MAX (UINT64_C(512) << 20)
 
-/* --- groups ----------------------------------------------------------------------------------- */
-
-enum om_err
-ledger_begin(struct ledger *l)
-{
-	enum om_err err;
-
-	if (l->in_tx) {
-		return OM_OK;
-	}
-	err = om_store_begin(l->store);
-	l->in_tx = err == OM_OK;
-	return err;
-}
-
-static void
-group_reset(struct ledger *l)
-{
-	STAILQ_INIT(&l->answers);
-	STAILQ_INIT(&l->events);
-	l->group = 0;
-	l->group_bytes = 0;
-	memset(l->group_moves, 0, sizeof(l->group_moves));
-	om_arena_reset(&l->arena);
-}
-
-void
-ledger_group_undo(struct ledger *l)
-{
-	OM_ASSERT(STAILQ_EMPTY(&l->answers));
-	om_store_rollback(l->store);
-	l->in_tx = false;
-	group_reset(l);
-}
-
-static void
-group_answer(struct om_service *sv, struct ledger *l, enum om_err err)
-{
-	static const struct om_empty nothing = { 0 };
-	struct ledger_answer *a;
-
-	STAILQ_FOREACH(a, &l->answers, link)
-	{
-		if (err != OM_OK) {
-			om_service_reply_err_to(sv, &a->rq, err, om_store_why(l->store));
-		} else if (a->ok) {
-			om_service_reply_to(sv, &a->rq, OM_MSG_OK, &nothing);
-		} else {
-			om_service_reply_to(sv, &a->rq, a->type, a->body);
-		}
-	}
-}
+/* --- retention ---------------------------------------------------------------------------------- */
 
 static bool
 ledger_has_retention(const struct om_ledger_conf *conf)
@@ -109,153 +48,12 @@ purge_arm(struct om_service *sv, struct ledger *l, bool soon)
 	}
 }
 
-static void
-group_commit(struct om_service *sv, struct ledger *l)
-{
-	const struct om_mono before = om_mono_now();
-	const enum om_err err = om_store_commit(l->store);
-
-	ledger_count_commit(l, err, om_mono_now().ns - before.ns);
-	group_answer(sv, l, err);
-	if (err == OM_OK) {
-		if (l->degraded) {
-			om_info("ledger.recovered", "writing works again");
-		}
-		ledger_count_moves(l);
-		if (!l->purge_soon && ledger_has_retention(l->conf)) {
-			purge_arm(sv, l, true);
-		}
-		ledger_tell_group(sv, l);
-		ledger_followers_answer(sv, l, false);
-	} else if (!l->degraded) {
-		om_error("ledger.failed", "%zu writes refused: %s", l->group,
-			 om_store_why(l->store));
-	}
-	l->degraded = err != OM_OK;
-}
-
-/* Followers whose time ends and messages that found no room are looked at again; else we sleep. */
-static void
-tick_when_needed(struct om_service *sv, struct ledger *l)
-{
-	if (l->keys_left && l->wipe_timer == 0 &&
-	    om_timer_start(om_service_cx(sv), LEDGER_WIPE_MS, 0, 0, &l->wipe_timer) != OM_OK) {
-		l->wipe_timer = 0;
-	}
-	if (l->store->unfolded && l->fold_timer == 0 &&
-	    om_timer_start(om_service_cx(sv), l->fold_failed ? LEDGER_TICK_MS : LEDGER_FOLD_MS, 0,
-			   0, &l->fold_timer) != OM_OK) {
-		l->fold_timer = 0;
-	}
-	const bool needed = l->follower_count > 0 || !STAILQ_EMPTY(&l->unsent) || l->audit_behind;
-
-	if (needed && l->tick_timer == 0 &&
-	    om_timer_start(om_service_cx(sv), LEDGER_TICK_MS, 0, 0, &l->tick_timer) != OM_OK) {
-		l->tick_timer = 0; /* the next group tries */
-	}
-}
-
 void
-ledger_flush(struct om_service *sv, struct ledger *l)
+ledger_purge_soon(struct om_service *sv, struct ledger *l)
 {
-	if (l->in_tx) {
-		l->in_tx = false;
-		if (l->group > 0) {
-			group_commit(sv, l);
-		} else {
-			/* Every write was refused; only questions wait for their answers. */
-			om_store_rollback(l->store);
-			group_answer(sv, l, OM_OK);
-		}
+	if (!l->purge_soon && ledger_has_retention(l->conf)) {
+		purge_arm(sv, l, true);
 	}
-	group_reset(l);
-	ledger_tell_unsent(sv, l);
-	ledger_tell_audit(sv, l);
-	if (om_store_maintain(l->store) != OM_OK) {
-		om_warn("ledger.checkpoint", "%s", om_store_why(l->store));
-	}
-	tick_when_needed(sv, l);
-}
-
-static void
-group_added(struct om_service *sv, struct ledger *l, const struct om_in *in)
-{
-	l->group++;
-	l->group_bytes += in->raw.len;
-	if (l->degraded || l->group >= LEDGER_GROUP_MAX || l->group_bytes >= LEDGER_GROUP_BYTES) {
-		ledger_flush(sv, l);
-	}
-}
-
-static struct ledger_answer *
-answer_new(struct om_service *sv, struct ledger *l, const struct om_in *in)
-{
-	struct ledger_answer *a = om_arena_alloc(&l->arena, sizeof(*a));
-
-	if (a != NULL) {
-		a->rq = om_service_later(sv, in);
-		STAILQ_INSERT_TAIL(&l->answers, a, link);
-	}
-	return a;
-}
-
-enum om_err
-ledger_answer_later(struct om_service *sv, struct ledger *l, const struct om_in *in,
-		    enum om_msg_type type, const void *body)
-{
-	struct ledger_answer *a = body == NULL ? NULL : answer_new(sv, l, in);
-
-	if (a == NULL) {
-		return OM_ERR_NOMEM; /* it may become durable all the same: as after a time-out */
-	}
-	a->type = type;
-	a->body = body;
-	group_added(sv, l, in);
-	return OM_OK;
-}
-
-enum om_err
-ledger_ok_later(struct om_service *sv, struct ledger *l, const struct om_in *in)
-{
-	struct ledger_answer *a = answer_new(sv, l, in);
-
-	if (a == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	a->ok = true;
-	group_added(sv, l, in);
-	return OM_OK;
-}
-
-enum om_err
-ledger_answer_read(struct om_service *sv, struct ledger *l, const struct om_in *in,
-		   enum om_msg_type type, const void *body)
-{
-	struct ledger_answer *a;
-	enum om_err err;
-
-	if (!l->in_tx) {
-		err = body == NULL ? OM_ERR_NOMEM : om_service_reply(sv, in, type, body);
-		group_reset(l);
-		return err;
-	}
-	a = body == NULL ? NULL : answer_new(sv, l, in);
-	if (a == NULL) {
-		return OM_ERR_NOMEM;
-	}
-	a->type = type;
-	a->body = body;
-	return OM_OK;
-}
-
-enum om_err
-ledger_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in, enum om_err err)
-{
-	(void)!om_service_reply_err(sv, in, err, "%s", om_store_why(l->store));
-	if (l->degraded) {
-		ledger_flush(sv, l);
-	}
-	return OM_OK;
 }
 
 /* --- long work in pieces ------------------------------------------------------------------------ */
@@ -301,7 +99,7 @@ purge_step(struct om_service *sv, struct ledger *l)
 		om_info("ledger.purged", "%llu jobs and %llu audit entries removed by retention",
 			(unsigned long long)purge.jobs, (unsigned long long)purge.audit_rows);
 	}
-	ledger_flush(sv, l);
+	ledger_finish(sv, l);
 	if (purge.more) {
 		l->purging = true;
 		ledger_step_soon(sv, l);
@@ -352,18 +150,19 @@ ledger_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 		l->step_timer = 0;
 	} else if (fired->timer == l->tick_timer) {
 		l->tick_timer = 0;
+		ledger_finish(sv, l);
 		ledger_followers_answer(sv, l, true);
-		ledger_flush(sv, l);
+		ledger_finish(sv, l);
 	} else if (fired->timer == l->wipe_timer) {
 		l->wipe_timer = 0;
-		ledger_flush(sv, l);
+		ledger_finish(sv, l);
 		ledger_wipe(l);
-		tick_when_needed(sv, l);
+		ledger_tick_when_needed(sv, l);
 	} else if (fired->timer == l->fold_timer) {
 		l->fold_timer = 0;
-		ledger_flush(sv, l);
+		ledger_finish(sv, l);
 		ledger_fold(l);
-		tick_when_needed(sv, l);
+		ledger_tick_when_needed(sv, l);
 	} else {
 		l->purging = true;
 	}
@@ -408,13 +207,12 @@ ledger_start(struct om_service *sv, void *state, const void *arg)
 
 	l->magic = LEDGER_MAGIC;
 	l->conf = conf;
-	l->arena.max = LEDGER_ARENA_MAX;
 	ledger_keys_init(l);
 	STAILQ_INIT(&l->unsent);
 	STAILQ_INIT(&l->verifying);
 	TAILQ_INIT(&l->followers);
 	ledger_live_init(l);
-	group_reset(l);
+	ledger_group_init(l, LEDGER_ARENA_MAX);
 	err = om_sqlite_open(&store_conf, &l->store, &why);
 	if (err != OM_OK) {
 		om_error("ledger.open", "%s", why.text);
@@ -445,7 +243,7 @@ ledger_stop(struct om_service *sv, void *state, enum om_err why)
 
 	(void)why;
 	if (l->store != NULL) {
-		ledger_flush(sv, l);
+		ledger_finish(sv, l);
 		ledger_wipe(l);
 	}
 	ledger_followers_drop(sv, l);
@@ -462,7 +260,7 @@ ledger_stop(struct om_service *sv, void *state, enum om_err why)
 	l->store = NULL;
 	ledger_keys_fini(l);
 	ledger_live_fini(l);
-	om_arena_fini(&l->arena);
+	ledger_group_fini(l);
 }
 
 static const struct om_service_handler ledger_handlers[] = {

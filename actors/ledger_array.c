@@ -149,7 +149,7 @@ ledger_submit_array(struct om_service *sv, struct ledger *l, const struct om_in 
 	uint32_t here = 0;
 	enum om_err err;
 
-	ledger_flush(sv, l);
+	ledger_finish(sv, l);
 	err = ledger_begin(l);
 	if (err == OM_OK) {
 		err = members_of(l, m, &ms);

@@ -2,7 +2,7 @@
 #ifndef OM_ACTORS_LEDGER_IMPL_H
 #define OM_ACTORS_LEDGER_IMPL_H
 
-/* Shared by ledger.c (groups, life), ledger_write.c, ledger_read.c, ledger_audit.c, ledger_info.c (rows as
+/* Shared by ledger.c (life), ledger_group.c, ledger_write.c, ledger_read.c, ledger_audit.c, ledger_info.c (rows as
  * messages), ledger_live.c (tunnels of running jobs), ledger_tell.c.  Nobody else includes it. */
 #include <sys/queue.h>
 #include "actors/job_level.h"
@@ -17,6 +17,7 @@
  * group behind it is worked on.  Larger groups make everybody wait for everybody. */
 #define LEDGER_GROUP_MAX     512
 #define LEDGER_GROUP_BYTES   (UINT64_C(16) << 20) /* the same, by what they bring */
+#define LEDGER_TICK_MS       1000 /* followers' time, events that wait */
 #define LEDGER_FOLLOWERS_MAX 1024
 #define LEDGER_FOLLOW_MS     60000 /* a follower is answered after this, with nothing */
 #define LEDGER_FILES_MAX     64 /* files of a job that are named in its row */
@@ -38,6 +39,21 @@ struct ledger_answer {
 struct ledger_event {
 	STAILQ_ENTRY(ledger_event) link;
 	struct om_job_event body; /* strings in the group's arena */
+};
+
+STAILQ_HEAD(ledger_answers, ledger_answer);
+STAILQ_HEAD(ledger_events, ledger_event);
+
+/* A group that a thread of the pool makes durable. */
+struct ledger_sent_work;
+struct ledger_sent {
+	struct ledger_sent_work *work; /* NULL: none is sent */
+	struct om_mono began;
+	struct om_arena arena;
+	struct ledger_answers answers;
+	struct ledger_events events;
+	size_t group;
+	uint64_t moves[OM_JOB_STATES];
 };
 
 /* An event that the provider had no room for: made anew from the row when it has. */
@@ -76,10 +92,11 @@ struct ledger {
 	bool
 	    degraded; /* the last group failed: each write is a group of its own, until one works */
 	struct om_arena arena; /* all that is made for the group's answers */
-	STAILQ_HEAD(, ledger_answer) answers;
-	STAILQ_HEAD(, ledger_event) events;
+	struct ledger_answers answers;
+	struct ledger_events events;
 	size_t group;
 	uint64_t group_bytes;
+	struct ledger_sent sent;
 
 	bool unheard; /* nobody listens to events: only what the provider needs is told */
 	STAILQ_HEAD(, ledger_unsent) unsent;
@@ -137,17 +154,30 @@ ledger_wall(uint64_t ms)
 }
 
 /* ledger.c */
+/* Something was written: the limits of retention are looked at soon. */
+void ledger_purge_soon(struct om_service *sv, struct ledger *l);
+
+/* ledger_group.c */
+void ledger_group_init(struct ledger *l, size_t arena_max);
+void ledger_group_fini(struct ledger *l);
+/* Arms the timers of what has to be looked at again; else we sleep. */
+void ledger_tick_when_needed(struct om_service *sv, struct ledger *l);
 /* Undoes the open group, in which nobody waits for an answer yet. */
 void ledger_group_undo(struct ledger *l);
 
 /* ledger_tell.c */
-void ledger_tell_group(struct om_service *sv, struct ledger *l); /* the group's events */
+void ledger_tell_group(struct om_service *sv, struct ledger *l, const struct ledger_events *events);
 void ledger_tell_unsent(struct om_service *sv, struct ledger *l); /* those that found no room */
 void ledger_tell_audit(struct om_service *sv, struct ledger *l);
 /* Opens the group's transaction if none is open. */
 enum om_err ledger_begin(struct ledger *l) OM_MUST_CHECK;
-/* Commits the group, answers, tells.  Fine without a group. */
+/*
+ * Commits the group, answers, tells; a large one is sent, and the rest follows.  While one is sent the
+ * next one gathers.  Fine without a group.
+ */
 void ledger_flush(struct om_service *sv, struct ledger *l);
+/* The same, and nothing is open or sent afterwards. */
+void ledger_finish(struct om_service *sv, struct ledger *l);
 /* The message is answered with this after the commit.  NOMEM: answered at once with that. */
 enum om_err ledger_answer_later(struct om_service *sv, struct ledger *l, const struct om_in *in,
 				enum om_msg_type type, const void *body) OM_MUST_CHECK;
@@ -195,7 +225,8 @@ enum om_err ledger_on_submit_many(struct om_service *sv, void *state, const stru
 /* ledger_stats.c */
 enum om_err ledger_on_ran(struct om_service *sv, void *state, const struct om_in *in);
 enum om_err ledger_on_stats(struct om_service *sv, void *state, const struct om_in *in);
-void ledger_count_moves(struct ledger *l); /* of a group that is durable */
+/* Of a group that is durable. */
+void ledger_count_moves(struct ledger *l, const uint64_t moves[OM_JOB_STATES]);
 void ledger_count_commit(struct ledger *l, enum om_err err, int64_t took_ns);
 
 /* ledger_array.c */

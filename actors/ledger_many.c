@@ -75,7 +75,7 @@ ledger_on_submit_many(struct om_service *sv, void *state, const struct om_in *in
 	}
 	err = ledger_answer_read(sv, l, in, OM_MSG_LEDGER_STORED_MANY, out);
 	if (err == OM_OK && l->degraded) {
-		ledger_flush(sv, l);
+		ledger_finish(sv, l);
 	}
 	return err;
 }

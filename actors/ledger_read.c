@@ -282,7 +282,7 @@ ledger_on_spec_get(struct om_service *sv, void *state, const struct om_in *in)
 	struct found found = { .count = 0 };
 	enum om_err err;
 
-	ledger_flush(sv, l);
+	ledger_finish(sv, l);
 	err = read_job(l, in, m->job, &found);
 	if (err == OM_OK) {
 		err = om_store_job_spec(l->store, &found.row.id, &body);

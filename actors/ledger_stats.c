@@ -29,10 +29,10 @@ ledger_count_commit(struct ledger *l, enum om_err err, int64_t took_ns)
 }
 
 void
-ledger_count_moves(struct ledger *l)
+ledger_count_moves(struct ledger *l, const uint64_t moves[OM_JOB_STATES])
 {
 	for (unsigned i = 0; i < OM_JOB_STATES; i++) {
-		l->moves[i] += l->group_moves[i];
+		l->moves[i] += moves[i];
 	}
 }
 

@@ -28,12 +28,12 @@ event_keep(struct ledger *l, const struct om_job_event *event)
 }
 
 void
-ledger_tell_group(struct om_service *sv, struct ledger *l)
+ledger_tell_group(struct om_service *sv, struct ledger *l, const struct ledger_events *events)
 {
 	struct ledger_event *e;
 	enum om_err err;
 
-	STAILQ_FOREACH(e, &l->events, link)
+	STAILQ_FOREACH(e, events, link)
 	{
 		/* Behind one that waits they all wait: order. */
 		err = STAILQ_EMPTY(&l->unsent)

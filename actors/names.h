@@ -28,5 +28,6 @@
 #define OM_POOL_FILES   0
 #define OM_POOL_VM      1
 #define OM_POOL_NETWORK 2
+#define OM_POOL_LEDGER  3 /* nothing waits behind a file's copy: every answer waits for it */
 
 #endif /* OM_ACTORS_NAMES_H */

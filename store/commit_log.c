@@ -132,12 +132,11 @@ om_commit_log_follow(struct om_commit_log *log, uint64_t generation,
 	log->first = other->first + other->count;
 }
 
-int
-om_commit_log_append(struct om_commit_log *log, struct om_buf *group)
+void
+om_commit_log_seal(const struct om_commit_log *log, struct om_buf *group)
 {
 	uint8_t *head = group->data;
 	const size_t len = group->len - OM_COMMIT_LOG_HEAD;
-	int rc;
 
 	OM_ASSERT(group->len >= OM_COMMIT_LOG_HEAD && group->len <= INT32_MAX);
 	put_int(head, GROUP_MAGIC, 4);
@@ -147,17 +146,36 @@ om_commit_log_append(struct om_commit_log *log, struct om_buf *group)
 	put_int(head + 16, log->generation, 8);
 	put_int(head + 24, log->first + log->count, 8);
 	put_int(head + HASHED, group_hash(head, head + OM_COMMIT_LOG_HEAD, len), 8);
-	rc = in_pieces(log->file, write_piece, group->data, group->len, log->end);
+}
+
+int
+om_commit_log_write(const struct om_commit_log *log, const struct om_buf *group)
+{
+	int rc = in_pieces(log->file, write_piece, group->data, group->len, log->end);
+
 	if (rc == SQLITE_OK) {
 		rc = log->file->pMethods->xSync(log->file,
 						SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
 	}
+	return rc;
+}
+
+int
+om_commit_log_written(struct om_commit_log *log, const struct om_buf *group, int rc)
+{
 	log->used = log->end + group->len > log->used ? log->end + group->len : log->used;
 	if (rc == SQLITE_OK) {
 		log->end += group->len;
 		log->count++;
 	}
 	return rc;
+}
+
+int
+om_commit_log_append(struct om_commit_log *log, struct om_buf *group)
+{
+	om_commit_log_seal(log, group);
+	return om_commit_log_written(log, group, om_commit_log_write(log, group));
 }
 
 /* The head of a group at the log's end.  *left: bytes behind it.  *there false: there is none. */

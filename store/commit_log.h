@@ -54,6 +54,13 @@ void om_commit_log_follow(struct om_commit_log *log, uint64_t generation,
  * whether it is on the disk: nothing may be appended before the next restart.
  */
 int om_commit_log_append(struct om_commit_log *log, struct om_buf *group) OM_MUST_CHECK;
+/*
+ * The same in three steps.  The second one may be any thread's, while the owner leaves the log and the
+ * group alone; it gives what the third one takes, and returns.
+ */
+void om_commit_log_seal(const struct om_commit_log *log, struct om_buf *group);
+int om_commit_log_write(const struct om_commit_log *log, const struct om_buf *group) OM_MUST_CHECK;
+int om_commit_log_written(struct om_commit_log *log, const struct om_buf *group, int rc);
 
 /* false: stop. */
 typedef bool (*om_commit_log_fn)(void *arg, struct om_bin body);

@@ -262,6 +262,7 @@ sq_close(struct om_store *st)
 	sq_applier_free(sq->applier);
 	om_buf_fini(&sq->group);
 	om_buf_fini(&sq->wait);
+	sq_flight_fini(&sq->flight);
 	om_buf_fini(&sq->pack);
 	om_buf_fini(&sq->json);
 	om_hasher_free(sq->hasher);
@@ -287,6 +288,7 @@ sq_new(const struct om_sqlite_conf *conf)
 	sq->st.ops = &sq_ops;
 	sq->magic = SQ_MAGIC;
 	sq->lock_fd = -1;
+	sq_flight_init(&sq->flight);
 	sq->read_only = conf->read_only;
 	sq->wal_bytes = conf->wal_bytes != 0 ? conf->wal_bytes : SQ_WAL_BYTES;
 	sq->log_bytes = conf->log_bytes != 0 ? conf->log_bytes : SQ_LOG_BYTES;
@@ -351,7 +353,9 @@ const struct om_store_ops sq_ops = {
 	.engine = "sqlite",
 	.close = sq_close,
 	.begin = sq_begin,
-	.commit = sq_commit,
+	.commit_start = sq_commit_start,
+	.commit_write = sq_commit_write,
+	.commit_end = sq_commit_end,
 	.rollback = sq_rollback,
 	.maintain = sq_maintain,
 	.fold = sq_fold_op,

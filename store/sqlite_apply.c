@@ -216,6 +216,7 @@ lend_fold(struct om_sqlite *sq)
 	}
 	om_commit_log_follow(sq_log_other(sq), generation, sq_log_now(sq));
 	sq->log_now = !sq->log_now;
+	sq->st.fold_due = false;
 	applier_give(sq, generation);
 	return OM_OK;
 }
@@ -226,7 +227,7 @@ sq_lend(struct om_sqlite *sq, bool fold)
 	enum om_err err;
 
 	OM_ASSERT(!sq->in_tx);
-	if (!sq->lent && !fold && sq->group.len < GROUP_LARGE) {
+	if (!sq->lent && !fold && sq->flight.group.len < GROUP_LARGE) {
 		return sq_settle(sq);
 	}
 	sq_log_hand(sq);
@@ -240,7 +241,8 @@ sq_lend(struct om_sqlite *sq, bool fold)
 	if (sq->wait.failed) {
 		return sq_records_fail(sq, SQLITE_NOMEM);
 	}
-	if (fold && !sq->stuck) {
+	/* Of a group in flight nobody knows yet whether it may be in the tables for ever. */
+	if (fold && !sq->stuck && (!sq->flight.on || sq->flight.known)) {
 		return lend_fold(sq);
 	}
 	if (sq->wait.len >= LEND_MIN) {

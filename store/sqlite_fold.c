@@ -10,22 +10,10 @@
 
 /* --- commit ------------------------------------------------------------------------------------- */
 
-static enum om_err
-log_fail(struct om_sqlite *sq, const struct om_commit_log *log, int rc, const char *what)
+enum om_err
+sq_log_fail(struct om_sqlite *sq, const struct om_commit_log *log, int rc, const char *what)
 {
 	return sq_why(sq, sq_err_of(rc), "%.100s: %s: %s", log->path, what, sqlite3_errstr(rc));
-}
-
-enum om_err
-sq_log_append(struct om_sqlite *sq)
-{
-	const int rc = om_commit_log_append(sq_log_now(sq), &sq->group);
-
-	if (rc != SQLITE_OK) {
-		sq->stuck = true;
-		return log_fail(sq, sq_log_now(sq), rc, "append a group");
-	}
-	return OM_OK;
 }
 
 /* --- replay ------------------------------------------------------------------------------------- */
@@ -33,6 +21,7 @@ sq_log_append(struct om_sqlite *sq)
 void
 sq_lost(struct om_sqlite *sq)
 {
+	sq_flight_land(sq); /* what is in the log is read again */
 	sq_recall(sq);
 	om_buf_reset(&sq->wait);
 	if (sqlite3_get_autocommit(sq->db) == 0 &&
@@ -68,7 +57,7 @@ replay_left(struct om_sqlite *sq, struct om_commit_log *log, uint64_t generation
 	struct replay r = { .sq = sq };
 	const int rc = om_commit_log_read(log, generation, UINT64_MAX, replay_group, &r);
 
-	return rc != SQLITE_OK && r.err == OM_OK ? log_fail(sq, log, rc, "read") : r.err;
+	return rc != SQLITE_OK && r.err == OM_OK ? sq_log_fail(sq, log, rc, "read") : r.err;
 }
 
 /* Our own: all must be there. */
@@ -84,7 +73,7 @@ replay_ours(struct om_sqlite *sq, struct om_commit_log *log)
 	}
 	rc = om_commit_log_read(log, log->generation, count, replay_group, &r);
 	if (rc != SQLITE_OK && r.err == OM_OK) {
-		r.err = log_fail(sq, log, rc, "read");
+		r.err = sq_log_fail(sq, log, rc, "read");
 	}
 	if (r.err == OM_OK && log->count != count) {
 		r.err = sq_why(sq, OM_ERR_CORRUPT, "%.100s: group %" PRIu64 " is gone", log->path,
@@ -226,6 +215,7 @@ sq_fold(struct om_sqlite *sq)
 	bool was_stuck;
 
 	OM_ASSERT(!sq->in_tx && !sq->read_only);
+	sq_flight_land(sq);
 	err = sq_own(sq);
 	if (sq->behind) {
 		err = sq_replay(sq);
@@ -244,6 +234,7 @@ sq_fold(struct om_sqlite *sq)
 	sq->log[!sq->log_now].count = 0;
 	sq_fold_done(sq, sq_log_now(sq));
 	sq->stuck = false;
+	sq->st.fold_due = false;
 	sq_group_reset(sq);
 	om_commit_log_restart(sq_log_now(sq), generation);
 	if (was_stuck) {
@@ -284,7 +275,7 @@ log_open_one(struct om_sqlite *sq, struct om_commit_log *log, const char *suffix
 		return sq_why(sq, OM_ERR_INVALID, "%.60s...: the path is too long", sq->path);
 	}
 	rc = om_commit_log_open(log, sq->vfs, path, sq_schema_version);
-	return rc == SQLITE_OK ? OM_OK : log_fail(sq, log, rc, "open");
+	return rc == SQLITE_OK ? OM_OK : sq_log_fail(sq, log, rc, "open");
 }
 
 /* Opens both.  *generation: the one that the tables go on with. */
@@ -325,7 +316,7 @@ log_find(struct om_sqlite *sq, uint64_t generation)
 		const int rc = om_commit_log_read(log, generation, 1, stop_at_first, NULL);
 
 		if (rc != SQLITE_OK) {
-			return log_fail(sq, log, rc, "read");
+			return sq_log_fail(sq, log, rc, "read");
 		}
 		if (log->other_format) {
 			return log_foreign(sq);
@@ -372,7 +363,7 @@ attach_follower(struct om_sqlite *sq)
 	int rc = om_commit_log_follower(log, before, &generation);
 
 	if (rc != SQLITE_OK) {
-		return log_fail(sq, log, rc, "read");
+		return sq_log_fail(sq, log, rc, "read");
 	}
 	if (before->count == 0 || generation == 0) {
 		return OM_OK;
@@ -442,7 +433,7 @@ sq_log_clean(struct om_sqlite *sq, uint64_t bytes)
 	for (unsigned i = 0; err == OM_OK && i < OM_COUNT(sq->log); i++) {
 		const int rc = om_commit_log_wipe(&sq->log[i], bytes);
 
-		err = rc == SQLITE_OK ? OM_OK : log_fail(sq, &sq->log[i], rc, "overwrite");
+		err = rc == SQLITE_OK ? OM_OK : sq_log_fail(sq, &sq->log[i], rc, "overwrite");
 	}
 	return err;
 }

@@ -3,6 +3,7 @@
 #define OM_STORE_SQLITE_IMPL_H
 
 /* Shared by the files of the SQLite backend.  No other folder includes it. */
+#include <pthread.h>
 #include <sqlite3.h>
 #include "base/assert.h"
 #include "store/audit_chain.h"
@@ -89,6 +90,23 @@ struct sq_tally {
 	uint64_t n[OM_JOB_STATES];
 };
 
+/* A group that is being appended to the log, from commit_start to commit_end. */
+struct sq_flight {
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	bool busy; /* under the lock, with rc: it is not written yet */
+	int rc;
+	/* the store's thread */
+	bool on; /* between start and end */
+	bool known; /* what became of it: err, why */
+	bool lose; /* what it left in memory is not whole */
+	enum om_err err;
+	struct om_why why;
+	struct om_commit_log *log;
+	struct om_buf group; /* empty: it changed nothing */
+	struct sq_cached before;
+};
+
 struct om_sqlite {
 	struct om_store st; /* first: a struct om_store * is a struct om_sqlite * */
 	uint32_t magic;
@@ -112,6 +130,7 @@ struct om_sqlite {
 	unsigned
 	    log_now; /* the one that is appended to; the other one has groups until it is folded */
 	uint64_t log_bytes; /* folded when it is as long */
+	struct sq_flight flight;
 	struct om_buf group; /* the records of this group, or of the last until they are settled */
 	size_t record,
 	    settled; /* where the open record starts; those before are in the tables or wait */
@@ -156,7 +175,7 @@ sq_log_other(struct om_sqlite *sq)
 static inline bool
 sq_is_unfolded(const struct om_sqlite *sq)
 {
-	return sq->log[0].count > 0 || sq->log[1].count > 0;
+	return sq->log[0].count > 0 || sq->log[1].count > 0 || (sq->flight.on && !sq->flight.known);
 }
 
 static inline struct om_sqlite *
@@ -267,8 +286,18 @@ enum om_err sq_own(struct om_sqlite *sq) OM_MUST_CHECK;
 /* The same, to give up the transaction: whatever has become of what waited. */
 void sq_recall(struct om_sqlite *sq);
 
+/* sqlite_commit.c */
+enum om_err sq_commit_start(struct om_store *st) OM_MUST_CHECK;
+void sq_commit_write(struct om_store *st);
+enum om_err sq_commit_end(struct om_store *st) OM_MUST_CHECK;
+/* Waits until it is known what became of the group in flight; commit_end still tells. */
+void sq_flight_land(struct om_sqlite *sq);
+void sq_flight_init(struct sq_flight *f);
+void sq_flight_fini(struct sq_flight *f);
+
 /* sqlite_fold.c */
-enum om_err sq_log_append(struct om_sqlite *sq) OM_MUST_CHECK;
+enum om_err sq_log_fail(struct om_sqlite *sq, const struct om_commit_log *log, int rc,
+			const char *what) OM_MUST_CHECK;
 /* SQLite's transaction is given up, and made again from the log before the next use.  st.why stays. */
 void sq_lost(struct om_sqlite *sq);
 enum om_err sq_replay(struct om_sqlite *sq) OM_MUST_CHECK;
@@ -292,11 +321,18 @@ enum om_err sq_log_clean(struct om_sqlite *sq, uint64_t bytes) OM_MUST_CHECK;
 enum om_err sq_see_others(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_counters_flush(struct om_sqlite *sq) OM_MUST_CHECK; /* into the tables */
 enum om_err sq_tally_flush(struct om_sqlite *sq) OM_MUST_CHECK; /* that alone */
+/* A transaction that holds nothing is not kept open: others may write. */
+void sq_tx_let_go(struct om_sqlite *sq);
+/* A lost one is made again at once, before somebody else has the writer's lock; else at the next use. */
+void sq_tx_again(struct om_sqlite *sq);
+enum om_err sq_counters_log(struct om_sqlite *sq)
+    OM_MUST_CHECK; /* what this group changed of them */
+/* The group's tally joins those before it. */
+enum om_err sq_tally_merge(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_maintain(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_wipe(struct om_store *st) OM_MUST_CHECK;
 enum om_err sq_fold_op(struct om_store *st, bool wait) OM_MUST_CHECK;
 enum om_err sq_begin(struct om_store *st) OM_MUST_CHECK;
-enum om_err sq_commit(struct om_store *st) OM_MUST_CHECK;
 void sq_rollback(struct om_store *st);
 enum om_err sq_cached_load(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_ids_load(struct om_sqlite *sq) OM_MUST_CHECK;

@@ -165,9 +165,8 @@ chain_differs(const struct sq_cached *a, const struct sq_cached *b)
 	return a->head.seq != b->head.seq || a->base.seq != b->base.seq;
 }
 
-/* What this group changed of them goes into the log. */
-static enum om_err
-counters_log(struct om_sqlite *sq)
+enum om_err
+sq_counters_log(struct om_sqlite *sq)
 {
 	enum om_err err = OM_OK;
 
@@ -232,9 +231,8 @@ sq_counters_flush(struct om_sqlite *sq)
 	return err;
 }
 
-/* The group's tally joins those before it. */
-static enum om_err
-tally_merge(struct om_sqlite *sq)
+enum om_err
+sq_tally_merge(struct om_sqlite *sq)
 {
 	enum om_err err = OM_OK;
 
@@ -251,9 +249,8 @@ tally_merge(struct om_sqlite *sq)
 
 /* --- the end of a group ------------------------------------------------------------------------- */
 
-/* A transaction that holds nothing is not kept open: others may write. */
-static void
-tx_let_go(struct om_sqlite *sq)
+void
+sq_tx_let_go(struct om_sqlite *sq)
 {
 	if (sq->in_fold && !sq_is_unfolded(sq)) {
 		sq_lost(sq);
@@ -261,46 +258,15 @@ tx_let_go(struct om_sqlite *sq)
 	}
 }
 
-enum om_err
-sq_commit(struct om_store *st)
-{
-	struct om_sqlite *sq = sq_of(st);
-	enum om_err err = sq_writable(sq);
-
-	if (err == OM_OK) {
-		err = sq_rows_log(sq);
-	}
-	if (err == OM_OK) {
-		err = counters_log(sq);
-	}
-	/* A group that changed nothing costs nothing. */
-	if (err == OM_OK && sq->group.len > OM_COMMIT_LOG_HEAD) {
-		err = sq_log_append(sq);
-	}
-	if (err != OM_OK) {
-		sq_rollback(st);
-		return err;
-	}
-	sq->in_tx = false;
-	sq->commits++;
-	if (tally_merge(sq) != OM_OK) {
-		sq_lost(sq); /* the group is safe: it is in the log */
-	}
-	st->unfolded = sq_is_unfolded(sq);
-	tx_let_go(sq);
-	return OM_OK;
-}
-
-/* At once, before somebody else has the writer's lock.  What fails here is tried at the next use. */
-static void
-tx_again(struct om_sqlite *sq)
+void
+sq_tx_again(struct om_sqlite *sq)
 {
 	const struct om_why why = sq->st.why;
 
-	if (sq_is_unfolded(sq)) {
+	if (sq->behind && sq_is_unfolded(sq)) {
 		(void)!sq_replay(sq);
+		sq->st.why = why;
 	}
-	sq->st.why = why;
 }
 
 void
@@ -317,9 +283,9 @@ sq_rollback(struct om_store *st)
 	if (sq->doomed != OM_OK || sq->group.len > OM_COMMIT_LOG_HEAD || sq_rows_are_new(sq)) {
 		sq_lost(sq);
 		sq_group_reset(sq);
-		tx_again(sq);
+		sq_tx_again(sq);
 	}
-	tx_let_go(sq);
+	sq_tx_let_go(sq);
 }
 
 enum om_err

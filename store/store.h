@@ -197,7 +197,9 @@ struct om_store_ops {
 	const char *engine;
 	void (*close)(struct om_store *st);
 	enum om_err (*begin)(struct om_store *st);
-	enum om_err (*commit)(struct om_store *st);
+	enum om_err (*commit_start)(struct om_store *st);
+	void (*commit_write)(struct om_store *st);
+	enum om_err (*commit_end)(struct om_store *st);
 	void (*rollback)(struct om_store *st);
 	enum om_err (*maintain)(struct om_store *st);
 	enum om_err (*fold)(struct om_store *st, bool wait);
@@ -263,6 +265,7 @@ struct om_store {
 	const struct om_store_ops *ops;
 	struct om_why why;
 	bool unfolded; /* something was committed that fold would write */
+	bool fold_due; /* maintain waits for a whole commit to fold: om_store_commit */
 };
 
 /* All below: owner thread. */
@@ -293,7 +296,36 @@ om_store_begin(struct om_store *st)
 static inline OM_MUST_CHECK enum om_err
 om_store_commit(struct om_store *st)
 {
-	return st->ops->commit(st);
+	enum om_err err = st->ops->commit_start(st);
+
+	if (err == OM_OK) {
+		st->ops->commit_write(st);
+		err = st->ops->commit_end(st);
+	}
+	return err;
+}
+
+/*
+ * The same in steps.  After start has returned OM_OK, write is called once, by any thread, and waits for
+ * the disk; end, by the store's thread, waits for write.  Between them the next group may be begun: it
+ * sees what this one wrote, and fails with it.
+ */
+static inline OM_MUST_CHECK enum om_err
+om_store_commit_start(struct om_store *st)
+{
+	return st->ops->commit_start(st);
+}
+
+static inline void
+om_store_commit_write(struct om_store *st)
+{
+	st->ops->commit_write(st);
+}
+
+static inline OM_MUST_CHECK enum om_err
+om_store_commit_end(struct om_store *st)
+{
+	return st->ops->commit_end(st);
 }
 
 /* Without a transaction it does nothing. */
