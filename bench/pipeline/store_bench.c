@@ -241,7 +241,7 @@ main(int argc, char **argv)
 	}
 	om_store_close(st);
 	for (g = 0; g < 5; g++) {
-		static const char *const ends[] = { "", "-wal", "-shm", "-log", ".lock" };
+		static const char *const ends[] = { "", "-wal", "-shm", "-log", "-log2", ".lock" };
 
 		(void)snprintf(path, sizeof(path), "%s/store_bench.db%s", argv[1], ends[g]);
 		(void)unlink(path);
