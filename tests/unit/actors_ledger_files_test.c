@@ -8,7 +8,7 @@
 static bool
 files_hold(const void *bytes, size_t bytes_len)
 {
-	static const char *const ends[] = { "", "-wal", "-log" };
+	static const char *const ends[] = { "", "-wal", "-log", "-log2" };
 	bool found = false;
 
 	for (size_t i = 0; i < OM_COUNT(ends); i++) {
