@@ -1,20 +1,32 @@
 /* SPDX-License-Identifier: ISC */
 #include "store/id_filter.h"
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
-#define FILTER_BITS   (UINT32_C(1) << 24) /* a power of two */
+#define FILTER_LINES  (UINT32_C(1) << 15) /* a power of two */
 #define FILTER_HASHES 4
 
+/* A cache line; an id's bits are in one. */
+struct filter_line {
+	alignas(64) uint64_t word[8];
+};
+
 struct om_id_filter {
-	uint64_t word[FILTER_BITS / 64];
+	struct filter_line line[FILTER_LINES];
 };
 
 struct om_id_filter *
 om_id_filter_new(void)
 {
-	return calloc(1, sizeof(struct om_id_filter));
+	struct om_id_filter *filter =
+	    aligned_alloc(alignof(struct om_id_filter), sizeof(struct om_id_filter));
+
+	if (filter != NULL) {
+		om_id_filter_clear(filter);
+	}
+	return filter;
 }
 
 void
@@ -23,35 +35,50 @@ om_id_filter_free(struct om_id_filter *filter)
 	free(filter);
 }
 
-/* The bit of hash number i. */
-static uint32_t
-filter_bit(uint64_t hash, unsigned i)
+static size_t
+filter_line(uint64_t hash)
 {
-	return ((uint32_t)hash + i * ((uint32_t)(hash >> 32) | 1)) & (FILTER_BITS - 1);
+	return hash & (FILTER_LINES - 1);
 }
 
-void
-om_id_filter_add(struct om_id_filter *filter, const char *id)
+/* The bit of hash number i, in the line; of bits of the hash that nothing else is made of. */
+static unsigned
+filter_bit(uint64_t hash, unsigned i)
+{
+	return (unsigned)(hash >> (16 + 9 * i)) & 511;
+}
+
+uint64_t
+om_id_filter_hash(const struct om_id_filter *filter, const char *id)
 {
 	const uint64_t hash = XXH3_64bits(id, strlen(id));
 
-	for (unsigned i = 0; i < FILTER_HASHES; i++) {
-		const uint32_t bit = filter_bit(hash, i);
+	__builtin_prefetch(&filter->line[filter_line(hash)]);
+	return hash;
+}
 
-		filter->word[bit / 64] |= UINT64_C(1) << (bit % 64);
+void
+om_id_filter_add(struct om_id_filter *filter, uint64_t hash)
+{
+	struct filter_line *line = &filter->line[filter_line(hash)];
+
+	for (unsigned i = 0; i < FILTER_HASHES; i++) {
+		const unsigned bit = filter_bit(hash, i);
+
+		line->word[bit / 64] |= UINT64_C(1) << (bit % 64);
 	}
 }
 
 bool
-om_id_filter_may_have(const struct om_id_filter *filter, const char *id)
+om_id_filter_may_have(const struct om_id_filter *filter, uint64_t hash)
 {
-	const uint64_t hash = XXH3_64bits(id, strlen(id));
+	const struct filter_line *line = &filter->line[filter_line(hash)];
 	bool may = true;
 
 	for (unsigned i = 0; may && i < FILTER_HASHES; i++) {
-		const uint32_t bit = filter_bit(hash, i);
+		const unsigned bit = filter_bit(hash, i);
 
-		may = (filter->word[bit / 64] >> (bit % 64) & 1) != 0;
+		may = (line->word[bit / 64] >> (bit % 64) & 1) != 0;
 	}
 	return may;
 }
@@ -59,11 +86,11 @@ om_id_filter_may_have(const struct om_id_filter *filter, const char *id)
 void
 om_id_filter_add_all(struct om_id_filter *filter)
 {
-	memset(filter->word, 0xff, sizeof(filter->word));
+	memset(filter->line, 0xff, sizeof(filter->line));
 }
 
 void
 om_id_filter_clear(struct om_id_filter *filter)
 {
-	memset(filter->word, 0, sizeof(filter->word));
+	memset(filter->line, 0, sizeof(filter->line));
 }

@@ -174,18 +174,19 @@ sq_job_insert(struct om_sqlite *sq, const struct om_job_row *row, bool grown)
 
 /* Into the log; the tables get it as it is when they are written. */
 static enum om_err
-put_job(struct om_sqlite *sq, const struct om_job_row *row, bool *inserted)
+put_job(struct om_sqlite *sq, const struct om_job_row *row, uint64_t id_hash, bool *inserted)
 {
 	int64_t there = 0;
 	enum om_err err = OM_ERR_NOT_FOUND;
 
-	if (om_id_filter_may_have(sq->ids, row->id.text)) {
+	if (om_id_filter_may_have(sq->ids, id_hash)) {
 		err = sq_job_seq(sq, &row->id, &there);
 	}
 	*inserted = err == OM_ERR_NOT_FOUND;
 	if (!*inserted) {
 		return err;
 	}
+	om_id_filter_add(sq->ids, id_hash);
 	sq_job_insert(sq, row, false);
 	err = sq_log_only(sq);
 	return err == OM_OK ? sq_rows_born(sq, row) : err;
@@ -221,6 +222,7 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 {
 	struct om_sqlite *sq = sq_of(st);
 	int64_t others[OM_JOB_AFTER_MAX];
+	uint64_t id_hash = 0;
 	bool inserted = false;
 	enum om_err err;
 	size_t i;
@@ -231,6 +233,8 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 		err = put_check(sq, job);
 	}
 	if (err == OM_OK) {
+		id_hash =
+		    om_id_filter_hash(sq->ids, job->id.text); /* put_row lasts as long as a fetch */
 		err = put_row(sq, job, row);
 	}
 	/* A second submit may come when what it waited for is long gone: the id goes first. */
@@ -241,7 +245,7 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 		err = sq_job_seq(sq, &job->after[i].id, &others[i]);
 	}
 	if (err == OM_OK) {
-		err = put_job(sq, row, &inserted);
+		err = put_job(sq, row, id_hash, &inserted);
 	}
 	if (err != OM_OK) {
 		return err;

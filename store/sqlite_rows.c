@@ -267,7 +267,6 @@ sq_rows_born(struct om_sqlite *sq, const struct om_job_row *row)
 	rows->state[slot] = ROW_DIRTY;
 	rows->born[slot] = ROW_BORN;
 	memcpy(&rows->row[slot], row, sizeof(*row));
-	om_id_filter_add(sq->ids, row->id.text);
 	return err;
 }
 

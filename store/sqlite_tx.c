@@ -125,7 +125,7 @@ sq_ids_load(struct om_sqlite *sq)
 			(void)sqlite3_reset(s);
 			return sq_why(sq, OM_ERR_NOMEM, "no memory for an id");
 		}
-		om_id_filter_add(sq->ids, id);
+		om_id_filter_add(sq->ids, om_id_filter_hash(sq->ids, id));
 	}
 	return err;
 }
