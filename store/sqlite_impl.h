@@ -5,6 +5,8 @@
 /* Shared by the files of the SQLite backend.  No other folder includes it. */
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stddef.h>
+#include <string.h>
 #include "base/assert.h"
 #include "store/audit_chain.h"
 #include "store/commit_log.h"
@@ -347,6 +349,17 @@ enum om_err sq_ran_since(struct om_store *st, struct om_wall since, struct om_st
 			 struct om_store_ran *out, size_t cap, size_t *count);
 enum om_err sq_counts_since(struct om_store *st, struct om_wall since,
 			    uint64_t counts[OM_JOB_STATES]) OM_MUST_CHECK;
+
+/* All but the long texts. */
+#define SQ_ROW_HEAD offsetof(struct om_job_row, text)
+
+static inline void
+sq_row_copy(struct om_job_row *to, const struct om_job_row *from)
+{
+	memcpy(to, from, SQ_ROW_HEAD);
+	memcpy(to->text, from->text, strlen(from->text) + 1);
+	memcpy(to->activity, from->activity, strlen(from->activity) + 1);
+}
 
 /* sqlite_job.c */
 enum om_err sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed,

@@ -21,8 +21,7 @@ job_text(struct om_str from, char *out, size_t size)
 	if (len > 0) {
 		memcpy(out, from.ptr, len);
 	}
-	memset(out + len, 0,
-	       size - len); /* a row in memory equals the same row read from the file */
+	out[len] = '\0';
 }
 
 static enum om_err
@@ -50,7 +49,7 @@ put_check(struct om_sqlite *sq, const struct om_job_new *job)
 static enum om_err
 put_row(struct om_sqlite *sq, const struct om_job_new *job, struct om_job_row *row)
 {
-	memset(row, 0, sizeof(*row));
+	memset(row, 0, SQ_ROW_HEAD);
 	row->seq = sq->now.next_seq;
 	row->rank = (int64_t)(row->seq << OM_JOB_RANK_SHIFT);
 	row->id = job->id;

@@ -14,7 +14,7 @@ sq_job_row(struct om_sqlite *sq, sqlite3_stmt *s, struct om_job_row *row)
 	struct om_str state;
 	int c = 0;
 
-	memset(row, 0, sizeof(*row));
+	memset(row, 0, SQ_ROW_HEAD);
 	row->seq = sq_col_u64(s, c++);
 	row->rank = sqlite3_column_int64(s, c++);
 	sq_col_copy(s, c++, row->id.text, sizeof(row->id.text));

@@ -9,8 +9,7 @@
  * A job that starts and ends between two folds changes three times; its row is read once and written
  * to the tables once or twice.  Each group that changes it has it in the log.  A new job's row waits here
  * too, so that nothing is written to the tables before its answer is out.  A row has two places, by its
- * id; one that needs the place of another sends it away, written.  Rows are copied byte by byte, so that
- * two that are equal are equal to memcmp.
+ * id; one that needs the place of another sends it away, written.
  *
  * 1. A row is new only inside the group that changed it: its commit logs all that are.  A dirty one is
  *    in the log and not in the tables: the fold writes all.  When the transaction is lost, all are
@@ -138,7 +137,7 @@ sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row
 	const struct om_job_row *here = rows_peek(sq, id);
 
 	if (here != NULL) {
-		memcpy(row, here, sizeof(*row));
+		sq_row_copy(row, here);
 	}
 	return here != NULL;
 }
@@ -250,7 +249,7 @@ sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 	list_add(&rows->dirty, slot);
 	list_add(&rows->changed, slot);
 	rows->state[slot] = ROW_NEW;
-	memcpy(&rows->row[slot], row, sizeof(*row));
+	sq_row_copy(&rows->row[slot], row);
 	return err;
 }
 
@@ -266,7 +265,7 @@ sq_rows_born(struct om_sqlite *sq, const struct om_job_row *row)
 	list_add(&rows->dirty, slot);
 	rows->state[slot] = ROW_DIRTY;
 	rows->born[slot] = ROW_BORN;
-	memcpy(&rows->row[slot], row, sizeof(*row));
+	sq_row_copy(&rows->row[slot], row);
 	return err;
 }
 
@@ -284,7 +283,7 @@ sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row)
 		sq->rows->state[slot] = ROW_CLEAN;
 		sq->rows->born[slot] = ROW_THERE;
 		sq->rows->hash[slot] = hash;
-		memcpy(&sq->rows->row[slot], row, sizeof(*row));
+		sq_row_copy(&sq->rows->row[slot], row);
 	}
 }
 

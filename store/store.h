@@ -64,18 +64,16 @@ struct om_job_after {
 	enum om_job_state state; /* out: its state now */
 };
 
-/* A job as it is stored.  Times are 0 when it has not come to that. */
+/* A job as it is stored.  Times: 0 when it has not come to that.  Behind a text's NUL is anything. */
 struct om_job_row {
 	uint64_t seq; /* order of submission, from 1 */
 	int64_t rank; /* order inside a level: seq << OM_JOB_RANK_SHIFT unless it was moved */
 	struct om_job_id id;
 	struct om_peer_name requester, network;
 	char lang[OM_JOB_LANG_MAX + 1];
-	char activity[OM_JOB_ACTIVITY_MAX + 1];
 	int32_t level; /* 100 owner, 50 network, 10 external */
 	enum om_job_state state;
 	char reason[OM_JOB_REASON_MAX + 1];
-	char text[OM_JOB_TEXT_MAX + 1];
 	struct om_job_needs needs;
 	struct om_wall submitted, picked, started, finished; /* picked: left the queue */
 	struct om_wall not_before, expires;
@@ -89,6 +87,8 @@ struct om_job_row {
 	uint32_t array_limit; /* of its array: so many run at one time; 0: no limit */
 	struct om_job_result result; /* valid when finished is set */
 	uint8_t spec_hash[OM_HASH_LEN];
+	char text[OM_JOB_TEXT_MAX + 1]; /* the long ones last: copied as far as they are used */
+	char activity[OM_JOB_ACTIVITY_MAX + 1];
 };
 #define OM_JOB_RANK_SHIFT 20
 

@@ -44,6 +44,39 @@ fx_id(const char *text)
 }
 
 static inline void
+fx_clear_behind(char *text, size_t size)
+{
+	memset(text + strlen(text), 0, size - strlen(text));
+}
+
+/* The row without what is behind its texts, which nobody looks at, and behind its last one. */
+static inline void
+fx_row(const struct om_job_row *from, struct om_job_row *row)
+{
+	const size_t end = offsetof(struct om_job_row, activity) + sizeof(row->activity);
+
+	memcpy(row, from, end); /* the holes between its fields too */
+	memset((char *)row + end, 0, sizeof(*row) - end);
+	fx_clear_behind(row->id.text, sizeof(row->id.text));
+	fx_clear_behind(row->requester.text, sizeof(row->requester.text));
+	fx_clear_behind(row->network.text, sizeof(row->network.text));
+	fx_clear_behind(row->lang, sizeof(row->lang));
+	fx_clear_behind(row->reason, sizeof(row->reason));
+	fx_clear_behind(row->text, sizeof(row->text));
+	fx_clear_behind(row->activity, sizeof(row->activity));
+}
+
+static inline void
+fx_same_row(const struct om_job_row *a, const struct om_job_row *b)
+{
+	struct om_job_row x, y;
+
+	fx_row(a, &x);
+	fx_row(b, &y);
+	assert_memory_equal(&x, &y, sizeof(x));
+}
+
+static inline void
 fx_open(struct fx *fx)
 {
 	struct om_why why = { "" };

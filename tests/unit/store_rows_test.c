@@ -39,7 +39,7 @@ test_seen_inside_and_after(void **state)
 	FX_ASK_IS(fx, "SELECT state || ' ' || finished FROM jobs",
 		  "cancelled 2023-11-14T22:13:27.000Z");
 	OK(om_store_job_get(fx->st, &id, &rows[0]));
-	assert_memory_equal(&rows[0], &row, sizeof(row));
+	fx_same_row(&rows[0], &row);
 	OK(om_store_check(fx->st));
 }
 

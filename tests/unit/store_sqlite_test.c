@@ -20,7 +20,7 @@ test_put_and_get(void **state)
 	fx_close(fx);
 	fx_open(fx);
 	OK(om_store_job_get(fx->st, &id, &again));
-	assert_memory_equal(&again, &row, sizeof(row));
+	fx_same_row(&again, &row);
 	assert_string_equal(again.requester.text, "alice");
 	assert_string_equal(again.text, "network home is trusted");
 	assert_int_equal(again.needs.mem_mib, 512);
@@ -143,10 +143,10 @@ test_way_of_a_job(void **state)
 	/* Its end is its end: a late cancel changes nothing. */
 	change.to = OM_JOB_CANCELLED;
 	ERR(OM_ERR_STATE, om_store_job_move(fx->st, &id, &change, &got));
-	assert_memory_equal(&got, &row, sizeof(row));
+	fx_same_row(&got, &row);
 	OK(om_store_commit(fx->st));
 	OK(om_store_job_get(fx->st, &id, &got));
-	assert_memory_equal(&got, &row, sizeof(row));
+	fx_same_row(&got, &row);
 	assert_int_equal(got.picked.ns, fx_at(5).ns);
 	assert_int_equal(got.started.ns, fx_at(7).ns);
 	assert_int_equal(got.finished.ns, fx_at(50).ns);
@@ -217,7 +217,7 @@ test_place(void **state)
 	OK(om_store_job_place(fx->st, &id, &place, &row));
 	OK(om_store_commit(fx->st));
 	OK(om_store_job_get(fx->st, &id, &got));
-	assert_memory_equal(&got, &row, sizeof(row));
+	fx_same_row(&got, &row);
 	assert_true(got.held);
 	assert_int_equal(got.rank, 7);
 	assert_int_equal(got.level, 10);
