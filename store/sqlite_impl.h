@@ -383,6 +383,8 @@ void sq_rows_free(struct sq_rows *rows);
 bool sq_rows_find(struct om_sqlite *sq, const struct om_job_id *id, struct om_job_row *row);
 /* The same, of its seq alone. */
 bool sq_rows_seq(const struct om_sqlite *sq, const struct om_job_id *id, int64_t *seq);
+/* Its place comes to the cache meanwhile. */
+void sq_rows_expect(const struct om_sqlite *sq, const struct om_job_id *id);
 /* In a group: a row that is in the log, and not in the tables. */
 enum om_err sq_rows_born(struct om_sqlite *sq, const struct om_job_row *row) OM_MUST_CHECK;
 /* Between groups: some of what waits, when it is much. */

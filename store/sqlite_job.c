@@ -232,8 +232,9 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 		err = put_check(sq, job);
 	}
 	if (err == OM_OK) {
-		id_hash =
-		    om_id_filter_hash(sq->ids, job->id.text); /* put_row lasts as long as a fetch */
+		/* put_row lasts as long as a fetch */
+		id_hash = om_id_filter_hash(sq->ids, job->id.text);
+		sq_rows_expect(sq, &job->id);
 		err = put_row(sq, job, row);
 	}
 	/* A second submit may come when what it waited for is long gone: the id goes first. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <string.h>
 #include <sys/mman.h>
+#include <xxhash.h>
 #include "store/sqlite_impl.h"
 
 /*
@@ -77,17 +78,10 @@ sq_rows_free(struct sq_rows *rows)
 	}
 }
 
-/* FNV-1a, http://www.isthe.com/chongo/tech/comp/fnv/ */
 static uint32_t
 rows_hash(const struct om_job_id *id)
 {
-	const char *p = id->text;
-	uint32_t h = UINT32_C(0x811c9dc5);
-
-	while (*p != '\0') {
-		h = (h ^ (uint8_t)*p++) * UINT32_C(0x01000193);
-	}
-	return h ^ (h >> 16);
+	return (uint32_t)XXH3_64bits(id->text, strlen(id->text));
 }
 
 static bool
@@ -109,6 +103,18 @@ rows_slot(const struct sq_rows *rows, uint32_t hash, const struct om_job_id *id)
 		}
 	}
 	return rows->state[first + 1] < rows->state[first] ? first + 1 : first;
+}
+
+void
+sq_rows_expect(const struct om_sqlite *sq, const struct om_job_id *id)
+{
+	const struct om_job_row *row = &sq->rows->row[rows_slot(sq->rows, rows_hash(id), id)];
+
+	for (size_t at = 0; at < SQ_ROW_HEAD; at += 64) {
+		__builtin_prefetch((const char *)row + at, 1);
+	}
+	__builtin_prefetch(row->text, 1);
+	__builtin_prefetch(row->activity, 1);
 }
 
 static bool

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: ISC */
+#include <xxhash.h>
 #include "store/id_filter.h"
 #include "tests/unit/store_image.h"
 
@@ -113,12 +114,7 @@ test_more_than_fit(void **state)
 static uint32_t
 place_of(const char *name)
 {
-	uint32_t h = UINT32_C(0x811c9dc5);
-
-	while (*name != '\0') {
-		h = (h ^ (uint8_t)*name++) * UINT32_C(0x01000193);
-	}
-	return (h ^ (h >> 16)) & 16382;
+	return (uint32_t)XXH3_64bits(name, strlen(name)) & 16382;
 }
 
 static void
