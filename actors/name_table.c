@@ -21,9 +21,9 @@
 #include <sodium/crypto_shorthash.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/assert.h"
+#include "base/huge.h"
 #include "base/id.h"
 
 #define LINES_FIRST 2
@@ -66,12 +66,7 @@ lines_new(size_t count)
 		v = aligned_alloc(_Alignof(struct om_name_line), bytes);
 		return v != NULL ? memset(v, 0, bytes) : NULL;
 	}
-	v = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (v == MAP_FAILED) {
-		return NULL;
-	}
-	(void)madvise(v, bytes, MADV_HUGEPAGE); /* advice: without it, it is only slower */
-	return v;
+	return om_huge_new(bytes);
 }
 
 static void
@@ -82,7 +77,7 @@ lines_free(struct om_name_lines *b)
 	if (bytes < HUGE_PAGE) {
 		free(b->v);
 	} else {
-		(void)munmap(b->v, bytes);
+		om_huge_free(b->v, bytes);
 	}
 	*b = (struct om_name_lines){ NULL, 0 };
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 #include "store/id_filter.h"
 #include <stdalign.h>
-#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#include "base/huge.h"
 
 #define FILTER_LINES  (UINT32_C(1) << 15) /* a power of two */
 #define FILTER_HASHES 4
@@ -20,19 +20,13 @@ struct om_id_filter {
 struct om_id_filter *
 om_id_filter_new(void)
 {
-	struct om_id_filter *filter =
-	    aligned_alloc(alignof(struct om_id_filter), sizeof(struct om_id_filter));
-
-	if (filter != NULL) {
-		om_id_filter_clear(filter);
-	}
-	return filter;
+	return om_huge_new(sizeof(struct om_id_filter));
 }
 
 void
 om_id_filter_free(struct om_id_filter *filter)
 {
-	free(filter);
+	om_huge_free(filter, sizeof(*filter));
 }
 
 static size_t

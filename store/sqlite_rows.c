@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <string.h>
-#include <sys/mman.h>
 #include <xxhash.h>
+#include "base/huge.h"
 #include "store/sqlite_impl.h"
 
 /*
@@ -63,19 +63,13 @@ struct sq_rows {
 struct sq_rows *
 sq_rows_new(void)
 {
-	/* Mapped: pages that are not touched cost nothing.  calloc() clears them all from the second store on. */
-	void *rows = mmap(NULL, sizeof(struct sq_rows), PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return rows == MAP_FAILED ? NULL : rows;
+	return om_huge_new(sizeof(struct sq_rows));
 }
 
 void
 sq_rows_free(struct sq_rows *rows)
 {
-	if (rows != NULL) {
-		(void)munmap(rows, sizeof(*rows));
-	}
+	om_huge_free(rows, sizeof(*rows));
 }
 
 static uint32_t
