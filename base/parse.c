@@ -7,8 +7,10 @@
  */
 #include "base/parse.h"
 
+#include <endian.h>
 #include <limits.h>
 #include <string.h>
+#include "base/short.h"
 
 #define EDIT_MAX       64 /* bytes of a word that om_edit_distance looks at */
 #define NEAREST_WITHIN 3
@@ -226,17 +228,44 @@ om_parse_hex(struct om_str s, uint8_t *out, size_t out_len)
 	return OM_OK;
 }
 
+/* The digits of four bytes, the first one lowest. */
+static uint64_t
+hex_digits(const uint8_t *in)
+{
+	uint32_t four;
+	uint64_t v, letters;
+
+	memcpy(&four, in, sizeof(four));
+	v = le32toh(four);
+	v = (v | v << 16) & UINT64_C(0x0000ffff0000ffff);
+	v = (v | v << 8) & UINT64_C(0x00ff00ff00ff00ff);
+	v = (v >> 4 | v << 8) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+	letters = (v + UINT64_C(0x0606060606060606)) >> 4 & UINT64_C(0x0101010101010101);
+	return v + UINT64_C(0x3030303030303030) + letters * ('a' - '0' - 10);
+}
+
 void
 om_hex(const void *data, size_t len, char *out)
 {
-	static const char digits[] = "0123456789abcdef";
 	const uint8_t *in = data;
 
-	for (size_t i = 0; i < len; i++) {
-		out[2 * i] = digits[in[i] >> 4];
-		out[2 * i + 1] = digits[in[i] & 15];
+	for (; len >= 4; len -= 4) {
+		const uint64_t digits = htole64(hex_digits(in));
+
+		memcpy(out, &digits, sizeof(digits));
+		in += 4;
+		out += sizeof(digits);
 	}
-	out[2 * len] = '\0';
+	if (len > 0) {
+		uint8_t last[4] = { 0 };
+		uint64_t digits;
+
+		memcpy(last, in, len);
+		digits = htole64(hex_digits(last));
+		memcpy(out, &digits, 2 * len);
+		out += 2 * len;
+	}
+	*out = '\0';
 }
 
 /* --- UTF-8 ------------------------------------------------------------------------------------ */
@@ -278,6 +307,9 @@ om_utf8_valid(struct om_str s)
 	const unsigned char *p = (const unsigned char *)s.ptr;
 	size_t left = s.len;
 
+	if (left <= OM_SHORT_MAX && om_short_is_ascii(p, left)) {
+		return true;
+	}
 	while (left > 0) {
 		uint64_t eight;
 		size_t step;

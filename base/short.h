@@ -3,7 +3,7 @@
 #define OM_BASE_SHORT_H
 
 /*
- * Any thread.  At most OM_SHORT_MAX bytes at a time, for where a call of the C library costs more than
+ * Any thread.  At most OM_SHORT_MAX bytes at a time where nothing else is said, for where a call of the C library costs more than
  * they do: a few loads that may overlap, and no loop.
  */
 #include <endian.h>
@@ -102,6 +102,17 @@ om_short_copy(void *to_, const void *from_, size_t n)
 		to[0] = from[0];
 		to[n / 2] = from[n / 2];
 		to[n - 1] = from[n - 1];
+	}
+}
+
+/* Of any length, when most are short. */
+static inline void
+om_short_copy_any(void *to, const void *from, size_t n)
+{
+	if (n <= OM_SHORT_MAX) {
+		om_short_copy(to, from, n);
+	} else {
+		memcpy(to, from, n);
 	}
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/short.h"
 #include "store/audit_chain.h"
 
 #define CHAIN_TAG    "omerta-audit-1"
@@ -99,7 +100,7 @@ om_audit_hash(struct om_hasher *hasher, const uint8_t prev[OM_HASH_LEN],
 			continue;
 		}
 		at = put_u32(at, (uint32_t)fields[i].len);
-		memcpy(at, fields[i].ptr, fields[i].len);
+		om_short_copy_any(at, fields[i].ptr, fields[i].len);
 		at += fields[i].len;
 	}
 	return om_hash(hasher, (struct om_bin){ hasher->row, (size_t)(at - hasher->row) }, out);

@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <string.h>
 #include "base/parse.h"
+#include "base/short.h"
 #include "store/audit_pack.h"
 
 enum { PACK_SEQ, PACK_AT, PACK_TEXTS, PACK_HASH = 9, PACK_FIELDS };
@@ -15,21 +16,26 @@ enum { PACK_SEQ, PACK_AT, PACK_TEXTS, PACK_HASH = 9, PACK_FIELDS };
 static char *
 put_int(char *at, int64_t v)
 {
-	char digits[INT_BYTES];
+	static const char pairs[] = "0001020304050607080910111213141516171819"
+				    "2021222324252627282930313233343536373839"
+				    "4041424344454647484950515253545556575859"
+				    "6061626364656667686970717273747576777879"
+				    "8081828384858687888990919293949596979899";
+	char digits[INT_BYTES + 1];
 	uint64_t rest = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-	size_t n = 0;
+	size_t from = sizeof(digits);
 
 	do {
-		digits[n++] = (char)('0' + rest % 10);
-		rest /= 10;
+		from -= 2;
+		memcpy(digits + from, pairs + 2 * (rest % 100), 2);
+		rest /= 100;
 	} while (rest > 0);
+	from += digits[from] == '0' && from < sizeof(digits) - 1;
 	if (v < 0) {
 		*at++ = '-';
 	}
-	while (n > 0) {
-		*at++ = digits[--n];
-	}
-	return at;
+	om_short_copy(at, digits + from, sizeof(digits) - from);
+	return at + sizeof(digits) - from;
 }
 
 static char *
@@ -48,12 +54,26 @@ put_escaped(char *at, uint8_t c)
 	return at + 5;
 }
 
+/* Is one of these eight to be escaped?  A byte under 1 has its high bit set when 1 is taken away. */
+static bool
+eight_escapes(uint64_t v)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), quote = v ^ ones * '"',
+		       slash = v ^ ones * '\\';
+
+	return (((v - ones * 0x20) & ~v) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash)) &
+	       ones * 0x80;
+}
+
 /* The bytes in front that need no escape. */
 static size_t
 plain_len(const char *s, size_t len)
 {
 	size_t i = 0;
 
+	while (len - i >= 8 && !eight_escapes(om_short_8(s + i))) {
+		i += 8;
+	}
 	while (i < len && (uint8_t)s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
 		i++;
 	}
@@ -72,7 +92,7 @@ put_text(char *at, struct om_str s)
 	while (s.len > 0) {
 		const size_t n = plain_len(s.ptr, s.len);
 
-		memcpy(at, s.ptr, n);
+		om_short_copy_any(at, s.ptr, n);
 		at += n;
 		s.ptr += n;
 		s.len -= n;

@@ -289,7 +289,7 @@ purge_audit(struct om_sqlite *sq, struct om_purge *purge)
 	n = snprintf(text, sizeof(text), "%" PRIu64 " rows up to %" PRIu64 " removed by retention",
 		     purge->audit_rows, sq->now.base.seq);
 	note.details = (struct om_str){ text, (size_t)n };
-	return sq_audit_note(sq, om_wall_now(), &note, NULL);
+	return sq_audit_notes(sq, om_wall_now(), &note, 1, NULL);
 }
 
 /* Counts by the quarter of an hour that nobody asks for any more. */

@@ -33,26 +33,20 @@ struct audit_room {
 	    text[OM_PEER_ID_MAX * 3 + OM_AUDIT_EVENT_MAX + OM_JOB_ACTIVITY_MAX + OM_AUDIT_TEXT_MAX];
 };
 
-/* JSON has no other bytes: one would make the whole pack unreadable.  An id is plain letters. */
+/* JSON has no other bytes: one would make the whole pack unreadable. */
 static void
-audit_clean(struct om_audit_row *row, struct audit_room *room)
+audit_clean(struct om_str *text, struct audit_room *room)
 {
-	struct om_str *const texts[] = { &row->event,   &row->actor,    &row->requester,
-					 &row->network, &row->activity, &row->details };
+	char *to = room->text + room->used;
 
-	room->used = 0;
-	for (size_t i = 0; i < OM_COUNT(texts); i++) {
-		char *to = room->text + room->used;
-
-		if (om_utf8_valid(*texts[i])) {
-			continue;
-		}
-		OM_ASSERT(texts[i]->len <= sizeof(room->text) - room->used);
-		memcpy(to, texts[i]->ptr, texts[i]->len);
-		om_utf8_clean(to, texts[i]->len);
-		texts[i]->ptr = to;
-		room->used += texts[i]->len;
+	if (om_utf8_valid(*text)) {
+		return;
 	}
+	OM_ASSERT(text->len <= sizeof(room->text) - room->used);
+	memcpy(to, text->ptr, text->len);
+	om_utf8_clean(to, text->len);
+	text->ptr = to;
+	room->used += text->len;
 }
 
 /*
@@ -123,41 +117,67 @@ audit_log(struct om_sqlite *sq, const struct om_audit_row *row)
 	return sq_log_later(sq);
 }
 
-enum om_err
-sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_note *note,
-	      const struct om_job_row *job)
+/* What all rows about a job have. */
+static void
+audit_of_job(struct om_audit_row *row, const struct om_job_row *job, struct audit_room *room)
 {
-	struct om_audit_row row = {
-		.seq = sq->now.head.seq + 1,
-		.at = at,
-		.event = note->event,
-		.actor = audit_text(note->actor, OM_PEER_ID_MAX),
-		.details = audit_text(note->details, OM_AUDIT_TEXT_MAX),
-	};
-	struct audit_room room;
+	row->job = om_str_of(job->id.text); /* plain letters */
+	row->requester = om_str_of(job->requester.text);
+	row->network = om_str_of(job->network.text);
+	row->activity = om_str_of(job->activity);
+	audit_clean(&row->requester, room);
+	audit_clean(&row->network, room);
+	audit_clean(&row->activity, room);
+}
+
+/* The next row of the chain. */
+static enum om_err
+audit_next(struct om_sqlite *sq, struct om_audit_row *row)
+{
 	enum om_err err;
 
-	OM_ASSERT(note->event.len > 0 && note->event.len <= OM_AUDIT_EVENT_MAX);
-	if (job != NULL) {
-		row.job = om_str_of(job->id.text);
-		row.requester = om_str_of(job->requester.text);
-		row.network = om_str_of(job->network.text);
-		row.activity = om_str_of(job->activity);
-	}
-	audit_clean(&row, &room);
-	if (!om_audit_hash(sq->hasher, sq->now.head.hash, &row, row.hash)) {
+	row->seq = sq->now.head.seq + 1;
+	if (!om_audit_hash(sq->hasher, sq->now.head.hash, row, row->hash)) {
 		err = sq_why(sq, OM_ERR_NOMEM, "no memory for a hash");
 	} else {
-		err = audit_log(sq, &row);
+		err = audit_log(sq, row);
 	}
 	if (err != OM_OK) {
 		sq->doomed =
 		    err; /* the job's own row may be written already: the group cannot go on */
 		return err;
 	}
-	sq->now.head.seq = row.seq;
-	memcpy(sq->now.head.hash, row.hash, OM_HASH_LEN);
+	sq->now.head.seq = row->seq;
+	memcpy(sq->now.head.hash, row->hash, OM_HASH_LEN);
 	return OM_OK;
+}
+
+enum om_err
+sq_audit_notes(struct om_sqlite *sq, struct om_wall at, const struct om_audit_note *notes,
+	       size_t count, const struct om_job_row *job)
+{
+	struct om_audit_row row = { .at = at };
+	struct audit_room room;
+	enum om_err err = OM_OK;
+	size_t of_job;
+
+	room.used = 0;
+	if (job != NULL) {
+		audit_of_job(&row, job, &room);
+	}
+	of_job = room.used;
+	for (size_t i = 0; err == OM_OK && i < count; i++) {
+		OM_ASSERT(notes[i].event.len > 0 && notes[i].event.len <= OM_AUDIT_EVENT_MAX);
+		room.used = of_job;
+		row.event = notes[i].event;
+		row.actor = audit_text(notes[i].actor, OM_PEER_ID_MAX);
+		row.details = audit_text(notes[i].details, OM_AUDIT_TEXT_MAX);
+		audit_clean(&row.event, &room);
+		audit_clean(&row.actor, &room);
+		audit_clean(&row.details, &room);
+		err = audit_next(sq, &row);
+	}
+	return err;
 }
 
 enum om_err
@@ -166,7 +186,7 @@ sq_audit_append(struct om_store *st, struct om_wall at, const struct om_audit_no
 	struct om_sqlite *sq = sq_of(st);
 	enum om_err err = sq_writable(sq);
 
-	return err != OM_OK ? err : sq_audit_note(sq, at, note, NULL);
+	return err != OM_OK ? err : sq_audit_notes(sq, at, note, 1, NULL);
 }
 
 /* The rows of the audit from one on, across packs. */

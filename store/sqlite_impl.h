@@ -449,9 +449,10 @@ enum om_err sq_stat(struct om_store *st, struct om_store_stat *out) OM_MUST_CHEC
 enum om_err sq_check(struct om_store *st) OM_MUST_CHECK;
 
 /* sqlite_audit.c */
-/* Appends a row; job may be NULL.  Inside a transaction. */
-enum om_err sq_audit_note(struct om_sqlite *sq, struct om_wall at, const struct om_audit_note *note,
-			  const struct om_job_row *job) OM_MUST_CHECK;
+/* Appends rows; job may be NULL.  Inside a transaction. */
+enum om_err sq_audit_notes(struct om_sqlite *sq, struct om_wall at,
+			   const struct om_audit_note *notes, size_t count,
+			   const struct om_job_row *job) OM_MUST_CHECK;
 enum om_err sq_audit_append(struct om_store *st, struct om_wall at,
 			    const struct om_audit_note *note) OM_MUST_CHECK;
 enum om_err sq_audit_each(struct om_store *st, struct om_audit_filter *filter, size_t limit,

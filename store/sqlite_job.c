@@ -258,8 +258,8 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 	if (err == OM_OK) {
 		err = put_after(sq, job, row->seq, others);
 	}
-	for (i = 0; err == OM_OK && i < job->note_count; i++) {
-		err = sq_audit_note(sq, job->submitted, &job->notes[i], row);
+	if (err == OM_OK) {
+		err = sq_audit_notes(sq, job->submitted, job->notes, job->note_count, row);
 	}
 	if (err == OM_OK) {
 		err = sq_count_move(sq, OM_JOB_STATES, row->state, job->submitted);
@@ -392,7 +392,7 @@ sq_job_move(struct om_store *st, const struct om_job_id *id, const struct om_job
 		err = sq_rows_changed(sq, row);
 	}
 	if (err == OM_OK) {
-		err = sq_audit_note(sq, change->at, &change->note, row);
+		err = sq_audit_notes(sq, change->at, &change->note, 1, row);
 	}
 	if (err == OM_OK) {
 		err = sq_count_move(sq, from, change->to, change->at);
@@ -449,7 +449,7 @@ sq_job_place(struct om_store *st, const struct om_job_id *id, const struct om_jo
 	place_apply(row, place);
 	err = sq_rows_changed(sq, row);
 	if (err == OM_OK && place->note.event.len > 0) {
-		err = sq_audit_note(sq, place->at, &place->note, row);
+		err = sq_audit_notes(sq, place->at, &place->note, 1, row);
 	}
 	return err;
 }

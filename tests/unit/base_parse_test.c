@@ -189,6 +189,13 @@ test_hex(void **state)
 	assert_int_equal(strlen(text), 512);
 	assert_int_equal(om_parse_hex(om_str_of(text), back, sizeof(back)), OM_OK);
 	assert_memory_equal(all, back, sizeof(all));
+	for (size_t len = 0; len < 10; len++) {
+		memset(text, 'x', sizeof(text));
+		om_hex(all + 0x98, len, text);
+		assert_memory_equal(text, "98999a9b9c9d9e9fa0a1", 2 * len);
+		assert_int_equal(text[2 * len], '\0');
+		assert_int_equal(text[2 * len + 1], 'x');
+	}
 	assert_int_equal(om_parse_hex(OM_STR("AbCd"), back, 2), OM_OK);
 	assert_memory_equal(back, "\xab\xcd", 2);
 	assert_int_equal(om_parse_hex(OM_STR("abc"), back, 1), OM_ERR_INVALID);

@@ -103,6 +103,61 @@ static const struct {
 	{ OM_STR("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xf8"), OM_STR("?? ??? ???? ?") },
 };
 
+/* One row to JSON and back. */
+static void
+there_and_back(struct om_str text, int64_t number)
+{
+	const struct om_audit_row row = { .seq = (uint64_t)number,
+					  .at = { number },
+					  .event = text,
+					  .actor = OM_STR(""),
+					  .details = text,
+					  .hash = { 0x01, 0x9a, 0xf0 } };
+	struct om_buf buf = { 0 };
+	struct om_audit_pack pack;
+	struct om_audit_row got;
+
+	om_buf_add(&buf, "[", 1);
+	om_audit_pack_put(&buf, &row);
+	om_buf_add(&buf, "]", 1);
+	assert_true(om_audit_pack_open(&pack, (struct om_str){ (const char *)buf.data, buf.len }));
+	om_audit_pack_row(&pack, 0, &got);
+	assert_true(got.seq == row.seq && got.at.ns == number);
+	assert_true(om_str_eq(got.event, text) && om_str_eq(got.details, text));
+	assert_true(got.actor.len == 0 && got.job.ptr == NULL);
+	assert_memory_equal(got.hash, row.hash, OM_HASH_LEN);
+	om_audit_pack_fini(&pack);
+	om_buf_fini(&buf);
+}
+
+/* Each byte at each place of the eight that are looked at together; numbers of all lengths. */
+static void
+test_bytes_and_numbers(void **state)
+{
+	static const int64_t some[] = { 0, 9, 10, 99, 100, 101, INT64_MAX, INT64_MIN };
+	char text[40];
+
+	(void)state;
+	for (size_t len = 1; len <= sizeof(text); len += len < 18 ? 1 : 7) {
+		memset(text, 'x', len);
+		for (size_t i = 0; i < len; i++) {
+			for (int c = 0; c < 0x80; c++) {
+				text[i] = (char)c;
+				there_and_back((struct om_str){ text, len }, c);
+			}
+			text[i] = 'x';
+		}
+	}
+	for (size_t i = 0; i < OM_COUNT(some); i++) {
+		there_and_back(OM_STR("x"), some[i]);
+	}
+	for (int64_t n = 1; n < INT64_MAX / 10; n *= 10) {
+		there_and_back(OM_STR("x"), n - 1);
+		there_and_back(OM_STR("x"), n + 7);
+		there_and_back(OM_STR("x"), -n);
+	}
+}
+
 static bool
 see_text(void *arg, const struct om_audit_row *row)
 {
@@ -303,8 +358,13 @@ main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, fx_setup, fx_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_texts),         T(test_texts_of_a_job), cmocka_unit_test(test_broken_pack),
-		T(test_list_of_a_job), T(test_follow),         T(test_long_audit),
+		T(test_texts),
+		T(test_texts_of_a_job),
+		cmocka_unit_test(test_broken_pack),
+		cmocka_unit_test(test_bytes_and_numbers),
+		T(test_list_of_a_job),
+		T(test_follow),
+		T(test_long_audit),
 	};
 
 	om_log_init(OM_LOG_ERROR, 0);
