@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "store/sqlite_impl.h"
+#include "store/sqlite_param.h"
 
 /* Lists and settings, retention, figures. */
 

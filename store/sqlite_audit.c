@@ -2,7 +2,7 @@
 #include <string.h>
 #include "base/parse.h"
 #include "store/audit_pack.h"
-#include "store/sqlite_impl.h"
+#include "store/sqlite_param.h"
 
 /*
  * The audit rows.  The end of the chain is kept in memory and logged once a group, with the rows

@@ -248,16 +248,10 @@ int sq_wal_maintain_raw(struct om_sqlite *sq) OM_MUST_CHECK;
 enum om_err sq_wal_wipe(struct om_sqlite *sq) OM_MUST_CHECK;
 
 /*
- * sqlite_log.c.  A statement that changes the tables: sq_log_stmt, its parameters in order, and one of
+ * sqlite_log.c.  A statement that changes the tables: sq_log_stmt, its parameters in order (sqlite_param.h), and one of
  * the ways to end it.
  */
 void sq_log_stmt(struct om_sqlite *sq, enum sq_stmt which);
-void sq_log_i64(struct om_sqlite *sq, int64_t v);
-void sq_log_u64(struct om_sqlite *sq, uint64_t v); /* over INT64_MAX: INT64_MAX */
-void sq_log_wall(struct om_sqlite *sq, struct om_wall at); /* 0 is NULL */
-void sq_log_str(struct om_sqlite *sq, struct om_str v); /* absent is NULL */
-void sq_log_text(struct om_sqlite *sq, const char *v);
-void sq_log_bin(struct om_sqlite *sq, struct om_bin v);
 enum om_err sq_log_run(struct om_sqlite *sq) OM_MUST_CHECK; /* now */
 enum om_err sq_log_later(struct om_sqlite *sq) OM_MUST_CHECK; /* before anything reads */
 /* The same, before those of this group that wait already: it must not depend on them. */

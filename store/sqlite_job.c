@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <inttypes.h>
 #include <string.h>
-#include "store/sqlite_impl.h"
+#include "store/sqlite_param.h"
 
 /*
  * Writing jobs.  Everything that can refuse a request is looked at before the first write, so a

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 #include <string.h>
-#include "store/sqlite_impl.h"
+#include "store/sqlite_param.h"
 
 /*
  * The commit log in front of the tables.
@@ -24,8 +24,6 @@
  *    rolls back by itself after most I/O errors).  If broken: acknowledged jobs are not seen.
  * 6. A statement's number and its parameters are part of the file's format: see enum sq_stmt.
  */
-
-enum { PARAM_NULL, PARAM_I8, PARAM_I64, PARAM_TEXT, PARAM_BLOB };
 
 #define GROUP_KEEP_BYTES (1 << 20) /* of memory, from one group to the next */
 #define RECORD_HEAD      8 /* u32 bytes behind it, u16 statement, u16: not of what waits (in memory) */
@@ -76,103 +74,6 @@ sq_log_stmt(struct om_sqlite *sq, enum sq_stmt which)
 	om_buf_add(&sq->group, head, sizeof(head));
 }
 
-static uint8_t *
-log_room(struct om_sqlite *sq, size_t len)
-{
-	uint8_t *at;
-
-	if (!om_buf_fits(&sq->group, len) && om_buf_reserve(&sq->group, len) != OM_OK) {
-		return NULL;
-	}
-	at = sq->group.data + sq->group.len;
-	sq->group.len += len;
-	return at;
-}
-
-void
-sq_log_i64(struct om_sqlite *sq, int64_t v)
-{
-	const bool is_small = v >= INT8_MIN && v <= INT8_MAX;
-	uint8_t *at = log_room(sq, is_small ? 2 : 1 + sizeof(v));
-
-	if (at == NULL) {
-		return;
-	}
-	if (is_small) {
-		at[0] = PARAM_I8;
-		at[1] = (uint8_t)(int8_t)v;
-	} else {
-		at[0] = PARAM_I64;
-		memcpy(at + 1, &v, sizeof(v));
-	}
-}
-
-void
-sq_log_u64(struct om_sqlite *sq, uint64_t v)
-{
-	sq_log_i64(sq, v > INT64_MAX ? INT64_MAX : (int64_t)v);
-}
-
-static void
-log_null(struct om_sqlite *sq)
-{
-	uint8_t *at = log_room(sq, 1);
-
-	if (at != NULL) {
-		at[0] = PARAM_NULL;
-	}
-}
-
-void
-sq_log_wall(struct om_sqlite *sq, struct om_wall at)
-{
-	if (at.ns == 0) {
-		log_null(sq);
-	} else {
-		sq_log_i64(sq, at.ns);
-	}
-}
-
-static void
-log_bytes(struct om_sqlite *sq, uint8_t kind, const void *data, size_t len)
-{
-	const uint32_t n = (uint32_t)len;
-	uint8_t *at;
-
-	OM_ASSERT(len <= INT32_MAX);
-	at = log_room(sq, 1 + sizeof(n) + len);
-	if (at == NULL) {
-		return;
-	}
-	at[0] = kind;
-	memcpy(at + 1, &n, sizeof(n));
-	if (len > 0) {
-		memcpy(at + 1 + sizeof(n), data, len);
-	}
-}
-
-void
-sq_log_str(struct om_sqlite *sq, struct om_str v)
-{
-	if (v.ptr == NULL) {
-		log_null(sq);
-	} else {
-		log_bytes(sq, PARAM_TEXT, v.ptr, v.len);
-	}
-}
-
-void
-sq_log_text(struct om_sqlite *sq, const char *v)
-{
-	log_bytes(sq, PARAM_TEXT, v, strlen(v));
-}
-
-void
-sq_log_bin(struct om_sqlite *sq, struct om_bin v)
-{
-	log_bytes(sq, PARAM_BLOB, v.ptr, v.len);
-}
-
 /* --- taking in ---------------------------------------------------------------------------------- */
 
 struct param {
@@ -188,16 +89,16 @@ param_read(const uint8_t *at, struct param *out)
 {
 	*out = (struct param){ .kind = *at++ };
 	switch (out->kind) {
-	case PARAM_NULL:
+	case SQ_PARAM_NULL:
 		return at;
-	case PARAM_I8:
+	case SQ_PARAM_I8:
 		out->i64 = (int8_t)*at;
 		return at + 1;
-	case PARAM_I64:
+	case SQ_PARAM_I64:
 		memcpy(&out->i64, at, sizeof(out->i64));
 		return at + sizeof(out->i64);
 	default:
-		OM_ASSERT(out->kind == PARAM_TEXT || out->kind == PARAM_BLOB);
+		OM_ASSERT(out->kind == SQ_PARAM_TEXT || out->kind == SQ_PARAM_BLOB);
 		memcpy(&out->len, at, sizeof(out->len));
 		out->data = at + sizeof(out->len);
 		return at + sizeof(out->len) + out->len;
@@ -211,13 +112,13 @@ param_bind(sqlite3_stmt *s, int index, const uint8_t *at)
 
 	at = param_read(at, &p);
 	switch (p.kind) {
-	case PARAM_NULL:
+	case SQ_PARAM_NULL:
 		sq_bind_str(s, index, (struct om_str){ NULL, 0 });
 		break;
-	case PARAM_TEXT:
+	case SQ_PARAM_TEXT:
 		sq_bind_str(s, index, (struct om_str){ p.data, p.len });
 		break;
-	case PARAM_BLOB:
+	case SQ_PARAM_BLOB:
 		sq_bind_bin(s, index, (struct om_bin){ p.data, p.len });
 		break;
 	default:
@@ -407,6 +308,7 @@ void
 sq_group_reset(struct om_sqlite *sq)
 {
 	records_forget(&sq->group);
-	(void)log_room(sq, OM_COMMIT_LOG_HEAD); /* without it the first record fails, and says so */
+	(void)sq_log_room(sq,
+			  OM_COMMIT_LOG_HEAD); /* without it the first record fails, and says so */
 	sq->settled = OM_COMMIT_LOG_HEAD;
 }

@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include "store/sqlite_impl.h"
+#include "store/sqlite_param.h"
 
 /*
  * Output: streams and files of a job, each a run of chunks without gaps.  The size lives in the

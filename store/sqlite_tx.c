@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 #include <string.h>
 #include "store/ran.h"
-#include "store/sqlite_impl.h"
+#include "store/sqlite_param.h"
 
 /*
  * Groups, and the few things that are kept in memory beside the file: the end of the audit chain, the
