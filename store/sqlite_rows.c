@@ -28,8 +28,9 @@
 /* A power of two.  A row has two KiB: of many more than a core's cache holds each is fetched anew. */
 #define ROWS_SLOTS 4096
 /* Dirty rows that wait from one group to the next; of those over it the oldest are written after it. */
-#define ROWS_WAIT 128
-#define ROWS_TRIM 1024
+#define ROWS_WAIT  128
+#define ROWS_TRIM  1024
+#define ROWS_AHEAD 2 /* written before one that is fetched meanwhile */
 
 enum rows_state {
 	ROW_NONE,
@@ -99,16 +100,23 @@ rows_slot(const struct sq_rows *rows, uint32_t hash, const struct om_job_id *id)
 	return rows->state[first + 1] < rows->state[first] ? first + 1 : first;
 }
 
-void
-sq_rows_expect(const struct om_sqlite *sq, const struct om_job_id *id)
+/* The row comes to the cache meanwhile. */
+static void
+rows_fetch(const struct sq_rows *rows, size_t slot)
 {
-	const struct om_job_row *row = &sq->rows->row[rows_slot(sq->rows, rows_hash(id), id)];
+	const struct om_job_row *row = &rows->row[slot];
 
 	for (size_t at = 0; at < SQ_ROW_HEAD; at += 64) {
 		__builtin_prefetch((const char *)row + at, 1);
 	}
 	__builtin_prefetch(row->text, 1);
 	__builtin_prefetch(row->activity, 1);
+}
+
+void
+sq_rows_expect(const struct om_sqlite *sq, const struct om_job_id *id)
+{
+	rows_fetch(sq->rows, rows_slot(sq->rows, rows_hash(id), id));
 }
 
 static bool
@@ -194,6 +202,13 @@ list_add(struct rows_list *list, size_t slot)
 		list->has[slot] = true;
 		list->slot[(list->head + list->count++) % ROWS_SLOTS] = (uint16_t)slot;
 	}
+}
+
+/* The one that is taken after so many, if there is one; else some slot. */
+static size_t
+list_ahead(const struct rows_list *list, size_t n)
+{
+	return list->slot[(list->head + n) % ROWS_SLOTS];
 }
 
 /* The first of it, which must be. */
@@ -314,6 +329,7 @@ rows_write_out(struct om_sqlite *sq, size_t leave)
 	enum om_err err = OM_OK;
 
 	while (err == OM_OK && list->count > leave) {
+		rows_fetch(sq->rows, list_ahead(list, ROWS_AHEAD));
 		err = rows_write(sq, list_take(list));
 	}
 	return err == OM_OK ? OM_OK : sq_tables_fail(sq, err);
