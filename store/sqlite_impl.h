@@ -52,6 +52,7 @@ enum sq_stmt {
 	SQ_OTHERS,
 	SQ_GENERATION_SET,
 	SQ_JOB_INSERT_GROWN,
+	SQ_JOB_UPDATE_LIVE,
 	SQ_JOB_IDS,
 	SQ_JOB_BY_ID,
 	SQ_JOB_SEQ,
@@ -365,8 +366,11 @@ enum om_err sq_job_spec_set(struct om_store *st, const struct om_job_id *id,
 enum om_err sq_job_place(struct om_store *st, const struct om_job_id *id,
 			 const struct om_job_place *place, struct om_job_row *row) OM_MUST_CHECK;
 
-/* The record that writes what may change of a row; the caller ends it. */
-void sq_job_update(struct om_sqlite *sq, const struct om_job_row *row);
+/*
+ * The record that writes what may change of a row; the caller ends it.  live: neither has it ended nor
+ * do the tables have it so.
+ */
+void sq_job_update(struct om_sqlite *sq, const struct om_job_row *row, bool live);
 /* The same for a row that the tables do not have.  grown: it has changed since it was put. */
 void sq_job_insert(struct om_sqlite *sq, const struct om_job_row *row, bool grown);
 

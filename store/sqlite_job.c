@@ -268,9 +268,9 @@ sq_job_put(struct om_store *st, const struct om_job_new *job, bool *existed, str
 }
 
 void
-sq_job_update(struct om_sqlite *sq, const struct om_job_row *row)
+sq_job_update(struct om_sqlite *sq, const struct om_job_row *row, bool live)
 {
-	sq_log_stmt(sq, SQ_JOB_UPDATE);
+	sq_log_stmt(sq, live ? SQ_JOB_UPDATE_LIVE : SQ_JOB_UPDATE);
 	sq_log_u64(sq, row->seq);
 	sq_log_i64(sq, row->rank);
 	sq_log_i64(sq, row->level);

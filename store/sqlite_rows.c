@@ -42,6 +42,7 @@ enum rows_state {
 /* What the tables have of it. */
 enum rows_born {
 	ROW_THERE,
+	ROW_LIVE, /* it, and it has not ended there */
 	ROW_BORN, /* nothing, and it is as it was put */
 	ROW_GROWN /* nothing, and it has changed since */
 };
@@ -169,7 +170,7 @@ rows_log(struct om_sqlite *sq, size_t slot)
 		return OM_OK;
 	}
 	sq->rows->state[slot] = ROW_DIRTY;
-	sq_job_update(sq, &sq->rows->row[slot]);
+	sq_job_update(sq, &sq->rows->row[slot], false);
 	return sq_log_only(sq);
 }
 
@@ -178,18 +179,19 @@ static enum om_err
 rows_write(struct om_sqlite *sq, size_t slot)
 {
 	struct sq_rows *rows = sq->rows;
+	const bool live = rows->row[slot].finished.ns == 0;
 	enum om_err err = rows_log(sq, slot);
 
 	if (err != OM_OK || rows->state[slot] != ROW_DIRTY) {
 		return err;
 	}
-	if (rows->born[slot] == ROW_THERE) {
-		sq_job_update(sq, &rows->row[slot]);
+	if (rows->born[slot] == ROW_THERE || rows->born[slot] == ROW_LIVE) {
+		sq_job_update(sq, &rows->row[slot], live && rows->born[slot] == ROW_LIVE);
 	} else {
 		sq_job_insert(sq, &rows->row[slot], rows->born[slot] == ROW_GROWN);
 	}
 	rows->state[slot] = ROW_CLEAN;
-	rows->born[slot] = ROW_THERE;
+	rows->born[slot] = live ? ROW_LIVE : ROW_THERE;
 	err = sq_log_ahead(sq); /* nothing that waits is of the table of jobs */
 	sq_log_drop(sq);
 	return err;
@@ -296,7 +298,7 @@ sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row)
 	slot = rows_slot(sq->rows, hash, &row->id);
 	if (sq->rows->state[slot] < ROW_DIRTY) {
 		sq->rows->state[slot] = ROW_CLEAN;
-		sq->rows->born[slot] = ROW_THERE;
+		sq->rows->born[slot] = row->finished.ns == 0 ? ROW_LIVE : ROW_THERE;
 		sq->rows->hash[slot] = hash;
 		sq_row_copy(&sq->rows->row[slot], row);
 	}
@@ -364,6 +366,9 @@ sq_rows_doubt(struct om_sqlite *sq)
 	for (size_t slot = 0; slot < ROWS_SLOTS; slot++) {
 		if (sq->rows->state[slot] == ROW_CLEAN) {
 			sq->rows->state[slot] = ROW_NONE;
+		}
+		if (sq->rows->born[slot] == ROW_LIVE) {
+			sq->rows->born[slot] = ROW_THERE;
 		}
 	}
 }

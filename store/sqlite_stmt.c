@@ -12,6 +12,13 @@
  *    after the call that bound them.  If broken: a dangling pointer.
  */
 
+#define JOB_UPDATE(finished)                                                                     \
+	"UPDATE job SET rank=?2, level=?3, state=?4, reason=?5, text=?6, picked=?7, started=?8," \
+	" " finished " not_before=?10, expires=?11, attempts=?12, held=?13, exited=?14,"         \
+	" exit_code=?15, signal=?16, cpu_ms=?17, wall_ms=?18, mem_peak_kib=?19, rx_bytes=?20,"   \
+	" tx_bytes=?21, dropped_bytes=?22, boot_ms=?23, handshake=?24,"                          \
+	" has_output=?25 WHERE seq=?1"
+
 static const char *const sq_sql[SQ_STMTS] = {
 	[SQ_BEGIN] = "BEGIN IMMEDIATE",
 	[SQ_COMMIT] = "COMMIT",
@@ -38,12 +45,9 @@ static const char *const sq_sql[SQ_STMTS] = {
 	    " ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33,"
 	    " ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41)",
 	[SQ_JOB_IDS] = "SELECT id FROM job",
-	[SQ_JOB_UPDATE] =
-	    "UPDATE job SET rank=?2, level=?3, state=?4, reason=?5, text=?6, picked=?7, started=?8,"
-	    " finished=?9, not_before=?10, expires=?11, attempts=?12, held=?13, exited=?14,"
-	    " exit_code=?15, signal=?16, cpu_ms=?17, wall_ms=?18, mem_peak_kib=?19, rx_bytes=?20,"
-	    " tx_bytes=?21, dropped_bytes=?22, boot_ms=?23, handshake=?24,"
-	    " has_output=?25 WHERE seq=?1",
+	[SQ_JOB_UPDATE] = JOB_UPDATE("finished=?9,"),
+	/* The indexes that name it are left alone. */
+	[SQ_JOB_UPDATE_LIVE] = JOB_UPDATE(""),
 	[SQ_JOB_BY_ID] = "SELECT " SQ_JOB_COLS " FROM job WHERE id=?1",
 	[SQ_JOB_SEQ] = "SELECT seq FROM job WHERE id=?1",
 	[SQ_JOB_PREFIX] = "SELECT id, requester FROM job WHERE id>=?1 ORDER BY id",

@@ -278,6 +278,37 @@ test_a_job_of_somebody_else(void **state)
 }
 
 /* Never "not there" of what is; of what is not, seldom "perhaps". */
+/* Each step goes into the tables alone: with its end, and with the end of that. */
+static void
+test_ended_and_again(void **state)
+{
+	static const enum om_job_state way[] = { OM_JOB_PROVISIONING, OM_JOB_RUNNING,
+						 OM_JOB_FAILED,       OM_JOB_QUEUED,
+						 OM_JOB_PROVISIONING, OM_JOB_LOST,
+						 OM_JOB_QUEUED,       OM_JOB_PROVISIONING };
+	struct om_job_filter filter;
+	struct om_job_row rows[4];
+	struct fx *fx = *state;
+	size_t count;
+
+	fx_put(fx, "a1");
+	for (size_t i = 0; i < OM_COUNT(way); i++) {
+		OK(om_store_begin(fx->st));
+		must_move(fx, "a1", way[i], 5 + (int64_t)i);
+		OK(om_store_commit(fx->st));
+		filter = (struct om_job_filter){ .states = OM_JOB_LIVE };
+		OK(om_store_job_list(fx->st, &filter, rows, 4, &count));
+		assert_int_equal(count, !om_job_is_final(way[i]));
+		if (i % 3 == 0) { /* else the row is one that was written, not read */
+			fx_close(fx);
+			fx_open(fx);
+		}
+		image_same(fx);
+	}
+	FX_ASK_IS(fx, "SELECT state || ' ' || (finished IS NULL) FROM job", "provisioning 1");
+	FX_ASK_IS(fx, "PRAGMA integrity_check", "ok");
+}
+
 static void
 test_id_filter(void **state)
 {
@@ -317,6 +348,7 @@ main(void)
 		T(test_rivals),
 		T(test_a_job_that_the_tables_do_not_have),
 		T(test_a_job_of_somebody_else),
+		T(test_ended_and_again),
 		cmocka_unit_test(test_id_filter),
 	};
 
