@@ -401,6 +401,25 @@ ledger_answer_read(struct om_service *sv, struct ledger *l, const struct om_in *
 }
 
 enum om_err
+ledger_ok_read(struct om_service *sv, struct ledger *l, const struct om_in *in)
+{
+	struct ledger_answer *a;
+
+	if (!l->in_tx && l->sent.work == NULL) {
+		return om_service_reply_ok(sv, in);
+	}
+	a = answer_new(sv, l, in);
+	if (a == NULL) {
+		return OM_ERR_NOMEM;
+	}
+	a->ok = true;
+	if (l->degraded) {
+		ledger_finish(sv, l);
+	}
+	return OM_OK;
+}
+
+enum om_err
 ledger_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in, enum om_err err)
 {
 	(void)!om_service_reply_err(sv, in, err, "%s", om_store_why(l->store));

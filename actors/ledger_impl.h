@@ -186,6 +186,9 @@ enum om_err ledger_ok_later(struct om_service *sv, struct ledger *l,
 /* A read's answer: at once, or after the commit when a group is open (it may have seen its rows). */
 enum om_err ledger_answer_read(struct om_service *sv, struct ledger *l, const struct om_in *in,
 			       enum om_msg_type type, const void *body) OM_MUST_CHECK;
+/* The same with a plain ok: it is as was asked, perhaps by what is not durable yet. */
+enum om_err ledger_ok_read(struct om_service *sv, struct ledger *l,
+			   const struct om_in *in) OM_MUST_CHECK;
 /* The error of a store call as the answer, with the store's reason. */
 enum om_err ledger_refuse(struct om_service *sv, struct ledger *l, const struct om_in *in,
 			  enum om_err err) OM_MUST_CHECK;

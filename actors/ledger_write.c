@@ -558,7 +558,7 @@ ledger_on_set(struct om_service *sv, void *state, const struct om_in *in)
 	if (err == OM_OK && m->remove) {
 		err = om_store_entry_del(l->store, m->list, m->key);
 		if (err == OM_ERR_NOT_FOUND) {
-			return om_service_reply_ok(sv, in); /* it is as it should be */
+			return ledger_ok_read(sv, l, in); /* it is as it should be */
 		}
 	} else if (err == OM_OK) {
 		err = om_store_entry_put(l->store, m->list, m->key, m->value);

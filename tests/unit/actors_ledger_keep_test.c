@@ -42,6 +42,30 @@ test_lists(void **state)
 		"uid:0 trusted: removed lab");
 }
 
+/* What was taken out of a list by a group that is not on the disk yet is not gone. */
+static void
+test_what_is_gone_already_waits_for_the_disk_too(void **state)
+{
+	(void)state;
+	ask_set("lab", false);
+	go();
+	fault_set(FAULT_SYNC, 1, SQLITE_IOERR_FSYNC, 1);
+	ask_set("lab", true);
+	ask_set("lab", true);
+	go();
+	ERR(OM_ERR_DISK, W.answers[0].err);
+	ERR(OM_ERR_DISK, W.answers[1].err);
+	fault_clear();
+	ask_set("lab", true);
+	ask_set("lab", true);
+	ask_set("never", true);
+	go();
+	for (size_t i = 0; i < 3; i++) {
+		OK(W.answers[i].err);
+	}
+	assert_true(strstr(W.order, "a0 a1 a2 ") != NULL);
+}
+
 /* Entries about no job. */
 static void
 put_entries(size_t n)
@@ -241,6 +265,7 @@ main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_lists),
+		T(test_what_is_gone_already_waits_for_the_disk_too),
 		T(test_audit_is_looked_through_in_steps),
 		T(test_audit_is_read_and_verified),
 		T(test_no_event_is_lost_when_the_provider_is_behind),
