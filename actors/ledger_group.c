@@ -12,6 +12,7 @@
  * 4. A large group is `sent`: a thread of the pool waits for the disk, and the next group is made.  Who
  *    read what it wrote is answered after it, and fails with it, as that next group does.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "actors/ledger_impl.h"
@@ -156,12 +157,77 @@ group_fail(struct om_service *sv, struct ledger *l, enum om_err err)
 	group_reset(l);
 }
 
+/* --- groups in flight --------------------------------------------------------------------------- */
+
+/*
+ * Work of the pool, and the ledger's, which may not wait for its turn: whoever comes first writes
+ * (om_store_commit_write).  The lock is held while the store is used, so that it is not closed under it.
+ */
+struct ledger_sent_work {
+	pthread_mutex_t lock;
+	struct om_store *store; /* NULL: its group has ended */
+	bool shared; /* two have it; the second one that lets go frees it */
+};
+
+static struct ledger_sent_work *
+work_new(struct om_store *store)
+{
+	struct ledger_sent_work *w = calloc(1, sizeof(*w));
+
+	if (w != NULL) {
+		(void)pthread_mutex_init(&w->lock, NULL);
+		w->store = store;
+		w->shared = true;
+	}
+	return w;
+}
+
+static void
+work_let_go(struct ledger_sent_work *w)
+{
+	bool last;
+
+	(void)pthread_mutex_lock(&w->lock);
+	last = !w->shared;
+	w->shared = false;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (last) {
+		(void)pthread_mutex_destroy(&w->lock);
+		free(w);
+	}
+}
+
+static enum om_err
+sent_write(void *arg)
+{
+	struct ledger_sent_work *w = arg;
+
+	(void)pthread_mutex_lock(&w->lock);
+	if (w->store != NULL) {
+		om_store_commit_write(w->store);
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+	return OM_OK;
+}
+
+/* The ledger ends, and has ended the group itself. */
+static void
+sent_drop(void *arg)
+{
+	work_let_go(arg);
+}
+
 static void
 sent_end(struct om_service *sv, struct ledger *l)
 {
 	struct ledger_sent *sent = &l->sent;
+	struct ledger_sent_work *w = sent->work;
 	const enum om_err err = om_store_commit_end(l->store);
 
+	(void)pthread_mutex_lock(&w->lock);
+	w->store = NULL;
+	(void)pthread_mutex_unlock(&w->lock);
+	work_let_go(w);
 	sent->work = NULL;
 	group_answer(sv, l, &sent->answers, err);
 	group_told(sv, l, sent->group, err, sent->began);
@@ -174,36 +240,6 @@ sent_end(struct om_service *sv, struct ledger *l)
 	om_arena_reset(&sent->arena);
 }
 
-/* --- groups in flight --------------------------------------------------------------------------- */
-
-/* Work of the pool. */
-struct ledger_sent_work {
-	struct om_store *store;
-	bool done;
-};
-
-static enum om_err
-sent_write(void *arg)
-{
-	struct ledger_sent_work *w = arg;
-
-	w->done = true; /* first: the store may be gone afterwards */
-	om_store_commit_write(w->store);
-	return OM_OK;
-}
-
-/* The ledger ends.  What was not begun is done all the same: its stop waits for it. */
-static void
-sent_drop(void *arg)
-{
-	struct ledger_sent_work *w = arg;
-
-	if (!w->done) {
-		(void)!sent_write(w);
-	}
-	free(w);
-}
-
 static void
 sent_written(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 {
@@ -212,11 +248,11 @@ sent_written(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 	struct ledger *l = ledger_of(om_service_state(sv));
 
 	(void)result;
-	if (l->sent.work == arg) { /* else its end was waited for */
+	if (l->sent.work == arg) { /* else the ledger has ended it */
 		sent_end(sv, l);
 		ledger_flush(sv, l);
 	}
-	free(arg);
+	work_let_go(arg);
 }
 
 /* Its answers and events lie in its arena, which goes with them. */
@@ -241,18 +277,18 @@ sent_take(struct ledger *l, struct ledger_sent_work *work)
 static void
 group_send(struct om_service *sv, struct ledger *l)
 {
-	struct ledger_sent_work *w = malloc(sizeof(*w));
+	struct ledger_sent_work *w = work_new(l->store);
 	enum om_err err;
 
 	if (w == NULL) {
 		group_commit(sv, l);
 		return;
 	}
-	*w = (struct ledger_sent_work){ .store = l->store };
 	l->sent.began = om_mono_now();
 	err = om_store_commit_start(l->store);
 	if (err != OM_OK) {
-		free(w);
+		work_let_go(w);
+		work_let_go(w); /* nobody else will have it */
 		group_told(sv, l, l->group, err, l->sent.began);
 		group_fail(sv, l, err);
 		return;
@@ -260,9 +296,8 @@ group_send(struct om_service *sv, struct ledger *l)
 	sent_take(l, w);
 	if (om_offload_to(om_service_cx(sv), OM_POOL_LEDGER, sent_write, w, sent_written,
 			  sent_drop) != OM_OK) {
-		om_store_commit_write(l->store);
 		sent_end(sv, l);
-		free(w);
+		work_let_go(w);
 	}
 }
 

@@ -5,7 +5,9 @@
  * The end of a group: sealed by the store's thread, appended to the log by any, ended by the store's.
  *
  * 1. One group is in flight.  While it is, nobody but the writer touches its log and its bytes; the log
- *    learns of it (count, end) when it is known to be there.
+ *    learns of it (count, end) when it is known to be there.  The writer is who comes first: the thread
+ *    that was asked to, or the store's own when it needs the outcome.  If broken: the store waits for a
+ *    thread that may never come.
  * 2. What it wrote down may be in the tables' transaction before it is in the log, never in a fold: that
  *    waits for it (sq_fold) or leaves it out (sq_lend).  If broken: what was refused is there after a crash.
  * 3. When it fails, everything is as before it: also the group that was begun behind it, which is doomed.
@@ -44,9 +46,11 @@ flight_load(struct om_sqlite *sq)
 		sq_group_reset(sq);
 	}
 	f->before = sq->saved;
-	f->busy = true;
 	f->known = false;
 	f->on = true;
+	(void)pthread_mutex_lock(&f->lock);
+	f->stage = SQ_FLIGHT_DUE;
+	(void)pthread_mutex_unlock(&f->lock);
 }
 
 enum om_err
@@ -72,17 +76,45 @@ sq_commit_start(struct om_store *st)
 	return OM_OK;
 }
 
+/* false: somebody else writes it, or has. */
+static bool
+flight_take(struct sq_flight *f)
+{
+	bool mine;
+
+	(void)pthread_mutex_lock(&f->lock);
+	mine = f->stage == SQ_FLIGHT_DUE;
+	if (mine) {
+		f->stage = SQ_FLIGHT_WRITING;
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+	return mine;
+}
+
 void
 sq_commit_write(struct om_store *st)
 {
 	struct sq_flight *f = &sq_of(st)->flight;
-	const int rc = f->group.len > 0 ? om_commit_log_write(f->log, &f->group) : SQLITE_OK;
+	int rc;
 
+	if (!flight_take(f)) {
+		return;
+	}
+	rc = f->group.len > 0 ? om_commit_log_write(f->log, &f->group) : SQLITE_OK;
 	(void)pthread_mutex_lock(&f->lock);
 	f->rc = rc;
-	f->busy = false;
+	f->stage = SQ_FLIGHT_WRITTEN;
 	(void)pthread_cond_signal(&f->done);
 	(void)pthread_mutex_unlock(&f->lock);
+}
+
+/* The group that was begun behind one that left nothing whole in memory. */
+static void
+flight_doom(struct om_sqlite *sq, enum om_err err)
+{
+	if (sq->in_tx && sq->doomed == OM_OK) {
+		sq->doomed = err;
+	}
 }
 
 static void
@@ -95,9 +127,7 @@ flight_failed(struct om_sqlite *sq, int rc)
 	sq->stuck = true;
 	sq->now = f->before;
 	sq->saved = f->before;
-	if (sq->in_tx && sq->doomed == OM_OK) {
-		sq->doomed = f->err;
-	}
+	flight_doom(sq, f->err);
 	sq_lost(sq);
 	sq->st.why = f->why;
 }
@@ -111,8 +141,9 @@ sq_flight_land(struct om_sqlite *sq)
 	if (!f->on || f->known) {
 		return;
 	}
+	sq_commit_write(&sq->st);
 	(void)pthread_mutex_lock(&f->lock);
-	while (f->busy) {
+	while (f->stage != SQ_FLIGHT_WRITTEN) {
 		(void)pthread_cond_wait(&f->done, &f->lock);
 	}
 	rc = f->rc;
@@ -127,8 +158,9 @@ sq_flight_land(struct om_sqlite *sq)
 		return;
 	}
 	sq->commits++;
-	if (f->lose) {
-		sq_lost(sq); /* the group is safe: it is in the log */
+	if (f->lose) { /* the group is safe: it is in the log */
+		flight_doom(sq, sq_why(sq, OM_ERR_NOMEM, "no memory for the tables' records"));
+		sq_lost(sq);
 	}
 	sq->st.unfolded = sq_is_unfolded(sq);
 	sq->st.fold_due = sq_log_now(sq)->end >= sq->log_bytes;

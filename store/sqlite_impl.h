@@ -93,11 +93,17 @@ struct sq_tally {
 	uint64_t n[OM_JOB_STATES];
 };
 
+enum sq_flight_stage {
+	SQ_FLIGHT_WRITTEN, /* or there is none */
+	SQ_FLIGHT_DUE,
+	SQ_FLIGHT_WRITING
+};
+
 /* A group that is being appended to the log, from commit_start to commit_end. */
 struct sq_flight {
 	pthread_mutex_t lock;
 	pthread_cond_t done;
-	bool busy; /* under the lock, with rc: it is not written yet */
+	enum sq_flight_stage stage; /* under the lock, with rc */
 	int rc;
 	/* the store's thread */
 	bool on; /* between start and end */
@@ -287,7 +293,7 @@ void sq_recall(struct om_sqlite *sq);
 enum om_err sq_commit_start(struct om_store *st) OM_MUST_CHECK;
 void sq_commit_write(struct om_store *st);
 enum om_err sq_commit_end(struct om_store *st) OM_MUST_CHECK;
-/* Waits until it is known what became of the group in flight; commit_end still tells. */
+/* Waits until it is known what became of the group in flight, or writes it; commit_end still tells. */
 void sq_flight_land(struct om_sqlite *sq);
 void sq_flight_init(struct sq_flight *f);
 void sq_flight_fini(struct sq_flight *f);

@@ -306,9 +306,9 @@ om_store_commit(struct om_store *st)
 }
 
 /*
- * The same in steps.  After start has returned OM_OK, write is called once, by any thread, and waits for
- * the disk; end, by the store's thread, waits for write.  Between them the next group may be begun: it
- * sees what this one wrote, and fails with it.
+ * The same in steps.  After start has returned OM_OK, any thread may call write, which waits for the
+ * disk; end, by the store's thread, waits for it, or writes itself when nobody has begun to: a write that
+ * comes late does nothing.  Between them the next group may be begun: it sees this one, and fails with it.
  */
 static inline OM_MUST_CHECK enum om_err
 om_store_commit_start(struct om_store *st)

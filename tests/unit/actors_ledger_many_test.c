@@ -180,6 +180,61 @@ test_a_commit_that_fails_is_told_to_all(void **state)
 	stored(&results(0, 2)->results.v[1], false);
 }
 
+/* Jobs enough for a thread of the pool, which comes when it comes. */
+static size_t
+kick_large(void)
+{
+	const size_t jobs_asked = 40;
+	struct om_msg *msg = om_system_msg_new(W.sys, MSG_KICK, 0);
+	char id[16];
+
+	for (size_t i = 0; i < jobs_asked; i++) {
+		(void)snprintf(id, sizeof(id), "j%d", (int)i);
+		ask_plain(id);
+		W.answers[i].err = OM_ERR_INTERNAL;
+	}
+	OK(om_system_send(W.sys, W.control_id, &msg));
+	return jobs_asked;
+}
+
+/* Where the ledger ends, nobody writes what it has sent but itself. */
+static void
+test_the_end_comes_at_any_moment(void **state)
+{
+	bool ended = false;
+
+	(void)state;
+	for (int steps = 0; !ended; steps++) {
+		size_t asked = kick_large(), answered = 0, i;
+		void *fx = NULL;
+
+		for (int step = 0; step < steps && !ended; step++) {
+			ended = !om_sim_step(W.sys);
+		}
+		world_stop();
+		W.ask_count = 0;
+		for (i = 0; i < asked; i++) {
+			answered += W.answers[i].err == OM_OK;
+		}
+		assert_true(!ended || answered == asked);
+		world_start();
+		for (i = 0; i < answered; i++) {
+			char id[16];
+
+			(void)snprintf(id, sizeof(id), "j%d", (int)i);
+			ask_job("", OM_ROLE_OPERATOR, id);
+		}
+		go();
+		for (i = 0; i < answered; i++) {
+			(void)body_of(i, OM_MSG_JOB_INFO);
+		}
+		if (!ended) {
+			assert_int_equal(teardown(&fx), 0);
+			assert_int_equal(setup(&fx), 0);
+		}
+	}
+}
+
 int
 main(void)
 {
@@ -189,6 +244,7 @@ main(void)
 		T(test_a_body_that_is_not_plain_is_read),
 		T(test_when_none_is_stored_it_is_answered),
 		T(test_a_commit_that_fails_is_told_to_all),
+		T(test_the_end_comes_at_any_moment),
 	};
 
 	om_log_init(OM_LOG_ERROR + 1, 0);

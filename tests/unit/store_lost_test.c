@@ -326,6 +326,31 @@ test_no_room_to_fold(void **state)
 	all_is_there(fx);
 }
 
+/* Who needs to know what became of a group does not wait for a thread that has not come yet. */
+static void
+test_a_group_that_nobody_has_begun_to_write(void **state)
+{
+	struct fx *fx = *state;
+
+	acknowledge(fx);
+	OK(om_store_begin(fx->st));
+	entry_set(fx, "two");
+	OK(om_store_commit_start(fx->st));
+	OK(om_store_fold(fx->st, true));
+	om_store_commit_write(fx->st); /* too late */
+	OK(om_store_commit_end(fx->st));
+	all_is_there(fx);
+	image_same(fx);
+	OK(om_store_begin(fx->st));
+	entry_set(fx, "three");
+	OK(om_store_commit_start(fx->st));
+	fault_set(FAULT_SYNC, 1, SQLITE_IOERR_FSYNC, 0);
+	ERR(OM_ERR_DISK, om_store_commit_end(fx->st));
+	fault_clear();
+	om_store_commit_write(fx->st);
+	all_is_there(fx);
+}
+
 /* While somebody else holds the lock nothing can be made again: that is said, and nothing old is told. */
 static void
 test_somebody_else_came_between(void **state)
@@ -486,6 +511,7 @@ main(void)
 		cmocka_unit_test(test_inside_a_group),
 		cmocka_unit_test(test_in_a_fold),
 		T(test_no_room_to_fold),
+		T(test_a_group_that_nobody_has_begun_to_write),
 		T(test_somebody_else_came_between),
 		cmocka_unit_test(test_random_failures),
 	};
