@@ -182,6 +182,7 @@ ledger_verify_step(struct om_service *sv, struct ledger *l)
 	if (STAILQ_EMPTY(&l->verifying)) {
 		return;
 	}
+	ledger_finish(sv, l); /* rows of a group that fails are other rows afterwards */
 	err = om_store_audit_verify(l->store, &l->check, VERIFY_ROWS);
 	if (err != OM_OK || l->check.done) {
 		verify_report(sv, l, err);
