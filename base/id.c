@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/parse.h"
+#include "base/short.h"
 
 void
 om_random(void *out, size_t len)
@@ -60,26 +61,26 @@ om_job_id_new(void)
 	return id;
 }
 
-static bool
-is_alnum(char c)
-{
-	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-}
+/* What an id is made of; it starts with none of the last three. */
+static const bool id_char[256] = {
+	['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true,
+	['.'] = true,         ['_'] = true,         ['-'] = true,
+};
 
 enum om_err
 om_job_id_parse(const char *text, size_t len, struct om_job_id *out)
 {
 	struct om_job_id id = { .text = "" };
 
-	if (len == 0 || len > OM_JOB_ID_MAX || !is_alnum(text[0])) {
+	if (len == 0 || len > OM_JOB_ID_MAX || text[0] == '.' || text[0] == '_' || text[0] == '-') {
 		return OM_ERR_INVALID;
 	}
 	for (size_t i = 0; i < len; i++) {
-		if (!is_alnum(text[i]) && text[i] != '.' && text[i] != '_' && text[i] != '-') {
+		if (!id_char[(uint8_t)text[i]]) {
 			return OM_ERR_INVALID;
 		}
-		id.text[i] = text[i];
 	}
+	om_short_copy_any(id.text, text, len);
 	*out = id;
 	return OM_OK;
 }

@@ -106,11 +106,13 @@ test_job_id(void **state)
 	assert_int_equal(om_job_id_parse("..", 2, &c), OM_ERR_INVALID);
 	assert_int_equal(om_job_id_parse("-rf", 3, &c), OM_ERR_INVALID);
 	for (unsigned ch = 0; ch < 256; ch++) {
-		char two[2] = { 'a', (char)ch };
-		bool good = (ch >= '0' && ch <= '9') || (ch >= 'A' && ch <= 'Z') ||
-			    (ch >= 'a' && ch <= 'z') || ch == '.' || ch == '_' || ch == '-';
+		char two[2] = { 'a', (char)ch }, first[2] = { (char)ch, 'a' };
+		bool alnum = (ch >= '0' && ch <= '9') || (ch >= 'A' && ch <= 'Z') ||
+			     (ch >= 'a' && ch <= 'z');
+		bool good = alnum || ch == '.' || ch == '_' || ch == '-';
 
 		assert_int_equal(om_job_id_parse(two, 2, &c), good ? OM_OK : OM_ERR_INVALID);
+		assert_int_equal(om_job_id_parse(first, 2, &c), alnum ? OM_OK : OM_ERR_INVALID);
 	}
 }
 
