@@ -34,8 +34,13 @@ SANFLAGS := -fsanitize=thread -fno-omit-frame-pointer
 else
 HARDEN	+= -D_FORTIFY_SOURCE=2
 endif
+# GCC clears and copies a struct of a hundred bytes by "rep stos" and "rep movs", which take tens of cycles
+# before their first byte.  No option of Clang, nor for other processors.
+UNROLL	:= unrolled_loop:256:noalign,libcall:-1:noalign
+TUNE	:= -mmemset-strategy=$(UNROLL) -mmemcpy-strategy=$(UNROLL)
+TUNE	:= $(shell $(CC) $(TUNE) -S -x c -o /dev/null /dev/null >/dev/null 2>&1 && echo "$(TUNE)")
 CPPFLAGS += -I. -D_GNU_SOURCE -DOM_VERSION='"$(VERSION)"'
-CFLAGS	:= -std=gnu11 $(OPT) $(WARN) $(HARDEN) $(SANFLAGS) $(EXTRA_CFLAGS)
+CFLAGS	:= -std=gnu11 $(OPT) $(TUNE) $(WARN) $(HARDEN) $(SANFLAGS) $(EXTRA_CFLAGS)
 LDFLAGS	:= -pie -Wl,-z,relro,-z,now $(SANFLAGS)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS	:= $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lck -lpthread -lm
