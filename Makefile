@@ -135,6 +135,9 @@ NOMEM_ZMQ  := zmq_ctx_new zmq_ctx_term zmq_socket zmq_close zmq_bind zmq_connect
 $(BUILD)/unit/runtime_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP))
 $(BUILD)/unit/actors_manager_test: private LDFLAGS += $(call WRAP,om_service_send)
 $(BUILD)/unit/msg_bus_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP) $(NOMEM_ZMQ))
+HOLD_TESTS := store_apply_test store_flight_test store_two_logs_test
+$(HOLD_TESTS:%=$(BUILD)/unit/%): private LDFLAGS += $(call WRAP,pthread_cond_wait)
+$(BUILD)/unit/actors_ledger_sent_test: private LDFLAGS += $(call WRAP,om_offload_to om_service_later)
 
 unit: $(if $(T),$(foreach t,$(TESTBINS),$(if $(findstring $(T),$(t)),$(t))),$(TESTBINS))
 	JOBS=$$(nproc) tests/run.sh unit $^

@@ -6,20 +6,35 @@
  * A disk that fails when it is told to: an SQLite VFS over the system's own.  Operations that
  * change the disk are counted; number `at` (from 1) fails with `rc`, and all after it too when
  * `stays` is set.  Only those in `ops` are counted.  One operation at a time: the store has a thread of
- * its own.
+ * its own.  An operation can also be held until the test lets it go: the disk takes its time.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { FAULT_WRITE = 1, FAULT_SYNC = 2, FAULT_TRUNCATE = 4, FAULT_READ = 8 };
 
 static struct {
 	int ops, at, rc;
 	int stays;
+	const char *end; /* of the file's name; NULL: of any */
 	int seen, failed;
 } fault;
+
+#define HOLD_S 60 /* a test that waits longer has failed */
+
+/* Number `at` (0: none, they are counted) of these operations on this file is held. */
+static struct {
+	const char *end; /* NULL: on no file */
+	int ops, at, seen;
+	int there; /* it is held now */
+	int others; /* of those seen: not by the thread that asked for it */
+	pthread_t by;
+} hold;
+static pthread_cond_t hold_changed = PTHREAD_COND_INITIALIZER;
 
 /* A write that no fsync has followed: what was there before. */
 struct fault_undo {
@@ -32,6 +47,7 @@ struct fault_undo {
 struct fault_file {
 	sqlite3_file base;
 	sqlite3_file *real;
+	const char *name; /* NULL: it has none */
 	struct fault_file *next;
 	struct fault_undo *undo; /* the newest first */
 };
@@ -63,10 +79,28 @@ fault_clear(void)
 	fault_set(0, 0, 0, 0);
 }
 
-static inline int
-fault_hits(int op)
+/* As fault_set, of one file. */
+static inline void
+fault_set_on(const char *end, int ops, int at, int rc, int stays)
 {
-	if ((fault.ops & op) == 0) {
+	fault_set(ops, at, rc, stays);
+	(void)pthread_mutex_lock(&fault_lock);
+	fault.end = end;
+	(void)pthread_mutex_unlock(&fault_lock);
+}
+
+static inline int
+fault_is(const struct fault_file *file, const char *end)
+{
+	const size_t len = file->name == NULL ? 0 : strlen(file->name), n = strlen(end);
+
+	return len >= n && strcmp(file->name + len - n, end) == 0;
+}
+
+static inline int
+fault_hits(const struct fault_file *file, int op)
+{
+	if ((fault.ops & op) == 0 || (fault.end != NULL && !fault_is(file, fault.end))) {
 		return 0;
 	}
 	fault.seen++;
@@ -76,6 +110,76 @@ fault_hits(int op)
 	}
 	return 0;
 }
+
+/* --- what is held ------------------------------------------------------------------------------- */
+
+static inline void
+hold_set(const char *end, int ops, int at)
+{
+	(void)pthread_mutex_lock(&fault_lock);
+	memset(&hold, 0, sizeof(hold));
+	hold.end = end;
+	hold.ops = ops;
+	hold.at = at;
+	hold.by = pthread_self();
+	(void)pthread_mutex_unlock(&fault_lock);
+}
+
+/* The lock is held.  Until it is (is not) so. */
+static inline void
+hold_wait(const int *what, int is)
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += HOLD_S;
+	while ((*what != 0) != is) {
+		if (pthread_cond_timedwait(&hold_changed, &fault_lock, &until) == ETIMEDOUT) {
+			abort();
+		}
+	}
+}
+
+/* It has come there. */
+static inline void
+hold_reached(void)
+{
+	(void)pthread_mutex_lock(&fault_lock);
+	hold_wait(&hold.there, 1);
+	(void)pthread_mutex_unlock(&fault_lock);
+}
+
+/* Lets it go, if it is there.  How many were seen by then. */
+static inline int
+hold_let_go(void)
+{
+	int seen;
+
+	(void)pthread_mutex_lock(&fault_lock);
+	seen = hold.seen;
+	hold.end = NULL;
+	hold.there = 0;
+	(void)pthread_cond_broadcast(&hold_changed);
+	(void)pthread_mutex_unlock(&fault_lock);
+	return seen;
+}
+
+/* The lock is held. */
+static void
+hold_here(const struct fault_file *file, int op)
+{
+	if (hold.end == NULL || (hold.ops & op) == 0 || !fault_is(file, hold.end)) {
+		return;
+	}
+	hold.others += !pthread_equal(hold.by, pthread_self());
+	if (++hold.seen == hold.at) {
+		hold.there = 1;
+		(void)pthread_cond_broadcast(&hold_changed);
+		hold_wait(&hold.there, 0);
+	}
+}
+
+/* --- the files ---------------------------------------------------------------------------------- */
 
 #define FAULT_REAL(f) (((struct fault_file *)(void *)(f))->real)
 #define FAULT_PASS(ret, name, args, pass)                  \
@@ -187,10 +291,13 @@ fault_xShmBarrier(sqlite3_file *f)
 
 /* The code that the operation fails with, SQLITE_OK: it goes on, under the lock. */
 static int
-fault_enter(int op)
+fault_enter(sqlite3_file *f, int op)
 {
+	const struct fault_file *file = (const struct fault_file *)(void *)f;
+
 	(void)pthread_mutex_lock(&fault_lock);
-	return fault_hits(op) ? fault.rc : SQLITE_OK;
+	hold_here(file, op);
+	return fault_hits(file, op) ? fault.rc : SQLITE_OK;
 }
 
 static int
@@ -203,7 +310,7 @@ fault_leave(int rc)
 static int
 fault_xRead(sqlite3_file *f, void *data, int n, sqlite3_int64 at)
 {
-	const int rc = fault_enter(FAULT_READ);
+	const int rc = fault_enter(f, FAULT_READ);
 
 	return fault_leave(
 	    rc != SQLITE_OK ? rc : FAULT_REAL(f)->pMethods->xRead(FAULT_REAL(f), data, n, at));
@@ -212,7 +319,7 @@ fault_xRead(sqlite3_file *f, void *data, int n, sqlite3_int64 at)
 static int
 fault_xWrite(sqlite3_file *f, const void *data, int n, sqlite3_int64 at)
 {
-	const int rc = fault_enter(FAULT_WRITE);
+	const int rc = fault_enter(f, FAULT_WRITE);
 
 	if (rc != SQLITE_OK) {
 		/* A write that fails has often written a part. */
@@ -226,7 +333,7 @@ fault_xWrite(sqlite3_file *f, const void *data, int n, sqlite3_int64 at)
 static int
 fault_xTruncate(sqlite3_file *f, sqlite3_int64 n)
 {
-	const int rc = fault_enter(FAULT_TRUNCATE);
+	const int rc = fault_enter(f, FAULT_TRUNCATE);
 
 	return fault_leave(rc != SQLITE_OK ? rc
 					   : FAULT_REAL(f)->pMethods->xTruncate(FAULT_REAL(f), n));
@@ -235,7 +342,7 @@ fault_xTruncate(sqlite3_file *f, sqlite3_int64 n)
 static int
 fault_xSync(sqlite3_file *f, int flags)
 {
-	const int rc = fault_enter(FAULT_SYNC);
+	const int rc = fault_enter(f, FAULT_SYNC);
 
 	if (rc != SQLITE_OK) {
 		return fault_leave(rc);
@@ -275,6 +382,7 @@ fault_xOpen(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *f, int flags,
 	rc = fault_real->xOpen(fault_real, name, file->real, flags, out);
 	file->base.pMethods = file->real->pMethods == NULL ? NULL : &fault_io;
 	file->undo = NULL;
+	file->name = name;
 	file->next = NULL;
 	if (file->base.pMethods != NULL) {
 		file->next = fault_files;
