@@ -17,6 +17,7 @@
 
 #define ANSWERS_MAX 64
 #define EVENTS_MAX  256
+#define TURNS_MAX   8
 #define MSG_KICK    1
 
 struct ask {
@@ -41,6 +42,7 @@ static struct world {
 	struct om_actor_id ledger_id, control_id;
 	struct ask asks[ANSWERS_MAX];
 	size_t ask_count, first_cookie;
+	size_t asked, turn_end[TURNS_MAX], turns, turn; /* turns: before the last one */
 	struct answer answers[ANSWERS_MAX];
 	size_t answer_count;
 	char order[4096]; /* what came, in order: answers "a0", events "job:from>to" */
@@ -130,11 +132,11 @@ control_on_answer(struct om_service *sv, void *state, const struct om_bus_answer
 static inline enum om_err
 control_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 {
-	size_t i;
+	const size_t to = W.turn < W.turns ? W.turn_end[W.turn++] : W.ask_count;
 
 	(void)state;
 	(void)msg;
-	for (i = 0; i < W.ask_count; i++) {
+	for (size_t i = W.asked; i < to; i++) {
 		const struct ask *ask = &W.asks[i];
 
 		if (om_msg_info(ask->type)->answer == OM_MSG_NONE) {
@@ -150,6 +152,7 @@ control_on_msg(struct om_service *sv, void *state, const struct om_msg *msg)
 				      (struct om_bin){ ask->body.data, ask->body.len },
 				      &ask->caller, 30000, control_on_answer, W.first_cookie + i));
 	}
+	W.asked = to;
 	return OM_OK;
 }
 
@@ -163,10 +166,12 @@ static const struct om_service_def control_def = {
 /* As the file in the daemon's run directory: it is there after a restart of the daemon. */
 static uint8_t test_seal_key[OM_LEDGER_SEAL_LEN] = { 1, 2, 3 };
 
+static uint64_t world_seed = 7;
+
 static inline void
 world_start(void)
 {
-	const struct om_system_conf conf = { .sim = true, .seed = 7 };
+	const struct om_system_conf conf = { .sim = true, .seed = world_seed };
 	struct om_actor_id id;
 
 	OK(om_system_new(&conf, &W.sys));
@@ -272,21 +277,33 @@ ask(enum om_msg_type type, const void *body)
 	ask_as("", OM_ROLE_ACTOR, type, body);
 }
 
-/* Sends the group and lets everything happen. */
+/* What is asked from here on comes in another turn. */
+static inline void
+turn(void)
+{
+	assert_true(W.turns < TURNS_MAX);
+	W.turn_end[W.turns++] = W.ask_count;
+}
+
+/* Sends the group, or each turn's, and lets everything happen. */
 static inline void
 go(void)
 {
-	struct om_msg *msg = om_system_msg_new(W.sys, MSG_KICK, 0);
-	size_t i;
-
-	for (i = 0; i < ANSWERS_MAX; i++) {
+	for (size_t i = 0; i < ANSWERS_MAX; i++) {
 		W.answers[i].err = OM_ERR_INTERNAL;
 	}
 	W.answer_count = 0;
 	W.order[0] = '\0';
-	OK(om_system_send(W.sys, W.control_id, &msg));
+	W.asked = 0;
+	W.turn = 0;
+	for (size_t i = 0; i <= W.turns; i++) {
+		struct om_msg *msg = om_system_msg_new(W.sys, MSG_KICK, 0);
+
+		OK(om_system_send(W.sys, W.control_id, &msg));
+	}
 	(void)om_sim_run(W.sys);
 	W.ask_count = 0;
+	W.turns = 0;
 }
 
 /* The file as somebody else reads it: the ledger folds a moment after a commit. */
