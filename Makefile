@@ -133,6 +133,7 @@ comma	:= ,
 NOMEM_WRAP := malloc calloc realloc aligned_alloc free mmap munmap mprotect pthread_create
 NOMEM_ZMQ  := zmq_ctx_new zmq_ctx_term zmq_socket zmq_close zmq_bind zmq_connect zmq_msg_init_size zmq_msg_init_data
 $(BUILD)/unit/runtime_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP))
+$(BUILD)/unit/store_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP) strdup)
 $(BUILD)/unit/actors_manager_test: private LDFLAGS += $(call WRAP,om_service_send)
 $(BUILD)/unit/msg_bus_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP) $(NOMEM_ZMQ))
 HOLD_TESTS := store_apply_test store_flight_test store_two_logs_test

@@ -212,7 +212,7 @@ lend_fold(struct om_sqlite *sq)
 	enum om_err err = sq_fold_collect(sq, &generation);
 
 	if (err != OM_OK) {
-		return err;
+		return sq_tables_fail(sq, err); /* some of it is noted as written */
 	}
 	om_commit_log_follow(sq_log_other(sq), generation, sq_log_now(sq));
 	sq->log_now = !sq->log_now;
