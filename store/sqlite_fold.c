@@ -231,7 +231,8 @@ sq_fold(struct om_sqlite *sq)
 		sq_lost(sq);
 		return err;
 	}
-	sq->log[!sq->log_now].count = 0;
+	sq_log_other(sq)->count = 0;
+	sq_log_other(sq)->end = 0;
 	sq_fold_done(sq, sq_log_now(sq));
 	sq->stuck = false;
 	sq->st.fold_due = false;

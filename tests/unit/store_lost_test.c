@@ -351,6 +351,28 @@ test_a_group_that_nobody_has_begun_to_write(void **state)
 	all_is_there(fx);
 }
 
+/* A fold beside the groups fails, those after it are in the other log: what is folded then is of neither. */
+static void
+test_nothing_is_left_of_two_logs(void **state)
+{
+	struct fx *fx = *state;
+	struct om_store_stat info;
+
+	acknowledge(fx);
+	fault_set_on("-wal", FAULT_SYNC, 1, SQLITE_IOERR_FSYNC, 0);
+	OK(om_store_fold(fx->st, false));
+	OK(om_store_begin(fx->st));
+	OK(om_store_audit_append(fx->st, fx_at(0), &fx_note_received));
+	OK(om_store_commit(fx->st));
+	OK(om_store_wipe(fx->st));
+	fault_clear();
+	OK(om_store_stat(fx->st, &info));
+	assert_int_equal(info.recoveries, 1);
+	assert_int_equal(info.wal_bytes, 0);
+	assert_false(fx_verify(fx, NULL).broken);
+	image_same(fx);
+}
+
 /* While somebody else holds the lock nothing can be made again: that is said, and nothing old is told. */
 static void
 test_somebody_else_came_between(void **state)
@@ -511,6 +533,7 @@ main(void)
 		cmocka_unit_test(test_inside_a_group),
 		cmocka_unit_test(test_in_a_fold),
 		T(test_no_room_to_fold),
+		T(test_nothing_is_left_of_two_logs),
 		T(test_a_group_that_nobody_has_begun_to_write),
 		T(test_somebody_else_came_between),
 		cmocka_unit_test(test_random_failures),
