@@ -9,8 +9,8 @@
  *
  * A job that starts and ends between two folds changes three times; its row is read once and written
  * to the tables once or twice.  Each group that changes it has it in the log.  A new job's row waits here
- * too, so that nothing is written to the tables before its answer is out.  A row has two places, by its
- * id; one that needs the place of another sends it away, written.
+ * too, so that nothing is written to the tables before its answer is out.  A row has four places, by its
+ * id; one that needs the place of another sends it away, written: of an ended job before a live one.
  *
  * 1. A row is new only inside the group that changed it: its commit logs all that are.  A dirty one is
  *    in the log and not in the tables: the fold writes all.  When the transaction is lost, all are
@@ -26,7 +26,8 @@
  */
 
 /* A power of two.  A row has two KiB: of many more than a core's cache holds each is fetched anew. */
-#define ROWS_SLOTS 4096
+#define ROWS_SLOTS  4096
+#define ROWS_PLACES 4 /* that a row may have; a power of two */
 /* Dirty rows that wait from one group to the next; of those over it the oldest are written after it. */
 #define ROWS_WAIT  128
 #define ROWS_TRIM  1024
@@ -58,6 +59,7 @@ struct sq_rows {
 	struct rows_list dirty, changed;
 	uint8_t state[ROWS_SLOTS];
 	uint8_t born[ROWS_SLOTS];
+	bool ended[ROWS_SLOTS]; /* the row's job */
 	uint32_t hash[ROWS_SLOTS]; /* of the id: rows are far apart in memory */
 	struct om_job_row row[ROWS_SLOTS];
 };
@@ -87,18 +89,34 @@ rows_is(const struct sq_rows *rows, size_t slot, uint32_t hash, const struct om_
 	       strcmp(rows->row[slot].id.text, id->text) == 0;
 }
 
-/* Where the row is, or else the place that it may have: the one whose row is the least work. */
+/* What it costs to send the row away: it is written, or read again when its job goes on. */
+static unsigned
+rows_worth(const struct sq_rows *rows, size_t slot)
+{
+	static const unsigned worth[2][ROW_NEW + 1] = {
+		[false] = { [ROW_NONE] = 0, [ROW_CLEAN] = 3, [ROW_DIRTY] = 4, [ROW_NEW] = 5 },
+		[true] = { [ROW_NONE] = 0, [ROW_CLEAN] = 1, [ROW_DIRTY] = 2, [ROW_NEW] = 5 },
+	};
+
+	return worth[rows->ended[slot]][rows->state[slot]];
+}
+
+/* Where the row is, or else the place that it may have: the one whose row is the least loss. */
 static size_t
 rows_slot(const struct sq_rows *rows, uint32_t hash, const struct om_job_id *id)
 {
-	const size_t first = hash & (ROWS_SLOTS - 2);
+	const size_t first = hash & (ROWS_SLOTS - ROWS_PLACES);
+	size_t best = first;
 
-	for (size_t slot = first; slot <= first + 1; slot++) {
+	for (size_t slot = first; slot < first + ROWS_PLACES; slot++) {
 		if (rows_is(rows, slot, hash, id)) {
 			return slot;
 		}
+		if (rows_worth(rows, slot) < rows_worth(rows, best)) {
+			best = slot;
+		}
 	}
-	return rows->state[first + 1] < rows->state[first] ? first + 1 : first;
+	return best;
 }
 
 /* The row comes to the cache meanwhile. */
@@ -266,6 +284,7 @@ sq_rows_changed(struct om_sqlite *sq, const struct om_job_row *row)
 	list_add(&rows->dirty, slot);
 	list_add(&rows->changed, slot);
 	rows->state[slot] = ROW_NEW;
+	rows->ended[slot] = om_job_is_final(row->state);
 	sq_row_copy(&rows->row[slot], row);
 	return err;
 }
@@ -282,6 +301,7 @@ sq_rows_born(struct om_sqlite *sq, const struct om_job_row *row)
 	list_add(&rows->dirty, slot);
 	rows->state[slot] = ROW_DIRTY;
 	rows->born[slot] = ROW_BORN;
+	rows->ended[slot] = om_job_is_final(row->state);
 	sq_row_copy(&rows->row[slot], row);
 	return err;
 }
@@ -300,6 +320,7 @@ sq_rows_keep(struct om_sqlite *sq, const struct om_job_row *row)
 		sq->rows->state[slot] = ROW_CLEAN;
 		sq->rows->born[slot] = row->finished.ns == 0 ? ROW_LIVE : ROW_THERE;
 		sq->rows->hash[slot] = hash;
+		sq->rows->ended[slot] = om_job_is_final(row->state);
 		sq_row_copy(&sq->rows->row[slot], row);
 	}
 }
