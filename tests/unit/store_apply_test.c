@@ -139,6 +139,38 @@ test_a_fold_fails_until_the_disk_works(void **state)
 	end(fx);
 }
 
+static int
+keep_some(void *arg)
+{
+	uint64_t *seed = arg;
+
+	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return *seed >> 63 != 0;
+}
+
+/* Of what was not synced some is on the disk, in any order; what was acknowledged is. */
+static void
+test_the_power_fails_at_each_operation_of_a_fold(void **state)
+{
+	const int ops = fold_ops();
+	uint64_t seed = 1;
+
+	(void)state;
+	for (int at = 1; at <= ops; at++) {
+		struct fx *fx;
+
+		fault_track = 1;
+		fx = held_fold(at);
+		groups_put(fx, 4, 5);
+		fault_power_cut(keep_some, &seed);
+		fault_track = 0;
+		crash_has(fx, 5);
+		hold_done();
+		die(fx); /* the rest of its life does not count */
+		end(fx);
+	}
+}
+
 /* The store is closed while it is held: it waits, and folds what came meanwhile. */
 static void
 test_closed_while_it_folds(void **state)
@@ -445,6 +477,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_crash_at_each_operation_of_a_fold),
+		cmocka_unit_test(test_the_power_fails_at_each_operation_of_a_fold),
 		cmocka_unit_test(test_each_operation_of_a_fold_fails),
 		cmocka_unit_test(test_a_fold_fails_until_the_disk_works),
 		cmocka_unit_test(test_closed_while_it_folds),
