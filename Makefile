@@ -136,7 +136,7 @@ $(BUILD)/unit/runtime_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP))
 $(BUILD)/unit/store_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP) strdup)
 $(BUILD)/unit/actors_manager_test: private LDFLAGS += $(call WRAP,om_service_send)
 $(BUILD)/unit/msg_bus_nomem_test: private LDFLAGS += $(call WRAP,$(NOMEM_WRAP) $(NOMEM_ZMQ))
-HOLD_TESTS := store_apply_test store_flight_test store_two_logs_test
+HOLD_TESTS := store_apply_test store_flight_test store_flight_random_test store_two_logs_test
 $(HOLD_TESTS:%=$(BUILD)/unit/%): private LDFLAGS += $(call WRAP,pthread_cond_wait)
 $(BUILD)/unit/actors_ledger_sent_test: private LDFLAGS += $(call WRAP,om_offload_to om_service_later)
 

@@ -4,9 +4,6 @@
 
 /* A commit in three steps, and what is done between them (sqlite_commit.c). */
 
-#define SEEDS 4
-#define STEPS 200
-
 /* Group n is in flight; nobody writes it yet. */
 static void
 start(struct fx *fx, int n)
@@ -378,121 +375,6 @@ test_a_crash_while_it_is_written(void **state)
 	assert_int_equal(gone, 4);
 }
 
-/* --- many --------------------------------------------------------------------------------------- */
-
-static uint64_t
-next_rand(uint64_t *seed)
-{
-	*seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return *seed >> 33;
-}
-
-struct life {
-	struct fx *fx;
-	uint64_t seed;
-	pthread_t writer;
-	bool on; /* one is in flight */
-	int last; /* that one, or the last one before it */
-	int given_up, folds;
-};
-
-static void
-life_land(struct life *l)
-{
-	if (l->on) {
-		OK(om_store_commit_end(l->fx->st));
-		join(l->writer);
-		l->on = false;
-	}
-}
-
-static void
-life_look(struct life *l, int n)
-{
-	struct om_job_filter filter = { .newest_first = true };
-	const struct om_job_id id = group_job(n);
-	uint64_t counts[OM_JOB_STATES];
-	struct om_job_row rows[2];
-	size_t count;
-
-	OK(om_store_counts(l->fx->st, counts));
-	assert_int_equal(counts[OM_JOB_QUEUED] + counts[OM_JOB_PROVISIONING], n);
-	OK(om_store_job_list(l->fx->st, &filter, rows, 2, &count));
-	assert_int_equal(count, n < 2 ? n : 2);
-	assert_true(n == 0 || strcmp(rows[0].id.text, id.text) == 0);
-}
-
-static void
-life_between(struct life *l)
-{
-	switch (next_rand(&l->seed) % 8) {
-	case 0:
-		life_look(l, l->last);
-		break;
-	case 1:
-		OK(om_store_fold(l->fx->st, false));
-		l->folds++;
-		break;
-	case 2:
-		OK(om_store_fold(l->fx->st, true));
-		l->folds++;
-		break;
-	case 3:
-		life_land(l);
-		break;
-	case 4:
-		if (l->last % 8 == 0) {
-			life_land(l);
-			crash_has(l->fx, l->last);
-		}
-		break;
-	default:
-		OK(om_store_maintain(l->fx->st));
-	}
-}
-
-static void
-life_step(struct life *l)
-{
-	open_group(l->fx, l->last + 1);
-	if (next_rand(&l->seed) % 4 == 0) {
-		life_look(l, l->last + 1);
-	}
-	if (next_rand(&l->seed) % 5 == 0) {
-		om_store_rollback(l->fx->st);
-		l->given_up++;
-		return;
-	}
-	life_land(l);
-	OK(om_store_commit_start(l->fx->st));
-	l->writer = write_beside(l->fx);
-	l->on = true;
-	l->last++;
-}
-
-static void
-test_many_with_a_writer(void **state)
-{
-	(void)state;
-	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-		struct life l = { .seed = seed };
-		void *one = NULL;
-
-		assert_int_equal(groups_setup(&one), 0);
-		l.fx = one;
-		for (int i = 0; i < STEPS; i++) {
-			life_step(&l);
-			life_between(&l);
-		}
-		life_land(&l);
-		assert_true(l.last > STEPS / 2 && l.given_up > 10 && l.folds > 10);
-		groups_there(l.fx, l.last);
-		crash_has(l.fx, l.last);
-		image_same(l.fx);
-		assert_int_equal(groups_teardown(&one), 0);
-	}
-}
-
 int
 main(void)
 {
@@ -508,7 +390,6 @@ main(void)
 		T(test_the_end_waits_for_the_write),
 		T(test_closed_before_the_end),
 		cmocka_unit_test(test_a_crash_while_it_is_written),
-		cmocka_unit_test(test_many_with_a_writer),
 	};
 
 	om_log_init(OM_LOG_ERROR, 0);
