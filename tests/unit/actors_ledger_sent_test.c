@@ -249,10 +249,11 @@ refused(size_t from, size_t to)
 static void
 test_its_write_fails(void **state)
 {
-	int reads = 0, writes = 0;
+	int reads[2] = { 0 }, writes = 0;
 
 	(void)state;
-	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+	for (uint64_t seed = 1; seed <= 2 * SEEDS; seed++) {
+		const size_t behind = seed % 2 ? 2 : 0; /* or there is nothing but the question */
 		int stored = 0;
 
 		begin(seed);
@@ -260,18 +261,18 @@ test_its_write_fails(void **state)
 		turn();
 		ask_get("j0");
 		turn();
-		ask_jobs(30, 31);
+		ask_jobs(30, 29 + (int)behind);
 		fault_set_on("-log", FAULT_SYNC, 1, SQLITE_IOERR_FSYNC, 0);
 		go();
 		assert_int_equal(fault.failed, 1);
 		assert_int_equal(S.sent, 1);
-		in_order(33);
+		in_order(31 + (int)behind);
 		refused(0, 29);
 		if (W.answers[30].err != OM_ERR_NOT_FOUND) { /* else it was asked afterwards */
 			refused(30, 30);
-			reads++;
+			reads[seed % 2]++;
 		}
-		for (size_t i = 31; i < 33; i++) {
+		for (size_t i = 31; i < 31 + behind; i++) {
 			stored += W.answers[i].err == OM_OK;
 			if (W.answers[i].err != OM_OK) {
 				refused(i, i);
@@ -285,7 +286,7 @@ test_its_write_fails(void **state)
 		file_has(1 + stored + 30);
 		end();
 	}
-	assert_true(reads > 2 && reads < SEEDS);
+	assert_true(reads[0] > 2 && reads[1] > 2 && reads[0] + reads[1] < 2 * SEEDS);
 	assert_true(writes > 2 && writes < 2 * SEEDS);
 }
 
@@ -329,6 +330,42 @@ test_the_same_job_again(void **state)
 	}
 	assert_int_equal(twice, SEEDS);
 	assert_true(lost > 2);
+}
+
+/* The ledger stops at any moment, and the disk refuses what it has sent. */
+static void
+test_it_fails_where_the_ledger_stops(void **state)
+{
+	bool ended = false;
+	int refused_jobs = 0;
+
+	(void)state;
+	for (int steps = 0; !ended; steps++) {
+		struct om_msg *msg;
+
+		begin(7);
+		ask_jobs(0, 29);
+		for (int i = 0; i < 30; i++) {
+			W.answers[i].err = OM_ERR_INTERNAL;
+		}
+		W.asked = 0;
+		msg = om_system_msg_new(W.sys, MSG_KICK, 0);
+		OK(om_system_send(W.sys, W.control_id, &msg));
+		fault_set_on("-log", FAULT_SYNC, 1, SQLITE_IOERR_FSYNC, 0);
+		for (int step = 0; step < steps && !ended; step++) {
+			ended = !om_sim_step(W.sys);
+		}
+		world_stop();
+		W.ask_count = 0;
+		for (int i = 0; i < 30; i++) {
+			assert_true(W.answers[i].err != OM_OK);
+			refused_jobs += W.answers[i].err == OM_ERR_DISK;
+		}
+		world_start();
+		file_has(1);
+		end();
+	}
+	assert_true(refused_jobs >= 30);
 }
 
 /* --- anything at any time ----------------------------------------------------------------------- */
@@ -432,6 +469,7 @@ main(void)
 		cmocka_unit_test(test_order_of_answers_and_events),
 		cmocka_unit_test(test_its_write_fails),
 		cmocka_unit_test(test_the_same_job_again),
+		cmocka_unit_test(test_it_fails_where_the_ledger_stops),
 		cmocka_unit_test(test_random_turns),
 	};
 
