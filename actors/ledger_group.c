@@ -359,6 +359,16 @@ ledger_finish(struct om_service *sv, struct ledger *l)
 
 /* --- answers ------------------------------------------------------------------------------------ */
 
+/* The one before it is waited for. */
+static void
+group_full(struct om_service *sv, struct ledger *l)
+{
+	if (l->sent.work != NULL) {
+		sent_end(sv, l);
+	}
+	group_end(sv, l, true);
+}
+
 static void
 group_added(struct om_service *sv, struct ledger *l, const struct om_in *in)
 {
@@ -367,10 +377,7 @@ group_added(struct om_service *sv, struct ledger *l, const struct om_in *in)
 	if (l->degraded) {
 		ledger_finish(sv, l);
 	} else if (l->group >= LEDGER_GROUP_MAX || l->group_bytes >= LEDGER_GROUP_BYTES) {
-		if (l->sent.work != NULL) {
-			sent_end(sv, l);
-		}
-		group_end(sv, l, true);
+		group_full(sv, l);
 	}
 }
 
@@ -432,6 +439,9 @@ ledger_answer_read(struct om_service *sv, struct ledger *l, const struct om_in *
 	}
 	a->type = type;
 	a->body = body;
+	if (l->arena.used >= LEDGER_GROUP_BYTES) {
+		group_full(sv, l); /* questions may ask for much while the disk hangs */
+	}
 	return OM_OK;
 }
 
