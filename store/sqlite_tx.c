@@ -311,14 +311,12 @@ enum om_err
 sq_fold_op(struct om_store *st, bool wait)
 {
 	struct om_sqlite *sq = sq_of(st);
-	enum om_err err;
 
 	OM_ASSERT(!sq->in_tx);
 	if (sq->read_only) {
 		return OM_OK;
 	}
-	err = wait || sq->stuck || sq->behind ? sq_fold(sq) : sq_lend(sq, true);
-	return err == OM_OK ? sq_wal_maintain(sq) : err;
+	return wait || sq->stuck || sq->behind ? sq_fold(sq) : sq_lend(sq, true);
 }
 
 enum om_err
