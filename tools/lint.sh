@@ -71,6 +71,7 @@ done
 
 # 4. The protocol manual is what the schema says, the README's program is the test's.
 make -s --no-print-directory docs-check >/dev/null 2>&1 || say "docs/protocol.md or omerta-protocol.7: out of date (make docs)"
+tools/actor_map.sh --check || say "runtime/actor.map: out of date (tools/actor_map.sh)"
 sed -n '/README begin/,/README end/p' tests/unit/runtime_readme_test.c | sed '1d;$d' >/tmp/omerta-lint.$$
 sed -n '/^#include "runtime\/system.h"/,/^```/p' README.md | sed '$d' | cmp -s - /tmp/omerta-lint.$$ ||
 	say "README.md: the first program is not that of tests/unit/runtime_readme_test.c"
