@@ -244,7 +244,6 @@ static void
 sent_written(struct om_ctx *cx, void *state, void *arg, enum om_err result)
 {
 	struct om_service *sv = om_service_of_actor(cx, state);
-
 	struct ledger *l = ledger_of(om_service_state(sv));
 
 	(void)result;

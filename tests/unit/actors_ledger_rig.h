@@ -473,7 +473,7 @@ go_and_count_commits(void)
 {
 	fault_set(FAULT_SYNC, 0, 0, 0);
 	go();
-	return fault.seen;
+	return fault_count(&fault.seen);
 }
 
 /* What came that begins with this letter, in order. */

@@ -264,7 +264,7 @@ test_its_write_fails(void **state)
 		ask_jobs(30, 29 + (int)behind);
 		fault_set_on("-log", FAULT_SYNC, 1, SQLITE_IOERR_FSYNC, 0);
 		go();
-		assert_int_equal(fault.failed, 1);
+		assert_int_equal(fault_failed(), 1);
 		assert_int_equal(S.sent, 1);
 		in_order(31 + (int)behind);
 		refused(0, 29);

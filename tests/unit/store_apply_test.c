@@ -94,7 +94,7 @@ test_each_operation_of_a_fold_fails(void **state)
 		groups_put(fx, 4, 4);
 		fault_set_on("-wal", FOLD_OPS, at, fold_errors[at % 3], 0);
 		hold_done();
-		assert_int_equal(fault.failed, 1);
+		assert_int_equal(fault_failed(), 1);
 		crash_has(fx, 4);
 		groups_put(fx, 5, 5); /* it was made while the fold went on, for all we know */
 		crash_has(fx, 5);

@@ -289,7 +289,7 @@ test_unreadable_at_the_open(void **state)
 		} else {
 			failed++;
 		}
-		hit = fault.failed;
+		hit = fault_failed();
 		fault_clear();
 		fx_open(fx);
 		assert_true(entry_there(fx, "one") && entry_there(fx, "two"));

@@ -193,7 +193,7 @@ test_every_operation_fails_once(void **state)
 			fx = one;
 			fault_set(faults[f].ops, at, faults[f].rc, faults[f].stays);
 			script_run(fx, &acked);
-			hit = fault.failed;
+			hit = fault_failed();
 			fault_clear();
 			if (faults[f].stays && acked.last != OM_OK) {
 				assert_int_equal(acked.last, OM_ERR_DISK);
@@ -229,7 +229,7 @@ test_restart_after_a_fault(void **state)
 			fx = one;
 			fault_set(faults[f].ops, at, faults[f].rc, faults[f].stays);
 			script_run(fx, &acked);
-			hit = fault.failed;
+			hit = fault_failed();
 			fault_set(FAULT_WRITE | FAULT_SYNC | FAULT_TRUNCATE, 1, SQLITE_IOERR_WRITE,
 				  1);
 			fx_close(fx); /* its last words do not reach the disk */
@@ -369,7 +369,7 @@ test_power_cut_anywhere(void **state)
 		/* From this operation on nothing reaches the disk any more. */
 		fault_set(FAULT_WRITE | FAULT_SYNC | FAULT_TRUNCATE, at, SQLITE_IOERR, 1);
 		script_run(fx, &acked);
-		hit = fault.failed;
+		hit = fault_failed();
 		fault_set(FAULT_WRITE | FAULT_SYNC | FAULT_TRUNCATE, 1, SQLITE_IOERR, 1);
 		fault_track = 0;
 		fault_power_cut(keep_some, &seed);

@@ -73,6 +73,24 @@ fault_set(int ops, int at, int rc, int stays)
 	(void)pthread_mutex_unlock(&fault_lock);
 }
 
+/* The count as it is now: the store's own thread may be at work. */
+static inline int
+fault_count(const int *count)
+{
+	int n;
+
+	(void)pthread_mutex_lock(&fault_lock);
+	n = *count;
+	(void)pthread_mutex_unlock(&fault_lock);
+	return n;
+}
+
+static inline int
+fault_failed(void)
+{
+	return fault_count(&fault.failed);
+}
+
 static inline void
 fault_clear(void)
 {

@@ -173,7 +173,7 @@ write_fails(struct fx *fx, int op, int next)
 	}
 	fault_set_on("-log", op, 1, op == FAULT_SYNC ? SQLITE_IOERR_FSYNC : SQLITE_FULL, 0);
 	om_store_commit_write(fx->st);
-	assert_int_equal(fault.failed, 1);
+	assert_int_equal(fault_failed(), 1);
 	if (next == NEXT_LATE) { /* begun when it is known already, which a fold has found out */
 		OK(om_store_fold(fx->st, true));
 		open_group(fx, 3);

@@ -175,7 +175,7 @@ test_outside_a_group(void **state)
 		acknowledge(fx);
 		fault_set(FAULT_READ, at, SQLITE_IOERR_READ, 0);
 		lost += look_around(fx) != OM_OK;
-		hit = fault.failed;
+		hit = fault_failed();
 		fault_clear();
 		all_is_there(fx);
 		image_same(fx);
@@ -215,7 +215,7 @@ test_a_list_behind_a_row_that_could_not_be_written(void **state)
 	acknowledge(fx);
 	fault_set(FAULT_READ, 1, SQLITE_CORRUPT, 0);
 	OK(om_store_job_list(fx->st, &filter, rows, 8, &count));
-	assert_int_equal(fault.failed, 1);
+	assert_int_equal(fault_failed(), 1);
 	assert_int_equal(count, 1);
 	all_is_there(fx);
 }
@@ -253,7 +253,7 @@ test_inside_a_group(void **state)
 			if (err == OM_OK) {
 				err = look_around(fx);
 			}
-			hit = fault.failed;
+			hit = fault_failed();
 			fault_clear();
 			tells_the_truth(fx, err);
 			if (err != OM_OK) {
@@ -288,7 +288,7 @@ test_in_a_fold(void **state)
 			acknowledge(fx);
 			fault_set(faults[i].op, at, faults[i].rc, 0);
 			lost += om_store_fold(fx->st, true) != OM_OK;
-			hit = fault.failed;
+			hit = fault_failed();
 			fault_clear();
 			all_is_there(fx);
 			image_same(fx);

@@ -455,7 +455,7 @@ test_what_is_lent_fails(void **state)
 		(void)!bodies_try(fx, jobs + 20, 20);
 		jobs += 40;
 		bodies_there(fx, jobs);
-		assert_int_equal(fault.failed, 1);
+		assert_int_equal(fault_failed(), 1);
 		fault_clear();
 	}
 }
