@@ -185,7 +185,7 @@ test_every_operation_fails_once(void **state)
 
 	(void)state;
 	for (f = 0; f < OM_COUNT(faults); f++) {
-		for (at = 1, hit = 1; hit; at++) {
+		for (at = 1, hit = 1; hit; at += FAULT_STEP) {
 			void *one = NULL;
 			struct fx *fx;
 
@@ -359,7 +359,7 @@ test_power_cut_anywhere(void **state)
 	int at, hit;
 
 	(void)state;
-	for (at = 1, hit = 1; hit; at++) {
+	for (at = 1, hit = 1; hit; at += FAULT_STEP) {
 		void *one = NULL;
 		struct fx *fx;
 

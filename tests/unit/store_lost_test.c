@@ -166,7 +166,7 @@ test_outside_a_group(void **state)
 	int lost = 0, hit = 1;
 
 	(void)state;
-	for (int at = 1; hit; at++) {
+	for (int at = 1; hit; at += FAULT_STEP) {
 		void *one = NULL;
 		struct fx *fx;
 
@@ -182,7 +182,7 @@ test_outside_a_group(void **state)
 		all_is_there(fx);
 		assert_int_equal(lost_teardown(&one), 0);
 	}
-	assert_true(lost > 20);
+	assert_true(lost > 20 / FAULT_STEP);
 }
 
 /* A list writes the rows that wait, and one cannot be written; SQLite does not roll back by itself. */
@@ -236,7 +236,7 @@ test_inside_a_group(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < OM_COUNT(faults); i++) {
-		for (int at = 1, hit = 1; hit; at++) {
+		for (int at = 1, hit = 1; hit; at += FAULT_STEP) {
 			enum om_err err;
 			void *one = NULL;
 			struct fx *fx;
@@ -268,7 +268,7 @@ test_inside_a_group(void **state)
 			assert_int_equal(lost_teardown(&one), 0);
 		}
 	}
-	assert_true(lost > 20);
+	assert_true(lost > 20 / FAULT_STEP);
 }
 
 /* Every operation of a fold fails in turn. */
@@ -279,7 +279,7 @@ test_in_a_fold(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < OM_COUNT(faults); i++) {
-		for (int at = 1, hit = 1; hit; at++) {
+		for (int at = 1, hit = 1; hit; at += FAULT_STEP) {
 			void *one = NULL;
 			struct fx *fx;
 
@@ -296,7 +296,7 @@ test_in_a_fold(void **state)
 			assert_int_equal(lost_teardown(&one), 0);
 		}
 	}
-	assert_true(lost > 4);
+	assert_true(lost > 4 / FAULT_STEP);
 }
 
 /* No room for a fold: what is there is read, nothing is taken, and it goes on when there is room. */
@@ -511,7 +511,7 @@ test_random_failures(void **state)
 	int refused = 0;
 
 	(void)state;
-	for (uint64_t round = 1; round <= 12; round++) {
+	for (uint64_t round = 1; round <= 12 / FAULT_STEP; round++) {
 		uint64_t seed = round;
 		void *one = NULL;
 
@@ -519,7 +519,7 @@ test_random_failures(void **state)
 		random_life(one, &seed, &refused);
 		assert_int_equal(lost_teardown(&one), 0);
 	}
-	assert_true(refused > 100);
+	assert_true(refused > 100 / FAULT_STEP);
 }
 
 int
