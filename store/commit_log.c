@@ -6,7 +6,7 @@
 #include "store/commit_log.h"
 
 /*
- * 1. A group is written and synced before append returns.  If broken: something is
+ * 1. A group is written and synced before write returns.  If broken: something is
  *    acknowledged that a power cut takes away.
  * 2. Groups lie without a gap from the file's start.  A group that was written over another's place
  *    has another generation or index.  If broken: a read goes on into what is no more.
@@ -169,13 +169,6 @@ om_commit_log_written(struct om_commit_log *log, const struct om_buf *group, int
 		log->count++;
 	}
 	return rc;
-}
-
-int
-om_commit_log_append(struct om_commit_log *log, struct om_buf *group)
-{
-	om_commit_log_seal(log, group);
-	return om_commit_log_written(log, group, om_commit_log_write(log, group));
 }
 
 /* The head of a group at the log's end.  *left: bytes behind it.  *there false: there is none. */

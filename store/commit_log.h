@@ -3,7 +3,7 @@
 #define OM_STORE_COMMIT_LOG_H
 
 /*
- * A file of groups, each on the disk when its append returned.  It lies in front of the tables: a
+ * A file of groups, each on the disk when its write returned.  It lies in front of the tables: a
  * group costs one write and one sync, and the tables follow (store/sqlite_log.c).
  *
  * The groups from the file's start on belong to one generation, a random number; the tables say
@@ -18,7 +18,7 @@
  * (https://github.com/Cyan4973/xxHash); then the body.  Integers little-endian.  A torn or old group
  * fails that hash, and is the end.
  *
- * All functions: owner thread.  Results are SQLite's codes: the file is reached through an SQLite
+ * All functions but write: owner thread.  Results are SQLite's codes: the file is reached through an SQLite
  * VFS, so that a test's disk is everybody's disk.
  */
 #include <sqlite3.h>
@@ -50,13 +50,10 @@ void om_commit_log_follow(struct om_commit_log *log, uint64_t generation,
 			  const struct om_commit_log *other);
 
 /*
- * Writes the group: OM_COMMIT_LOG_HEAD bytes for us, then its body.  After a failure it is not known
- * whether it is on the disk: nothing may be appended before the next restart.
- */
-int om_commit_log_append(struct om_commit_log *log, struct om_buf *group) OM_MUST_CHECK;
-/*
- * The same in three steps.  The second one may be any thread's, while the owner leaves the log and the
- * group alone; it gives what the third one takes, and returns.
+ * A group: OM_COMMIT_LOG_HEAD bytes for us, then its body; appended in three steps.  The second one may be
+ * any thread's, while the owner leaves the log and the group alone; it gives what the third one takes,
+ * and returns.  After a failure it is not known whether the group is on the disk: nothing may be
+ * appended before the next restart.
  */
 void om_commit_log_seal(const struct om_commit_log *log, struct om_buf *group);
 int om_commit_log_write(const struct om_commit_log *log, const struct om_buf *group) OM_MUST_CHECK;

@@ -16,11 +16,11 @@
  *    in the log and not in the tables: the fold writes all.  When the transaction is lost, all are
  *    forgotten, and the log has them.  If broken: a change is lost that was acknowledged, or one
  *    appears that was refused.
- * 2. It is used only while SQLite's transaction is open, and emptied when that begins and finds that
- *    somebody else (a person with the sqlite3 shell) has changed the file.  If broken: their change
- *    is overwritten.
+ * 2. It is used only while SQLite's transaction is open.  When that begins and finds that somebody else
+ *    (a person with the sqlite3 shell) has changed the file, clean rows are forgotten.  If broken: their
+ *    change is overwritten.  That of a row which a group has changed during a fold is: the log has it.
  * 3. Whoever reads jobs by another statement writes the dirty rows first; one row by its id is here or,
- *    as it is, in the tables.
+ *    as it is, in the tables or among what waits for them, which goes before any read.
  * 4. The ids of all jobs are in the filter (id_filter.h).  If broken: two jobs have one id, and no fold
  *    can write them.
  */

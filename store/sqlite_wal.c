@@ -10,7 +10,7 @@
  *    (Zeros are no frames: a recovery stops at them.)  Extents that fallocate made are of no use,
  *    their first write is a change of metadata.
  *    The zeros also take away what the process before left in it: bodies of jobs, with their keys.
- * 2. A checkpoint runs after the answers of a group are out (maintain), not inside a commit.
+ * 2. A checkpoint runs behind a fold, by whoever made that, not inside a commit.
  * 3. A failed fsync.  The kernel may have dropped what it could not write and marked it clean, so
  *    a second fsync that says OK proves nothing (https://lwn.net/Articles/752063/).  Frames of folds
  *    before are safe: their own fsync said so.  The failed fold's are written anew, from the commit

@@ -410,18 +410,6 @@ test_unfolded_until_a_later_call(void **state)
 
 /* --- beside it ---------------------------------------------------------------------------------- */
 
-static int
-other_write(struct fx *fx, const char *sql)
-{
-	sqlite3 *db = NULL;
-	int rc;
-
-	assert_int_equal(sqlite3_open(fx->path, &db), SQLITE_OK);
-	rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
-	return rc;
-}
-
 /* Between the fold's commit and our next begin; a row that we remember and have not changed is theirs. */
 static void
 test_another_writer_behind_the_fold(void **state)

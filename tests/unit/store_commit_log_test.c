@@ -451,18 +451,6 @@ test_wipe_of_a_group_that_was_given_up(void **state)
 
 /* --- others ------------------------------------------------------------------------------------- */
 
-static int
-other_write(struct fx *fx, const char *sql)
-{
-	sqlite3 *db = NULL;
-	int rc;
-
-	assert_int_equal(sqlite3_open(fx->path, &db), SQLITE_OK);
-	rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
-	return rc;
-}
-
 /* A person with the sqlite3 shell waits for the next fold, and for nothing else. */
 static void
 test_another_writer(void **state)

@@ -158,6 +158,19 @@ fx_fold(struct fx *fx)
 	}
 }
 
+/* Somebody else, who does not wait for the lock; SQLite's code. */
+static inline int
+other_write(struct fx *fx, const char *sql)
+{
+	sqlite3 *db = NULL;
+	int rc;
+
+	assert_int_equal(sqlite3_open(fx->path, &db), SQLITE_OK);
+	rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	return rc;
+}
+
 /* A person with the sqlite3 shell. */
 static inline void
 fx_sql(struct fx *fx, const char *sql)

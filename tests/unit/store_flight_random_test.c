@@ -7,35 +7,6 @@
 #define SEEDS 4
 #define STEPS 200
 
-static void
-open_group(struct fx *fx, int n)
-{
-	OK(om_store_begin(fx->st));
-	OK(group_write(fx, n));
-}
-
-static void *
-writer_main(void *arg)
-{
-	om_store_commit_write(arg);
-	return NULL;
-}
-
-static pthread_t
-write_beside(struct fx *fx)
-{
-	pthread_t thread;
-
-	assert_int_equal(pthread_create(&thread, NULL, writer_main, fx->st), 0);
-	return thread;
-}
-
-static void
-join(pthread_t thread)
-{
-	assert_int_equal(pthread_join(thread, NULL), 0);
-}
-
 static uint64_t
 next_rand(uint64_t *seed)
 {
@@ -57,7 +28,7 @@ life_land(struct life *l)
 {
 	if (l->on) {
 		OK(om_store_commit_end(l->fx->st));
-		join(l->writer);
+		writer_join(l->writer);
 		l->on = false;
 	}
 }
@@ -174,7 +145,7 @@ life_lands(struct life *l, int *acked)
 		return true;
 	}
 	err = om_store_commit_end(l->fx->st);
-	join(l->writer);
+	writer_join(l->writer);
 	l->on = false;
 	if (err == OM_OK) {
 		*acked = l->last;

@@ -8,40 +8,8 @@
 static void
 start(struct fx *fx, int n)
 {
-	OK(om_store_begin(fx->st));
-	OK(group_write(fx, n));
+	open_group(fx, n);
 	OK(om_store_commit_start(fx->st));
-}
-
-static void
-open_group(struct fx *fx, int n)
-{
-	OK(om_store_begin(fx->st));
-	OK(group_write(fx, n));
-}
-
-/* --- writes of a thread of our own -------------------------------------------------------------- */
-
-static void *
-writer_main(void *arg)
-{
-	om_store_commit_write(arg);
-	return NULL;
-}
-
-static pthread_t
-write_beside(struct fx *fx)
-{
-	pthread_t thread;
-
-	assert_int_equal(pthread_create(&thread, NULL, writer_main, fx->st), 0);
-	return thread;
-}
-
-static void
-join(pthread_t thread)
-{
-	assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 /* --- seen --------------------------------------------------------------------------------------- */
@@ -277,7 +245,7 @@ test_a_fold_waits_for_it(void **state)
 	assert_int_equal(hold_waits, 1);
 	assert_false(fx->st->unfolded);
 	OK(om_store_commit_end(fx->st));
-	join(writer);
+	writer_join(writer);
 	groups_there(fx, 3);
 	FX_ASK_IS(fx, "SELECT count(*) FROM job", "3");
 }
@@ -298,7 +266,7 @@ test_the_end_waits_for_the_write(void **state)
 	hold_waits = 0;
 	OK(om_store_commit_end(fx->st));
 	assert_int_equal(hold_waits, 1);
-	join(writer);
+	writer_join(writer);
 	crash_has(fx, 3);
 	OK(om_store_commit(fx->st));
 	groups_there(fx, 4);
@@ -362,7 +330,7 @@ test_a_crash_while_it_is_written(void **state)
 		there += has;
 		gone += !has;
 		(void)hold_let_go();
-		join(writer);
+		writer_join(writer);
 		other = copy = image_of_running(fx);
 		fx_open(copy);
 		groups_there(copy, 3);

@@ -93,6 +93,36 @@ group_try(struct fx *fx, int n)
 	return err;
 }
 
+static inline void
+open_group(struct fx *fx, int n)
+{
+	OK(om_store_begin(fx->st));
+	OK(group_write(fx, n));
+}
+
+static inline void *
+writer_main(void *arg)
+{
+	om_store_commit_write(arg);
+	return NULL;
+}
+
+/* A thread of our own writes the group in flight. */
+static inline pthread_t
+write_beside(struct fx *fx)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, writer_main, fx->st), 0);
+	return thread;
+}
+
+static inline void
+writer_join(pthread_t thread)
+{
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 /* Groups from..to, acknowledged. */
 static inline void
 groups_put(struct fx *fx, int from, int to)
